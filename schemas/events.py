@@ -1,0 +1,240 @@
+"""What happened to a message, and a named constructor for each thing that can.
+
+The relay announces `queued`; a consumer announces `claimed` and then what its attempt came to; the
+receipt endpoint announces `confirmed` or `undelivered`. All go to `comms.status`, where the audit
+service remembers them. Nobody builds a `StatusEvent` from a bare status: each function below takes
+exactly what its status needs, and derives the event's id so that a repetition is recognised.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from schemas.ids import event_id
+from schemas.messages import Envelope
+from schemas.vocabulary import Channel, Priority, Reason, Status
+
+RESPONSE_LIMIT = 4096  # characters of a provider's raw answer that are kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderWords:
+    """What a provider really said.
+
+    Args:
+        provider_message_id: the provider's own id of the message.
+        code: its code, as text; detail: its sentence; response: its raw answer.
+    """
+
+    provider_message_id: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    response: str | None = None
+
+
+SILENCE = ProviderWords()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class StatusEvent:
+    """One thing that happened to one message; fields as in `status_event.avsc`."""
+
+    id: UUID
+    message_id: UUID
+    tenant: str
+    channel: Channel
+    status: Status
+    reason: Reason
+    attempt: int = 0
+    provider: str | None = None
+    provider_message_id: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    response: str | None = None
+    occurred_at: datetime
+    recipient: str | None = None
+    customer_id: str | None = None
+    workflow: str | None = None
+    priority: Priority | None = None
+    created_at: datetime | None = None
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
+
+    def __repr__(self) -> str:
+        return f"StatusEvent({self.message_id} {self.status} {self.reason} attempt={self.attempt})"
+
+
+def queued(message: Envelope) -> StatusEvent:
+    """The message was accepted and is on its way to a consumer."""
+    return _of(message, Status.PENDING, Reason.QUEUED, at=message.created_at)
+
+
+def cancelled(message: Envelope, *, at: datetime) -> StatusEvent:
+    """The message was withdrawn before an attempt began."""
+    return _of(message, Status.CANCELLED, Reason.CANCELLED, at=at)
+
+
+def claimed(
+    message: Envelope,
+    *,
+    attempt: int,
+    provider: str,
+    at: datetime,
+    reason: Reason = Reason.CLAIMED,
+    detail: str | None = None,
+) -> StatusEvent:
+    """An attempt begins; reason `ambiguous` where it repeats one whose answer was lost."""
+    event = _of(message, Status.SENDING, reason, attempt=attempt, provider=provider, at=at)
+    return replace(event, detail=detail)
+
+
+def accepted(
+    message: Envelope, *, attempt: int, provider: str, at: datetime, words: ProviderWords
+) -> StatusEvent:
+    """The provider took the message."""
+    return _of(
+        message,
+        Status.SENT,
+        Reason.ACCEPTED,
+        attempt=attempt,
+        provider=provider,
+        at=at,
+        words=words,
+    )
+
+
+def deferred(
+    message: Envelope,
+    *,
+    attempt: int,
+    provider: str,
+    at: datetime,
+    reason: Reason,
+    words: ProviderWords,
+) -> StatusEvent:
+    """The provider refused the attempt for the moment; another will follow."""
+    return _of(
+        message, Status.SENDING, reason, attempt=attempt, provider=provider, at=at, words=words
+    )
+
+
+def failed(
+    message: Envelope,
+    *,
+    reason: Reason,
+    at: datetime,
+    attempt: int = 0,
+    provider: str | None = None,
+    words: ProviderWords = SILENCE,
+) -> StatusEvent:
+    """The message will not be sent, or the provider refused it for good."""
+    return _of(
+        message, Status.FAILED, reason, attempt=attempt, provider=provider, at=at, words=words
+    )
+
+
+def in_doubt(
+    message: Envelope, *, attempt: int, provider: str, at: datetime, words: ProviderWords
+) -> StatusEvent:
+    """A call was made, its answer was lost, and the message is held for a receipt or a person."""
+    return _of(
+        message,
+        Status.UNKNOWN,
+        Reason.AMBIGUOUS,
+        attempt=attempt,
+        provider=provider,
+        at=at,
+        words=words,
+    )
+
+
+def undecodable(
+    *, message_id: UUID, tenant: str, channel: Channel, detail: str, at: datetime
+) -> StatusEvent:
+    """What stood in the topic was not a message, but its id could be read."""
+    return StatusEvent(
+        id=event_id(message_id, Status.FAILED, Reason.UNDECODABLE),
+        message_id=message_id,
+        tenant=tenant,
+        channel=channel,
+        status=Status.FAILED,
+        reason=Reason.UNDECODABLE,
+        detail=detail,
+        occurred_at=at,
+    )
+
+
+def receipt(
+    *,
+    message_id: UUID,
+    tenant: str,
+    channel: Channel,
+    provider: str,
+    attempt: int,
+    delivered: bool,
+    at: datetime,
+    words: ProviderWords,
+    reason: Reason = Reason.UNDELIVERED,
+) -> StatusEvent:
+    """A provider's later word: `delivered`, or failed for `reason`."""
+    status = Status.DELIVERED if delivered else Status.FAILED
+    why = Reason.DELIVERED if delivered else reason
+    event = StatusEvent(
+        id=event_id(message_id, "receipt", provider, status, words.provider_message_id or ""),
+        message_id=message_id,
+        tenant=tenant,
+        channel=channel,
+        status=status,
+        reason=why,
+        attempt=attempt,
+        provider=provider,
+        occurred_at=at,
+    )
+    return _with_words(event, words)
+
+
+def _of(
+    message: Envelope,
+    status: Status,
+    reason: Reason,
+    *,
+    at: datetime,
+    attempt: int = 0,
+    provider: str | None = None,
+    words: ProviderWords = SILENCE,
+) -> StatusEvent:
+    event = StatusEvent(
+        id=event_id(message.id, status, reason, attempt),
+        message_id=message.id,
+        tenant=message.tenant,
+        channel=message.channel,
+        status=status,
+        reason=reason,
+        attempt=attempt,
+        provider=provider,
+        occurred_at=at,
+        recipient=message.recipient,
+        customer_id=message.customer_id,
+        workflow=message.workflow,
+        priority=message.priority,
+        created_at=message.created_at,
+        send_at=message.send_at,
+        expires_at=message.expires_at,
+        metadata=message.metadata,
+        traceparent=message.traceparent,
+    )
+    return event if words is SILENCE else _with_words(event, words)
+
+
+def _with_words(event: StatusEvent, words: ProviderWords) -> StatusEvent:
+    response = words.response[:RESPONSE_LIMIT] if words.response is not None else None
+    return replace(
+        event,
+        provider_message_id=words.provider_message_id,
+        code=words.code,
+        detail=words.detail,
+        response=response,
+    )
