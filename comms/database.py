@@ -1,0 +1,112 @@
+"""PostgreSQL: pools, migrations, and the one seam where psycopg's errors become ours.
+
+Every service opens its pool here. Code beyond this module that talks to the database does so inside
+`translated()`, or through a pool made here, and sees only the errors below.
+
+    DatabaseError
+    ├── DatabaseUnavailableError   retry: the server is away, restarting, out of connections or disk
+    └── DatabaseRefusedError       do not retry: the statement broke a rule of the database
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+from sqlalchemy import create_engine, text
+
+
+class DatabaseError(Exception):
+    """The database did not do what was asked."""
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """The server is away or short of something that comes back; the same call may succeed later."""
+
+
+class DatabaseRefusedError(DatabaseError):
+    """The server refused the statement; repeating it changes nothing."""
+
+
+_RETRYABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    PoolTimeout,
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns psycopg's errors into ours.
+
+    Raises:
+        DatabaseUnavailableError, DatabaseRefusedError: in place of psycopg's.
+    """
+    try:
+        yield
+    except _RETRYABLE as error:
+        raise DatabaseUnavailableError(_one_line(error)) from error
+    except psycopg.Error as error:
+        raise DatabaseRefusedError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    """The error's first line: the detail below it may quote a row, and a row holds recipients."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def pool(url: str, *, size: int, name: str) -> ConnectionPool:
+    """A pool for threads; opens in the background and reconnects for ever.
+
+    Args:
+        url: `postgresql://…`; size: connections at most; name: seen in pg_stat_activity.
+    """
+    return ConnectionPool(
+        url,
+        min_size=1,
+        max_size=size,
+        open=True,
+        timeout=10,
+        kwargs={"application_name": f"comms-{name}", "autocommit": True},
+    )
+
+
+def async_pool(url: str, *, size: int, name: str) -> AsyncConnectionPool:
+    """A pool for one event loop, still closed: `await pool.open()` on that loop."""
+    return AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=size,
+        open=False,
+        timeout=10,
+        kwargs={"application_name": f"comms-{name}", "autocommit": True},
+    )
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The same database for SQLAlchemy, by way of psycopg 3."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema to the newest version; safe to run from several processes at once.
+
+    Raises:
+        DatabaseUnavailableError, DatabaseRefusedError: the migration did not happen.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(files("comms").joinpath("migrations")))
+    engine = create_engine(sqlalchemy_url(url))
+    try:
+        with translated(), engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('comms.migrations'))"))
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS comms"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()

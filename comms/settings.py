@@ -1,0 +1,317 @@
+"""Settings: read once where a process starts, cast here, and passed inward as values.
+
+Three places, the first wins: the environment (`COMMS_…`), the `comms.toml` that `COMMS_CONFIG`
+names, and, for addresses only, the `stack.toml` that a running `comms up` leaves in its data folder
+(so that another terminal or a further consumer finds it with nothing set). Secrets are never in a
+file: a provider's table names the environment variable that holds one.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.vocabulary import Channel, OnDoubt
+
+STACK_FILE = "stack.toml"
+_KAFKA = "COMMS_KAFKA_"
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; `key` names it.
+
+    The sentence is one line, fit to be the last a service prints.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that must not be shown."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How a channel tries again: `attempts` in all, waits of full jitter up to a growing bound.
+
+    Args:
+        base_seconds: bound of the first wait; it doubles with every attempt.
+        cap_seconds: the bound never grows past this.
+    """
+
+    attempts: int = 6
+    base_seconds: float = 1.0
+    cap_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """One `[[CHANNEL.providers]]` table.
+
+    Args:
+        name: as it appears in events and metrics; kind: which adapter (the name, unless `type`).
+        weight: share of the traffic among the channel's providers.
+        options: the rest of the table, read by the adapter.
+    """
+
+    name: str
+    kind: str
+    weight: int = 100
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSettings:
+    """One `[CHANNEL]` table: how many calls at once, how to try again, through whom."""
+
+    concurrency: int = 256
+    on_doubt: OnDoubt = OnDoubt.RESEND
+    call_timeout_seconds: float = 15.0
+    retry: RetryPolicy = RetryPolicy()
+    providers: tuple[ProviderSettings, ...] = (
+        ProviderSettings(name="simulated", kind="simulated"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a process was told.
+
+    Args:
+        kafka: librdkafka properties, `bootstrap.servers` among them once a broker is known.
+        simulator: the `[simulator]` table, for the simulated provider's own process.
+        simulator_url: where the simulated provider answers.
+        http_host, http_port: where this process answers (API, or health and metrics).
+        public_url: where the application is reached from outside; receipts are sent there.
+        receipt_secret: what the simulated provider signs its receipts with.
+        tables: the whole of `comms.toml`, for what is not read here.
+    """
+
+    database_url: str | None
+    kafka: Mapping[str, str]
+    schema_registry_url: str | None
+    channels: Mapping[Channel, ChannelSettings]
+    http_host: str
+    http_port: int
+    public_url: str
+    api_url: str
+    simulator_url: str
+    receipt_secret: Secret
+    simulator: Mapping[str, Any]
+    data_dir: Path
+    environment: Mapping[str, str] = field(repr=False)
+
+    def need_database(self) -> str:
+        """The database's URL.
+
+        Raises:
+            SettingsError: none is set and no `comms up` runs in the data folder.
+        """
+        if self.database_url is None:
+            raise SettingsError(
+                "COMMS_DATABASE_URL",
+                "not set, and no `comms up` runs here (postgresql://user:password@host:5432/name)",
+            )
+        return self.database_url
+
+    def need_kafka(self) -> dict[str, str]:
+        """The librdkafka properties every client shares.
+
+        Raises:
+            SettingsError: no broker is set and no `comms up` runs in the data folder.
+        """
+        if not self.kafka.get("bootstrap.servers"):
+            raise SettingsError(
+                "COMMS_KAFKA_BOOTSTRAP_SERVERS",
+                "not set, and no `comms up` runs here (host:9092,host:9092)",
+            )
+        return dict(self.kafka)
+
+    def secret(self, name: str, *, where: str) -> Secret:
+        """The secret in environment variable `name`, which setting `where` asked for.
+
+        Raises:
+            SettingsError: the variable is not set.
+        """
+        value = self.environment.get(name)
+        if not value:
+            raise SettingsError(name, f"not set, and {where} needs it")
+        return Secret(value)
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of this process.
+
+    Args:
+        environment: in place of `os.environ`.
+
+    Raises:
+        SettingsError: a value is wrong, a key is unknown, or a file cannot be read.
+    """
+    env = dict(os.environ if environment is None else environment)
+    tables = _read_toml(Path(env["COMMS_CONFIG"]), "COMMS_CONFIG") if "COMMS_CONFIG" in env else {}
+    data_dir = Path(env.get("COMMS_DATA_DIR", ".comms"))
+    stack_file = data_dir / STACK_FILE
+    stack = _read_toml(stack_file, "COMMS_DATA_DIR") if stack_file.is_file() else {}
+    port = _port(env.get("COMMS_HTTP_PORT", str(tables.get("http_port", 8080))))
+    url = env.get("COMMS_URL") or stack.get("url") or f"http://127.0.0.1:{port}"
+    return Settings(
+        database_url=_database_url(env, tables, stack),
+        kafka=_kafka(env, tables, stack),
+        schema_registry_url=env.get("COMMS_SCHEMA_REGISTRY_URL")
+        or tables.get("schema_registry_url"),
+        channels={channel: _channel(channel, tables.get(channel, {}), env) for channel in Channel},
+        http_host=env.get("COMMS_HTTP_HOST", str(tables.get("http_host", "127.0.0.1"))),
+        http_port=port,
+        public_url=str(env.get("COMMS_PUBLIC_URL") or tables.get("public_url") or url).rstrip("/"),
+        api_url=str(url).rstrip("/"),
+        simulator_url=str(
+            env.get("COMMS_SIMULATOR_URL")
+            or tables.get("simulator_url")
+            or stack.get("simulator_url")
+            or "http://127.0.0.1:8087"
+        ).rstrip("/"),
+        receipt_secret=Secret(
+            env.get("COMMS_SIMULATOR_SECRET") or stack.get("simulator_secret") or "simulated"
+        ),
+        simulator=_table(tables.get("simulator", {}), "simulator"),
+        data_dir=data_dir,
+        environment=env,
+    )
+
+
+def _read_toml(path: Path, key: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(key, f"cannot read {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(key, f"{path} is not TOML: {error}") from error
+
+
+def _database_url(
+    env: Mapping[str, str], tables: Mapping[str, Any], stack: Mapping[str, Any]
+) -> str | None:
+    url = env.get("COMMS_DATABASE_URL") or tables.get("database_url") or stack.get("database_url")
+    if url is not None and not str(url).startswith(("postgresql://", "postgres://")):
+        raise SettingsError("COMMS_DATABASE_URL", "must begin with postgresql://")
+    return None if url is None else str(url).replace("postgres://", "postgresql://", 1)
+
+
+def _kafka(
+    env: Mapping[str, str], tables: Mapping[str, Any], stack: Mapping[str, Any]
+) -> dict[str, str]:
+    properties = {str(k): str(v) for k, v in _table(tables.get("kafka", {}), "kafka").items()}
+    properties |= {
+        name.removeprefix(_KAFKA).lower().replace("_", "."): value
+        for name, value in env.items()
+        if name.startswith(_KAFKA)
+    }
+    if "bootstrap.servers" not in properties and "kafka_bootstrap_servers" in stack:
+        properties["bootstrap.servers"] = str(stack["kafka_bootstrap_servers"])
+    return properties
+
+
+def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> ChannelSettings:
+    table = _table(value, channel)
+    _only_known(
+        table, channel, {"concurrency", "on_doubt", "call_timeout_seconds", "retry", "providers"}
+    )
+    concurrency = env.get(f"COMMS_{channel.upper()}_CONCURRENCY", table.get("concurrency", 256))
+    return ChannelSettings(
+        concurrency=int(_number(concurrency, f"{channel}.concurrency", at_least=1)),
+        on_doubt=_on_doubt(table.get("on_doubt", "resend"), f"{channel}.on_doubt"),
+        call_timeout_seconds=_number(
+            table.get("call_timeout_seconds", 15.0), f"{channel}.call_timeout_seconds", at_least=0.1
+        ),
+        retry=_retry(table.get("retry", {}), f"{channel}.retry"),
+        providers=_providers(table.get("providers"), channel),
+    )
+
+
+def _retry(value: object, key: str) -> RetryPolicy:
+    table = _table(value, key)
+    _only_known(table, key, {"attempts", "base_seconds", "cap_seconds"})
+    default = RetryPolicy()
+    return RetryPolicy(
+        attempts=int(
+            _number(table.get("attempts", default.attempts), f"{key}.attempts", at_least=1)
+        ),
+        base_seconds=_number(
+            table.get("base_seconds", default.base_seconds), f"{key}.base_seconds", at_least=0
+        ),
+        cap_seconds=_number(
+            table.get("cap_seconds", default.cap_seconds), f"{key}.cap_seconds", at_least=0
+        ),
+    )
+
+
+def _providers(value: object, channel: Channel) -> tuple[ProviderSettings, ...]:
+    if value is None:
+        return ChannelSettings().providers
+    if not isinstance(value, list):
+        raise SettingsError(f"{channel}.providers", "write it as [[…]] tables")
+    found = tuple(_provider(item, f"{channel}.providers[{n}]") for n, item in enumerate(value))
+    if len({provider.name for provider in found}) != len(found):
+        raise SettingsError(f"{channel}.providers", "two providers have the same name")
+    return found
+
+
+def _provider(value: object, key: str) -> ProviderSettings:
+    table = dict(_table(value, key))
+    name = table.pop("name", None)
+    if not isinstance(name, str) or not name:
+        raise SettingsError(f"{key}.name", "missing")
+    return ProviderSettings(
+        name=name,
+        kind=str(table.pop("type", name)),
+        weight=int(_number(table.pop("weight", 100), f"{key}.weight", at_least=0)),
+        options=table,
+    )
+
+
+def _table(value: object, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise SettingsError(key, "must be a table")
+    return value
+
+
+def _only_known(table: Mapping[str, Any], key: str, known: set[str]) -> None:
+    for name in table:
+        if name not in known:
+            raise SettingsError(
+                f"{key}.{name}", f"no such setting; known: {', '.join(sorted(known))}"
+            )
+
+
+def _number(value: object, key: str, *, at_least: float) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise SettingsError(key, "must be a number") from None
+    if number < at_least:
+        raise SettingsError(key, f"must be at least {at_least:g}")
+    return number
+
+
+def _on_doubt(value: object, key: str) -> OnDoubt:
+    try:
+        return OnDoubt(str(value))
+    except ValueError:
+        raise SettingsError(key, "must be resend or hold") from None
+
+
+def _port(value: str) -> int:
+    if not value.isdecimal() or not 0 < int(value) < 65536:
+        raise SettingsError("COMMS_HTTP_PORT", "must be a port, 1 to 65535")
+    return int(value)
