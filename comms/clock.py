@@ -1,4 +1,4 @@
-"""The clock, passed to whoever decides something by the time, so that a test can be the one to say."""
+"""The clock: passed to whoever decides by the time, so that a test can say what time it is."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
