@@ -1,0 +1,41 @@
+"""When to try again, and when to stop.
+
+The settlement asks here after an attempt that sent nothing. Waits have full jitter (anything between
+nothing and a bound that doubles), so that many messages refused together do not return together.
+"""
+
+import random
+from datetime import datetime, timedelta
+
+from comms.settings import RetryPolicy
+from consumers.outcomes import TryLater
+from schemas.vocabulary import Reason
+
+_RATE_LIMIT_FACTOR = 20  # being asked to wait burns no attempt, but it does not go on for ever
+
+
+def wait_seconds(
+    policy: RetryPolicy, *, attempt: int, after: float | None, source: random.Random
+) -> float:
+    """Seconds until the next attempt.
+
+    Args:
+        attempt: the one that was refused, counted from 1.
+        after: what the provider asked for (Retry-After), in seconds; kept as a lower bound.
+    """
+    bound = min(policy.cap_seconds, policy.base_seconds * 2.0 ** min(attempt - 1, 30))
+    jitter = source.uniform(0, bound)
+    return jitter if after is None else after + min(jitter, policy.base_seconds)
+
+
+def is_exhausted(policy: RetryPolicy, *, attempt: int, outcome: TryLater) -> bool:
+    """Whether the attempt was the last that the policy allows."""
+    limit = policy.attempts
+    if outcome.reason is Reason.RATE_LIMITED:
+        limit *= _RATE_LIMIT_FACTOR
+    return attempt >= limit
+
+
+def is_too_late(expires_at: datetime | None, *, now: datetime, wait: float) -> bool:
+    """Whether the next attempt would come after the message's expiry."""
+    return expires_at is not None and now + timedelta(seconds=wait) >= expires_at

@@ -1,0 +1,112 @@
+"""Which offsets may be committed: those below which everything is settled.
+
+The poll thread alone uses a `Watermark`. It tracks what was fetched, hears what is done, and knows
+for each partition the next offset to commit. A partition that left and came back has a new epoch,
+and what is reported under an old one is dropped.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from comms.kafka import Place
+from consumers.delivery import Offset
+
+
+@dataclass(slots=True)
+class _Partition:
+    epoch: int
+    fetched: deque[tuple[int, int]] = field(default_factory=deque)  # (offset, timestamp), in order
+    done: set[int] = field(default_factory=set)
+    abandoned: int = 0
+    next_offset: int | None = None
+    committed: int | None = None
+
+    @property
+    def open(self) -> int:
+        return len(self.fetched) - len(self.done) - self.abandoned
+
+
+class Watermark:
+    """Progress of every assigned partition."""
+
+    def __init__(self) -> None:
+        self._partitions: dict[Place, _Partition] = {}
+        self._epoch = 0
+
+    def assign(self, places: Iterable[Place]) -> None:
+        """Begin with these partitions, under a new epoch."""
+        self._epoch += 1
+        for place in places:
+            self._partitions[place] = _Partition(self._epoch)
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """These partitions are somebody else's now."""
+        for place in places:
+            self._partitions.pop(place, None)
+
+    def fetched(self, place: Place, offset: int, timestamp: int) -> Offset | None:
+        """A record was read; None if its partition is not ours."""
+        partition = self._partitions.get(place)
+        if partition is None:
+            return None
+        partition.fetched.append((offset, timestamp))
+        return Offset(place, offset, partition.epoch)
+
+    def done(self, source: Offset) -> None:
+        """Everything about this record is settled."""
+        partition = self._current(source)
+        if partition is None:
+            return
+        partition.done.add(source.offset)
+        while partition.fetched and partition.fetched[0][0] in partition.done:
+            offset, _ = partition.fetched.popleft()
+            partition.done.discard(offset)
+            partition.next_offset = offset + 1
+
+    def abandoned(self, source: Offset) -> None:
+        """This record was given up unprocessed; nothing from it on may be committed."""
+        partition = self._current(source)
+        if partition is not None:
+            partition.abandoned += 1
+
+    def is_current(self, source: Offset) -> bool:
+        """Whether the record's partition is still ours, under the same epoch."""
+        return self._current(source) is not None
+
+    def to_commit(self) -> Mapping[Place, int]:
+        """The next offsets that are further than what was committed."""
+        return {
+            place: partition.next_offset
+            for place, partition in self._partitions.items()
+            if partition.next_offset is not None and partition.next_offset != partition.committed
+        }
+
+    def committed(self, offsets: Mapping[Place, int]) -> None:
+        """These were committed."""
+        for place, offset in offsets.items():
+            if place in self._partitions:
+                self._partitions[place].committed = offset
+
+    def open(self, places: Iterable[Place] | None = None) -> int:
+        """How many records are fetched, not done and not given up."""
+        chosen = self._partitions.keys() if places is None else places
+        return sum(self._partitions[p].open for p in chosen if p in self._partitions)
+
+    def position(self, place: Place) -> int | None:
+        """The offset below which everything is settled, once known."""
+        partition = self._partitions.get(place)
+        return None if partition is None else partition.next_offset
+
+    def oldest_timestamp(self) -> int | None:
+        """Milliseconds since the epoch of the oldest open record."""
+        heads = [p.fetched[0][1] for p in self._partitions.values() if p.fetched]
+        return min(heads, default=None)
+
+    def places(self) -> tuple[Place, ...]:
+        """The partitions that are ours."""
+        return tuple(self._partitions)
+
+    def _current(self, source: Offset) -> _Partition | None:
+        partition = self._partitions.get(source.place)
+        return partition if partition is not None and partition.epoch == source.epoch else None
