@@ -1,0 +1,1 @@
+"""Tests of accepting: the library, the HTTP API and the relay."""

@@ -1,0 +1,187 @@
+"""The content rules: what passes, what is refused, and that a refusal quotes no value."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.ids import new_message_id
+from schemas.messages import (
+    Attachment,
+    EmailMessage,
+    Message,
+    PushMessage,
+    SmsMessage,
+    VoiceMessage,
+    WebPushSubscription,
+)
+from schemas.rules import ATTACHMENTS_LIMIT, key_violations, violations
+from schemas.vocabulary import Platform
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+ENVELOPE: dict[str, Any] = {"id": new_message_id(), "tenant": "acme", "created_at": NOW}
+SMS = SmsMessage(**ENVELOPE, to="+12025550100", body="hello")
+EMAIL = EmailMessage(
+    **ENVELOPE, to="Ann <delivered@simulator.example.com>", subject="Hi", text="hello"
+)
+PUSH = PushMessage(**ENVELOPE, title="Hi", body="hello", tokens=("simulator:delivered",))
+VOICE = VoiceMessage(**ENVELOPE, to="+12025550107", text="hello")
+SUBSCRIPTION = WebPushSubscription(
+    endpoint="https://push.example.com/x", p256dh="BNc-_x", auth="aQ=="
+)
+PDF = Attachment(filename="bill.pdf", content_type="application/pdf", content=b"x")
+
+
+def fields(message: Message) -> set[str]:
+    return {violation.field for violation in violations(message)}
+
+
+@pytest.mark.parametrize("last", range(100))
+def test_every_number_of_the_simulator_passes(last: int) -> None:
+    assert violations(replace(SMS, to=f"+120255501{last:02}")) == ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        EMAIL,
+        PUSH,
+        VOICE,
+        replace(SMS, sender="ACME Inc"),
+        replace(SMS, sender="88777"),
+        replace(SMS, to="+4915112345678", sender="+12025550109", body="x" * 1600),
+        replace(SMS, send_at=NOW, expires_at=NOW + timedelta(seconds=1)),
+        replace(EMAIL, text=None, html="<p>hi</p>", cc=("b@example.org",), attachments=(PDF,)),
+        replace(EMAIL, headers={"List-Unsubscribe": "<mailto:u@example.com>"}),
+        replace(EMAIL, attachments=(replace(PDF, content_type='text/plain; charset="utf-8"'),)),
+        replace(PUSH, tokens=(), subscription=SUBSCRIPTION, platform=Platform.WEBPUSH, ttl=0),
+        replace(VOICE, text=None, audio_url="https://example.com/a.mp3", repeat=10),
+        replace(VOICE, language="zh-Hant-TW"),
+    ],
+)
+def test_what_may_be_sent(message: Message) -> None:
+    assert violations(message) == ()
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (replace(SMS, to="12025550100"), "to"),
+        (replace(SMS, to="+1 202 555 0100"), "to"),
+        (replace(SMS, to="+120255501"), "to"),
+        (replace(SMS, to="+99912345678"), "to"),
+        (replace(SMS, body=""), "body"),
+        (replace(SMS, body=" \n"), "body"),
+        (replace(SMS, body="x" * 1601), "body"),
+        (replace(SMS, sender="A name too long"), "from"),
+        (replace(SMS, tenant=""), "tenant"),
+        (replace(SMS, tenant="x" * 65), "tenant"),
+        (replace(SMS, customer_id="x" * 256), "customer_id"),
+        (replace(SMS, customer_id="a\0b"), "customer_id"),
+        (replace(SMS, workflow="x" * 129), "workflow"),
+        (replace(SMS, created_at=NOW.replace(tzinfo=None)), "created_at"),
+        (replace(SMS, send_at=NOW.replace(tzinfo=None)), "send_at"),
+        (replace(SMS, expires_at=NOW.replace(tzinfo=None)), "expires_at"),
+        (replace(SMS, expires_at=NOW), "expires_at"),
+        (
+            replace(SMS, send_at=NOW + timedelta(2), expires_at=NOW + timedelta(1)),
+            "expires_at",
+        ),
+        (replace(SMS, metadata={str(n): "" for n in range(51)}), "metadata"),
+        (replace(SMS, metadata={"k" * 65: ""}), "metadata"),
+        (replace(SMS, metadata={"k": "v" * 513}), "metadata"),
+        (replace(SMS, metadata={"k": "\0"}), "metadata"),
+        (replace(EMAIL, to="nobody"), "to"),
+        (replace(EMAIL, to="a@example.com, b@example.com"), "to"),
+        (replace(EMAIL, to="a@example.com\r\nBcc: b@example.com"), "to"),
+        (replace(EMAIL, cc=("a@example.com", "b")), "cc[1]"),
+        (replace(EMAIL, bcc=("a@example.com",) * 51), "bcc"),
+        (replace(EMAIL, reply_to="x"), "reply_to"),
+        (replace(EMAIL, sender="x@"), "from"),
+        (replace(EMAIL, subject=""), "subject"),
+        (replace(EMAIL, subject="a\r\nBcc: b@example.com"), "subject"),
+        (replace(EMAIL, text=None), "text"),
+        (replace(EMAIL, text="x" * 3_000_000), "text"),
+        (replace(EMAIL, headers={"X-A": "b\nBcc: c"}), "headers"),
+        (replace(EMAIL, headers={"X A": "b"}), "headers"),
+        (replace(EMAIL, headers={"bCC": "b@example.com"}), "headers"),
+        (replace(EMAIL, attachments=(PDF,) * 26), "attachments"),
+        (
+            replace(EMAIL, attachments=(replace(PDF, content=bytes(ATTACHMENTS_LIMIT)), PDF)),
+            "attachments",
+        ),
+        (
+            replace(EMAIL, attachments=(PDF, replace(PDF, filename="../x"))),
+            "attachments[1].filename",
+        ),
+        (
+            replace(EMAIL, attachments=(replace(PDF, filename="a\r\nb"),)),
+            "attachments[0].filename",
+        ),
+        (
+            replace(EMAIL, attachments=(replace(PDF, content_type="pdf"),)),
+            "attachments[0].content_type",
+        ),
+        (replace(PUSH, tokens=()), "tokens"),
+        (replace(PUSH, tokens=("",)), "tokens[0]"),
+        (replace(PUSH, tokens=("t",) * 501), "tokens"),
+        (replace(PUSH, subscription=SUBSCRIPTION), "tokens"),
+        (replace(PUSH, platform=Platform.WEBPUSH), "platform"),
+        (replace(PUSH, title=""), "title"),
+        (replace(PUSH, body="ü" * 2048), "data"),
+        (replace(PUSH, collapse_key="ü" * 33), "collapse_key"),
+        (replace(PUSH, ttl=2_419_201), "ttl"),
+        (replace(PUSH, badge=-1), "badge"),
+        (
+            replace(
+                PUSH, tokens=(), subscription=replace(SUBSCRIPTION, endpoint="http://a.example")
+            ),
+            "subscription.endpoint",
+        ),
+        (
+            replace(PUSH, tokens=(), subscription=replace(SUBSCRIPTION, auth="!")),
+            "subscription.auth",
+        ),
+        (replace(VOICE, to="0"), "to"),
+        (replace(VOICE, text=None), "text"),
+        (replace(VOICE, audio_url="https://example.com/a.mp3"), "text"),
+        (replace(VOICE, text="x" * 3001), "text"),
+        (replace(VOICE, text=None, audio_url="ftp://example.com"), "audio_url"),
+        (replace(VOICE, language="en_US"), "language"),
+        (replace(VOICE, repeat=0), "repeat"),
+        (replace(VOICE, sender="ACME"), "from"),
+    ],
+)
+def test_what_is_refused_names_its_field(message: Message, field: str) -> None:
+    assert fields(message) == {field}
+
+
+def test_every_broken_rule_is_told_at_once() -> None:
+    assert fields(replace(SMS, to="x", body="", tenant="")) == {"tenant", "to", "body"}
+
+
+@given(st.text(max_size=60))
+def test_no_text_crashes_the_rules_and_none_is_quoted(text: str) -> None:
+    secret = f"{text}\u2603secret"
+    mail = replace(EMAIL, to=secret, sender=secret, cc=(secret,), headers={secret: secret})
+    push = replace(
+        PUSH,
+        tokens=(),
+        subscription=WebPushSubscription(endpoint=secret, p256dh=secret, auth=secret),
+    )
+    for message in (replace(SMS, to=secret, sender=secret), mail, push):
+        found = violations(message)
+        assert found
+        assert all("secret" not in str(violation) for violation in found)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\nb"])
+def test_an_idempotency_key_has_a_length_and_one_line(key: str) -> None:
+    assert {violation.field for violation in key_violations(key)} == {"idempotency_key"}
+
+
+def test_no_key_or_a_plain_one_is_fine() -> None:
+    assert key_violations(None) == key_violations("order-17/shipped") == ()
