@@ -1,7 +1,7 @@
 """When to try again, and when to stop.
 
-The settlement asks here after an attempt that sent nothing. Waits have full jitter (anything between
-nothing and a bound that doubles), so that many messages refused together do not return together.
+The settlement asks here after an attempt that sent nothing. Waits have full jitter (anything from
+nothing to a bound that doubles), so that many messages refused together do not return together.
 """
 
 import random

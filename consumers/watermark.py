@@ -5,6 +5,7 @@ for each partition the next offset to commit. A partition that left and came bac
 and what is reported under an old one is dropped.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ class _Partition:
     fetched: deque[tuple[int, int]] = field(default_factory=deque)  # (offset, timestamp), in order
     done: set[int] = field(default_factory=set)
     abandoned: int = 0
+    leaving: bool = False
     next_offset: int | None = None
     committed: int | None = None
 
@@ -39,6 +41,12 @@ class Watermark:
         self._epoch += 1
         for place in places:
             self._partitions[place] = _Partition(self._epoch)
+
+    def revoke(self, places: Iterable[Place]) -> None:
+        """These partitions are leaving: what has not begun in them is no longer current."""
+        for place in places:
+            if place in self._partitions:
+                self._partitions[place].leaving = True
 
     def forget(self, places: Iterable[Place]) -> None:
         """These partitions are somebody else's now."""
@@ -71,8 +79,9 @@ class Watermark:
             partition.abandoned += 1
 
     def is_current(self, source: Offset) -> bool:
-        """Whether the record's partition is still ours, under the same epoch."""
-        return self._current(source) is not None
+        """Whether the record's partition is still ours, under the same epoch, and stays so."""
+        partition = self._current(source)
+        return partition is not None and not partition.leaving
 
     def to_commit(self) -> Mapping[Place, int]:
         """The next offsets that are further than what was committed."""
@@ -98,10 +107,15 @@ class Watermark:
         partition = self._partitions.get(place)
         return None if partition is None else partition.next_offset
 
-    def oldest_timestamp(self) -> int | None:
-        """Milliseconds since the epoch of the oldest open record."""
+    def oldest_seconds(self, now: float | None = None) -> float:
+        """Age of the oldest open record by its timestamp; 0 when none is open.
+
+        Args:
+            now: seconds since the epoch, in place of the present.
+        """
         heads = [p.fetched[0][1] for p in self._partitions.values() if p.fetched]
-        return min(heads, default=None)
+        moment = time.time() if now is None else now
+        return max(0.0, moment - min(heads) / 1000) if heads else 0.0
 
     def places(self) -> tuple[Place, ...]:
         """The partitions that are ours."""

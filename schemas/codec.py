@@ -224,7 +224,7 @@ def _from_avro(kind: type[R], data: dict[str, Any]) -> R:
             except ValueError:
                 violations.append(Violation(name, "not one of the known words"))
     if violations:
-        raise InvalidRecordError(tuple(violations), values["id"])
+        raise InvalidRecordError(tuple(violations), values["id"], values["tenant"])
     if kind is EmailMessage:
         values["attachments"] = tuple(Attachment(**item) for item in values["attachments"])
         values["cc"], values["bcc"] = tuple(values["cc"]), tuple(values["bcc"])

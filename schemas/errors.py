@@ -48,10 +48,13 @@ class InvalidRecordError(ContractError):
 
     Attributes:
         violations: every broken rule, never empty.
-        message_id: the record's id where it could be read.
+        message_id, tenant: the record's own, where they could be read.
     """
 
-    def __init__(self, violations: tuple[Violation, ...], message_id: UUID | None = None) -> None:
+    def __init__(
+        self, violations: tuple[Violation, ...], message_id: UUID | None = None, tenant: str = ""
+    ) -> None:
         super().__init__("; ".join(map(str, violations)))
         self.violations = violations
         self.message_id = message_id
+        self.tenant = tenant

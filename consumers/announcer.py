@@ -1,0 +1,51 @@
+"""Says on `comms.status` what happened, and keeps saying it until the broker has it.
+
+The dispatcher announces from the event loop; acknowledgements arrive on the Kafka client's thread.
+`done` is called once the broker acknowledged, on whichever thread that is, so it must be quick and
+thread-safe.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from comms.kafka import EventProducer, KafkaFault, KafkaUnavailableError
+from schemas import topics
+from schemas.codec import Codec
+from schemas.events import StatusEvent
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 0.5
+Done = Callable[[], None]
+
+
+class Announcer:
+    """Publishes status events from one event loop."""
+
+    def __init__(
+        self, producer: EventProducer, codec: Codec, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._producer, self._codec, self._loop = producer, codec, loop
+
+    def announce(self, event: StatusEvent, done: Done | None = None) -> None:
+        """Publish `event`; `done` follows when the broker has it, however long that takes."""
+        value = self._codec.encode(event, topic=topics.STATUS)
+        self._publish(str(event.message_id), value, done)
+
+    def _publish(self, key: str, value: bytes, done: Done | None) -> None:
+        def on_ack(fault: KafkaFault | None) -> None:
+            if fault is not None:
+                self._loop.call_soon_threadsafe(self._again, key, value, done, fault)
+            elif done is not None:
+                done()
+
+        try:
+            self._producer.publish(topics.STATUS, key=key, value=value, on_ack=on_ack)
+        except KafkaUnavailableError as fault:
+            self._again(key, value, done, fault)
+
+    def _again(self, key: str, value: bytes, done: Done | None, fault: KafkaFault) -> None:
+        log.warning("status.not_published", message_id=key, problem=str(fault))
+        self._loop.call_later(RETRY_SECONDS, self._publish, key, value, done)

@@ -1,0 +1,62 @@
+"""The deferred queue: messages that stepped aside, taken up again when due.
+
+A task on the channel's event loop leases what is due while there is room for calls, hands it to the
+dispatcher, and drops the rows whose outcome is announced.
+"""
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from comms.database import DatabaseUnavailableError
+from consumers.delivery import Delivery, Lease
+from consumers.dispatcher import Dispatcher
+from consumers.intake import Bad, Intake
+from consumers.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.25
+MOST = 200
+
+
+class DeferredFeed:
+    """Feeds a dispatcher from the deferred queue."""
+
+    def __init__(self, ledger: Ledger, intake: Intake, dispatcher: Dispatcher) -> None:
+        self._ledger, self._intake, self._dispatcher = ledger, intake, dispatcher
+        self._done: deque[Lease] = deque()
+
+    def done(self, lease: Lease) -> None:
+        """The message is settled and announced; from any thread."""
+        self._done.append(lease)
+
+    async def run(self) -> None:
+        """Feed until cancelled."""
+        while True:
+            try:
+                await self.finish()
+                await self._feed()
+            except DatabaseUnavailableError as error:
+                log.warning("ledger.unavailable", problem=str(error))
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def finish(self) -> None:
+        """Drop the rows that are done."""
+        count = len(self._done)
+        if count:
+            await self._ledger.finish([self._done[n] for n in range(count)])
+            for _ in range(count):
+                self._done.popleft()
+
+    async def _feed(self) -> None:
+        room = min(self._dispatcher.room, MOST)
+        if room <= 0:
+            return
+        for lease, value in await self._ledger.lease_due(room):
+            match self._intake.read(value, lease):
+                case Delivery() as delivery:
+                    self._dispatcher.submit([delivery])
+                case Bad(detail=detail):  # it was good when it was deferred: the rules changed
+                    log.error("deferred.unreadable", id=str(lease.message_id), problem=detail)

@@ -1,0 +1,322 @@
+"""The middle of a channel process: claim, call, settle, announce; many at once, on one event loop.
+
+Deliveries come in from the poll thread and from the deferred queue. Heads of lanes are claimed in
+the ledger a batch at a time, as many as there is room for calls; each claimed one is called in a
+task of its own; outcomes are settled a batch at a time; when the broker has the event that tells
+what came of a message, its source is reported as done.
+
+    submit ─► lanes ─► _claim ─► _call ─► _settle ─► announcer ─► done(source)
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import perf_counter
+
+import structlog
+
+from comms import metrics
+from comms.clock import Clock, utc_now
+from comms.database import DatabaseUnavailableError
+from comms.settings import ChannelSettings
+from consumers.announcer import Announcer
+from consumers.delivery import Delivery, Source
+from consumers.health import ProviderHealth
+from consumers.lanes import Lanes
+from consumers.ledger import Claim, Ledger
+from consumers.outcomes import Ambiguous, Outcome
+from consumers.provider import Attempt, Provider
+from consumers.routing import Router
+from consumers.settlement import Call, Settled, Settler, repeated
+from consumers.verdicts import Begin, Hold, Repeat, StepAside, Verdict, decide
+from schemas import events
+from schemas.events import ProviderWords
+from schemas.messages import Message
+from schemas.vocabulary import Channel, Reason, Status
+
+log = structlog.get_logger(__name__)
+
+CLAIM_BATCH = 200
+CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
+DATABASE_PAUSE = 0.5
+
+Chosen = tuple[Delivery, Provider[Message]]
+
+
+class Dispatcher:
+    """Delivers messages of one channel. Everything here runs on one event loop.
+
+    Args:
+        done: told of each source whose message is settled and announced; from any thread.
+        abandoned: told of each source given up before it was claimed.
+        is_current: whether a source is still this process's to work on.
+        failed: told of an error that nothing here can mend; the process should end.
+    """
+
+    def __init__(
+        self,
+        *,
+        channel: Channel,
+        settings: ChannelSettings,
+        ledger: Ledger,
+        router: Router,
+        announcer: Announcer,
+        health: ProviderHealth,
+        done: Callable[[Source], None],
+        abandoned: Callable[[Source], None],
+        is_current: Callable[[Source], bool],
+        failed: Callable[[BaseException], None],
+        clock: Clock = utc_now,
+    ) -> None:
+        self._channel, self._settings, self._clock = channel, settings, clock
+        self._ledger, self._router, self._announcer = ledger, router, announcer
+        self._health, self._settler = health, Settler(settings, clock)
+        self._done, self._abandoned, self._is_current = done, abandoned, is_current
+        self._failed, self._stopping = failed, False
+        self._lanes = Lanes()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._outcomes: list[tuple[Delivery, Settled]] = []
+        self._work, self._settling = asyncio.Event(), asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+        self._in_flight = metrics.in_flight.labels(channel)
+        self._send_seconds = metrics.message_send_seconds.labels(channel)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._loops = [
+            asyncio.create_task(self._claim_for_ever()),
+            asyncio.create_task(self._settle_for_ever()),
+        ]
+        for task in self._loops:
+            task.add_done_callback(self._loop_ended)
+
+    def submit(self, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries on."""
+        for delivery in deliveries:
+            self._lanes.add(delivery)
+        self._work.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls being made now."""
+        return len(self._calls)
+
+    @property
+    def room(self) -> int:
+        """Calls that could begin now, less the messages that already wait for one."""
+        return self._settings.concurrency - len(self._calls) - len(self._lanes)
+
+    def discard(self) -> None:
+        """Give up what has not begun and is no longer ours."""
+        for delivery in self._lanes.discard(lambda d: not self._is_current(d.source)):
+            self._abandoned(delivery.source)
+
+    async def stop(self, *, within: float) -> None:
+        """Finish the calls that have begun, within so many seconds; claim nothing more."""
+        claiming, settling = self._loops
+        self._stopping = True
+        self._work.set()
+        await asyncio.wait([claiming], timeout=within)
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=within)
+        self._settling.set()
+        await asyncio.wait([settling], timeout=within)
+        settling.cancel()
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    # Claiming
+
+    async def _claim_for_ever(self) -> None:
+        while not self._stopping:
+            await self._work.wait()
+            room = self._settings.concurrency - len(self._calls)
+            taken = self._lanes.take(min(room, CLAIM_BATCH))
+            if not taken:
+                self._work.clear()
+                continue
+            heads = [head for head in taken if self._keep(head)]
+            try:
+                await self._claim(heads)
+            except DatabaseUnavailableError as error:
+                log.warning("ledger.unavailable", problem=str(error))
+                self._lanes.put_back(heads)
+                await asyncio.sleep(DATABASE_PAUSE)
+
+    async def _claim(self, heads: Sequence[Delivery]) -> None:
+        chosen: list[Chosen] = [(head, self._router.choose()) for head in heads if self._keep(head)]
+        verdicts = await self._verdicts(chosen)
+        for delivery, provider in chosen:
+            self._act(delivery, provider, verdicts[id(delivery)])
+
+    def _keep(self, delivery: Delivery) -> bool:
+        if self._is_current(delivery.source):
+            return True
+        self._lanes.release(delivery)
+        self._abandoned(delivery.source)
+        return False
+
+    async def _verdicts(self, chosen: Sequence[Chosen]) -> dict[int, Verdict]:
+        """A verdict for each delivery: most are new, and one statement claims them all."""
+        verdicts: dict[int, Verdict] = {}
+        claims = [Claim(delivery=d, attempt=1, provider=p.name) for d, p in chosen]
+        ours = await self._ledger.claim(claims) if claims else set()
+        known = [(d, p) for d, p in chosen if d.message.id not in ours]
+        for delivery, _ in chosen:
+            verdicts[id(delivery)] = Begin(1)
+        if known:
+            verdicts |= await self._verdicts_on_known(known)
+        return verdicts
+
+    async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, Verdict]:
+        entries = await self._ledger.look_up([d.message.id for d, _ in known])
+        verdicts = {
+            id(d): decide(
+                entries[d.message.id],
+                d,
+                on_doubt=self._settings.on_doubt,
+                doubt_after=self.doubt_after,
+                most=self._settings.retry.attempts,
+            )
+            for d, _ in known
+        }
+        again = [(d, p, v) for d, p in known if isinstance(v := verdicts[id(d)], Begin)]
+        claims = [Claim(delivery=d, attempt=v.attempt, provider=p.name) for d, p, v in again]
+        ours = await self._ledger.claim(claims) if claims else set()
+        for delivery, _, _ in again:
+            if delivery.message.id not in ours:  # another process was quicker
+                verdicts[id(delivery)] = StepAside(self.doubt_after)
+        return verdicts
+
+    @property
+    def doubt_after(self) -> float:
+        """Seconds after which a claim's call cannot be running any more, wherever it was made."""
+        return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
+
+    # Acting on a verdict
+
+    def _act(self, delivery: Delivery, provider: Provider[Message], verdict: Verdict) -> None:
+        match verdict:
+            case Begin(attempt=attempt, reason=reason):
+                call = Call(
+                    delivery=delivery, attempt=attempt, provider=provider.name, reason=reason
+                )
+                self._begin(call, provider)
+            case Repeat(entry=entry):
+                metrics.duplicates_suppressed_total.labels("claim").inc()
+                self._finish(delivery, repeated(delivery, entry))
+            case Hold():
+                metrics.ambiguous_total.labels(self._channel).inc()
+                self._settle_later(self._settler.held(delivery, verdict))
+            case StepAside(seconds=seconds):
+                self._track(asyncio.create_task(self._step_aside(delivery, seconds)))
+
+    def _begin(self, call: Call, provider: Provider[Message]) -> None:
+        message, now = call.delivery.message, self._clock()
+        if message.expires_at is not None and message.expires_at <= now:
+            self._settle_later(self._settler.expired(call))
+            return
+        if call.reason is Reason.AMBIGUOUS:
+            metrics.ambiguous_total.labels(self._channel).inc()
+        self._announcer.announce(
+            events.claimed(
+                message, attempt=call.attempt, provider=call.provider, at=now, reason=call.reason
+            )
+        )
+        self._track(asyncio.create_task(self._call(call, provider, perf_counter())))
+
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._calls.add(task)
+        self._in_flight.set(len(self._calls))
+        task.add_done_callback(self._call_ended)
+
+    def _call_ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._in_flight.set(len(self._calls))
+        self._work.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("dispatch.defect", exc_info=error)
+
+    async def _step_aside(self, delivery: Delivery, seconds: float) -> None:
+        while True:
+            try:
+                await self._ledger.step_aside([(delivery, seconds)])
+            except DatabaseUnavailableError as error:
+                log.warning("ledger.unavailable", problem=str(error))
+                await asyncio.sleep(DATABASE_PAUSE)
+            else:
+                self._finish(delivery, None)
+                return
+
+    # Calling
+
+    async def _call(self, call: Call, provider: Provider[Message], claimed: float) -> None:
+        started = perf_counter()
+        if started - claimed > CLAIM_IS_STALE:  # this process was stopped; somebody may have it
+            await self._step_aside(call.delivery, self.doubt_after)
+            return
+        outcome = await self._outcome(call, provider)
+        seconds = perf_counter() - started
+        self._health.observe(provider.name, outcome, at=self._clock())
+        word = type(outcome).__name__.lower()
+        labels = (self._channel, provider.name, word)
+        metrics.attempts_total.labels(*labels).inc()
+        metrics.provider_request_seconds.labels(*labels).observe(seconds)
+        if isinstance(outcome, Ambiguous):
+            metrics.ambiguous_total.labels(self._channel).inc()
+        self._settle_later(self._settler.settle(call, outcome))
+
+    async def _outcome(self, call: Call, provider: Provider[Message]) -> Outcome:
+        attempt = Attempt(call.delivery.message.id, call.attempt)
+        try:
+            async with asyncio.timeout(self._settings.call_timeout_seconds + CLAIM_IS_STALE):
+                return await provider.send(call.delivery.message, attempt)
+        except TimeoutError:
+            return Ambiguous(words=ProviderWords(detail="no answer in time"))
+        except Exception:  # a defect of an adapter must not lose the message, nor guess
+            log.exception("provider.defect", provider=provider.name, message_id=str(attempt))
+            return Ambiguous(words=ProviderWords(detail="the adapter failed in the call"))
+
+    # Settling
+
+    def _settle_later(self, settled: Settled) -> None:
+        self._outcomes.append((settled.row.delivery, settled))
+        self._settling.set()
+
+    async def _settle_for_ever(self) -> None:
+        while self._outcomes or self._calls or not self._stopping:
+            await self._settling.wait()
+            self._settling.clear()
+            batch, self._outcomes = self._outcomes, []
+            if batch:
+                await self._settle(batch)
+
+    async def _settle(self, batch: Sequence[tuple[Delivery, Settled]]) -> None:
+        rows = [settled.row for _, settled in batch]
+        while True:
+            try:
+                await self._ledger.settle(rows)
+                break
+            except DatabaseUnavailableError as error:
+                log.warning("ledger.unavailable", problem=str(error))
+                await asyncio.sleep(DATABASE_PAUSE)
+        for delivery, settled in batch:
+            self._observe_service_level(settled)
+            self._finish(delivery, settled.event)
+
+    def _observe_service_level(self, settled: Settled) -> None:
+        if settled.row.status is Status.SENT:
+            message = settled.row.delivery.message
+            due = max(message.created_at, message.send_at or message.created_at)
+            self._send_seconds.observe((settled.row.occurred_at - due).total_seconds())
+
+    def _finish(self, delivery: Delivery, event: events.StatusEvent | None) -> None:
+        """Release the lane; the source is done when the broker has the event."""
+        self._lanes.release(delivery)
+        self._work.set()
+        if event is None:
+            self._done(delivery.source)
+        else:
+            self._announcer.announce(event, partial(self._done, delivery.source))

@@ -1,0 +1,202 @@
+"""The ledger in PostgreSQL: who may make which call, and what came of it.
+
+The dispatcher claims a batch of messages before any call and settles a batch after; the primary key
+of `consumers.attempt` decides who may call, however many processes hold the same message. Rows are
+only ever inserted. Times that more than one process compares are the database's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from comms.database import translated
+from consumers.delivery import Delivery, Lease
+from consumers.verdicts import LedgerEntry
+from schemas.events import ProviderWords
+from schemas.vocabulary import Channel, Reason, Status
+
+LEASE_SECONDS = 60.0
+
+_CLAIM = """
+INSERT INTO consumers.attempt
+    (message_id, attempt, tenant, channel, provider, owner, claimed_at)
+SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp()
+FROM unnest(%s::uuid[], %s::smallint[], %s::text[], %s::text[]) AS c (id, attempt, tenant, provider)
+ON CONFLICT DO NOTHING
+RETURNING message_id
+"""
+
+_LOOK_UP = """
+SELECT DISTINCT ON (a.message_id)
+    a.message_id, a.attempt, a.provider,
+    extract(epoch FROM clock_timestamp() - a.claimed_at)::float8,
+    o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response
+FROM consumers.attempt a
+LEFT JOIN consumers.outcome o USING (message_id, attempt)
+WHERE a.message_id = ANY(%s)
+ORDER BY a.message_id, a.attempt DESC
+"""
+
+_SETTLE = """
+INSERT INTO consumers.outcome
+    (message_id, attempt, status, reason, provider_message_id, code, detail, response, occurred_at)
+SELECT * FROM unnest(%s::uuid[], %s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[],
+                     %s::text[], %s::text[], %s::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+_DEFER = """
+INSERT INTO consumers.deferred (message_id, channel, value, due_at)
+SELECT id, %s, value, clock_timestamp() + make_interval(secs => wait)
+FROM unnest(%s::uuid[], %s::bytea[], %s::float8[]) AS d (id, value, wait)
+ON CONFLICT (message_id) DO UPDATE SET due_at = excluded.due_at, leased_until = '-infinity'
+"""
+
+_LEASE = """
+UPDATE consumers.deferred SET leased_until = clock_timestamp() + make_interval(secs => %s)
+WHERE message_id IN (
+    SELECT message_id FROM consumers.deferred
+    WHERE channel = %s AND due_at <= clock_timestamp() AND leased_until < clock_timestamp()
+    ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING message_id, value
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A wish to make attempt `attempt` of a message through `provider`."""
+
+    delivery: Delivery
+    attempt: int
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What an attempt came to, as the ledger keeps it.
+
+    Args:
+        retry_after: seconds until another attempt; None when there will be none.
+    """
+
+    delivery: Delivery
+    attempt: int
+    status: Status
+    reason: Reason
+    words: ProviderWords
+    occurred_at: datetime
+    retry_after: float | None = None
+
+
+class Ledger:
+    """One channel's view of the ledger, for one process.
+
+    Every method raises `DatabaseUnavailableError` when nothing was recorded and the call may be
+    repeated.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool, *, channel: Channel, owner: UUID) -> None:
+        self._pool, self._channel, self._owner = pool, channel, owner
+
+    async def claim(self, claims: Sequence[Claim]) -> set[UUID]:
+        """Claim attempts in one statement; the ids of the messages that are now ours to send."""
+        rows = {c.delivery.message.id: c for c in claims}
+        parameters = (
+            self._channel,
+            self._owner,
+            list(rows),
+            [c.attempt for c in rows.values()],
+            [c.delivery.message.tenant for c in rows.values()],
+            [c.provider for c in rows.values()],
+        )
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_CLAIM, parameters)
+                return {row[0] for row in await cursor.fetchall()}
+
+    async def look_up(self, ids: Sequence[UUID]) -> dict[UUID, LedgerEntry]:
+        """The newest attempt of each message that has one."""
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_LOOK_UP, (list(ids),))
+                rows = await cursor.fetchall()
+        return {row[0]: _entry(row[1:]) for row in rows}
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Record what attempts came to and queue what is tried again, in one transaction."""
+        deferred = [(s.delivery, s.retry_after) for s in settlements if s.retry_after is not None]
+        with translated():
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute(_SETTLE, _columns(settlements))
+                if deferred:
+                    await self._defer(connection, deferred)
+
+    async def step_aside(self, deliveries: Sequence[tuple[Delivery, float]]) -> None:
+        """Put messages aside, each for so many seconds, with no outcome."""
+        with translated():
+            async with self._pool.connection() as connection:
+                await self._defer(connection, deliveries)
+
+    async def lease_due(self, most: int) -> list[tuple[Lease, bytes]]:
+        """Take messages that are due, oldest first. No other process gets them within
+        `LEASE_SECONDS`."""
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_LEASE, (LEASE_SECONDS, self._channel, most))
+                return [(Lease(row[0]), bytes(row[1])) for row in await cursor.fetchall()]
+
+    async def finish(self, leases: Sequence[Lease]) -> None:
+        """Drop rows of the deferred queue that are settled; one deferred again stays."""
+        with translated():
+            async with self._pool.connection() as connection:
+                await connection.execute(
+                    "DELETE FROM consumers.deferred"
+                    " WHERE message_id = ANY(%s) AND leased_until <> '-infinity'",
+                    ([lease.message_id for lease in leases],),
+                )
+
+    async def _defer(
+        self, connection: AsyncConnection, deliveries: Sequence[tuple[Delivery, float]]
+    ) -> None:
+        last = {delivery.message.id: (delivery.value, wait) for delivery, wait in deliveries}
+        values, waits = [v for v, _ in last.values()], [w for _, w in last.values()]
+        await connection.execute(_DEFER, (self._channel, list(last), values, waits))
+
+
+def _columns(settlements: Sequence[Settlement]) -> tuple[list[object], ...]:
+    return (
+        [s.delivery.message.id for s in settlements],
+        [s.attempt for s in settlements],
+        [s.status for s in settlements],
+        [s.reason for s in settlements],
+        [_clean(s.words.provider_message_id) for s in settlements],
+        [_clean(s.words.code) for s in settlements],
+        [_clean(s.words.detail) for s in settlements],
+        [_clean(s.words.response) for s in settlements],
+        [s.occurred_at for s in settlements],
+    )
+
+
+def _clean(text: str | None) -> str | None:
+    """PostgreSQL's text holds no NUL, and a provider may say anything."""
+    return None if text is None else text[:4096].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _entry(row: Sequence[object]) -> LedgerEntry:
+    attempt, provider, age, status, reason, occurred_at, *words = row
+    return LedgerEntry(
+        attempt=int(str(attempt)),
+        provider=str(provider),
+        age_seconds=float(str(age)),
+        status=None if status is None else Status(str(status)),
+        reason=None if reason is None else Reason(str(reason)),
+        occurred_at=occurred_at if isinstance(occurred_at, datetime) else None,
+        words=ProviderWords(**dict(zip(_WORDS, words, strict=True))),  # type: ignore[arg-type]
+    )
+
+
+_WORDS = ("provider_message_id", "code", "detail", "response")

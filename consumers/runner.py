@@ -1,0 +1,225 @@
+"""The outside of a channel process: one thread that alone touches the Kafka consumer.
+
+`consumers.service` builds a `Runner` and calls `run` on the main thread. It polls records, hands
+them as deliveries to the dispatcher's event loop on another thread, hears which are done, and
+commits the offsets below which everything is settled. When partitions leave it waits for what has
+begun, commits, and lets go.
+
+    poll ─► Intake ─► Dispatcher (event loop) ─► done ─► Watermark ─► commit
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+import structlog
+
+from comms import metrics
+from comms.kafka import Broker, EventProducer, KafkaUnavailableError, Place, Rebalance, Record
+from consumers.announcer import Announcer
+from consumers.delivery import Delivery, Offset
+from consumers.dispatcher import Dispatcher
+from consumers.intake import Bad, Intake, bury
+from consumers.watermark import Watermark
+from schemas import topics
+from schemas.vocabulary import Channel
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.05
+POLL_BATCH = 500
+COMMIT_SECONDS = 0.5
+MEASURE_SECONDS = 2.0
+DRAIN_SECONDS = 25.0
+
+
+class Progress:
+    """What is done or given up, reported from any thread and read by the poll thread."""
+
+    def __init__(self) -> None:
+        self._done: deque[Offset] = deque()
+        self._abandoned: deque[Offset] = deque()
+        self._changed = threading.Event()
+
+    def done(self, source: Offset) -> None:
+        """Settled and announced."""
+        self._done.append(source)
+        self._changed.set()
+
+    def abandoned(self, source: Offset) -> None:
+        """Given up before it was claimed."""
+        self._abandoned.append(source)
+        self._changed.set()
+
+    def drain_into(self, watermark: Watermark) -> None:
+        """Move every report into the watermark."""
+        self._changed.clear()
+        while self._done:
+            watermark.done(self._done.popleft())
+        while self._abandoned:
+            watermark.abandoned(self._abandoned.popleft())
+
+    def wait(self, seconds: float) -> None:
+        """Until something is reported, or the time has passed."""
+        self._changed.wait(seconds)
+
+
+class Runner:
+    """Reads a channel's topic and keeps its offsets.
+
+    Args:
+        loop: the dispatcher's event loop, running on another thread.
+        most_open: records that may be fetched and not yet done.
+    """
+
+    def __init__(
+        self,
+        *,
+        channel: Channel,
+        broker: Broker,
+        producer: EventProducer,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        announcer: Announcer,
+        loop: asyncio.AbstractEventLoop,
+        watermark: Watermark,
+        progress: Progress,
+        most_open: int,
+    ) -> None:
+        self._channel, self._producer, self._intake = channel, producer, intake
+        self._dispatcher, self._announcer, self._loop = dispatcher, announcer, loop
+        self._watermark, self._progress, self._most_open = watermark, progress, most_open
+        self._committed_at = self._measured_at = 0.0
+        self._lag_messages = metrics.consumer_lag_messages.labels(channel)
+        self._lag_seconds = metrics.consumer_lag_seconds.labels(channel)
+        self.reachable = False
+        self.lag = (0, 0.0)
+        self._consumer = broker.consumer(
+            topics.group_of(channel),
+            [topics.of_channel(channel)],
+            rebalance=Rebalance(self._assigned, self._revoked, self._lost),
+        )
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Work until told to stop, then drain and leave the group.
+
+        Raises:
+            TooManyBadRecordsError: the topic's records cannot be processed.
+        """
+        try:
+            while not should_stop():
+                self._step()
+        finally:
+            self._consumer.close()
+
+    def _step(self) -> None:
+        self._progress.drain_into(self._watermark)
+        self._commit(every=COMMIT_SECONDS)
+        self._measure()
+        room = self._most_open - self._watermark.open()
+        if room <= 0:
+            self._progress.wait(POLL_SECONDS)
+            return
+        try:
+            records = self._consumer.poll(min(room, POLL_BATCH), POLL_SECONDS)
+        except KafkaUnavailableError as error:
+            log.warning("kafka.unavailable", problem=str(error))
+            self.reachable = False
+            self._progress.wait(POLL_SECONDS)
+            return
+        self.reachable = True
+        if records:
+            self._take(records)
+
+    def _take(self, records: Sequence[Record]) -> None:
+        deliveries = []
+        for record in records:
+            source = self._watermark.fetched(record.place, record.offset, record.timestamp)
+            if source is None:
+                continue
+            found = self._intake.read(record.value, source)
+            if isinstance(found, Delivery):
+                deliveries.append(found)
+            else:
+                self._put_aside(record, found, source)
+        if deliveries:
+            self._loop.call_soon_threadsafe(self._dispatcher.submit, deliveries)
+
+    def _put_aside(self, record: Record, bad: Bad, source: Offset) -> None:
+        log.error(
+            "record.dead_letter",
+            reason=bad.reason,
+            problem=bad.detail,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+        )
+        metrics.dead_letters_total.labels(self._channel).inc()
+        while True:
+            try:
+                bury(self._producer, record, bad, self._channel)
+                break
+            except KafkaUnavailableError as error:
+                log.warning("kafka.unavailable", problem=str(error))
+                self._progress.wait(COMMIT_SECONDS)
+        if bad.event is None:
+            self._watermark.done(source)
+        else:
+            event = bad.event
+            self._loop.call_soon_threadsafe(
+                lambda: self._announcer.announce(event, lambda: self._progress.done(source))
+            )
+
+    def _commit(self, *, every: float) -> None:
+        if monotonic() - self._committed_at < every:
+            return
+        self._committed_at = monotonic()
+        offsets = self._watermark.to_commit()
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets)
+        except KafkaUnavailableError as error:
+            log.warning("kafka.commit_failed", problem=str(error))
+        else:
+            self._watermark.committed(offsets)
+
+    def _measure(self) -> None:
+        if monotonic() - self._measured_at < MEASURE_SECONDS:
+            return
+        self._measured_at = monotonic()
+        behind = [self._behind(place) for place in self._watermark.places()]
+        self.lag = max(sum(behind), self._watermark.open()), self._watermark.oldest_seconds()
+        self._lag_messages.set(self.lag[0])
+        self._lag_seconds.set(self.lag[1])
+
+    def _behind(self, place: Place) -> int:
+        position = self._watermark.position(place)
+        if position is None:
+            return 0
+        return max(0, self._consumer.high_watermark(place) - position)
+
+    # Rebalancing: these run inside poll and close, on the poll thread
+
+    def _assigned(self, places: Sequence[Place]) -> None:
+        self._watermark.assign(places)
+        log.info("partitions.assigned", partitions=sorted(number for _, number in places))
+
+    def _revoked(self, places: Sequence[Place]) -> None:
+        self._watermark.revoke(places)
+        self._loop.call_soon_threadsafe(self._dispatcher.discard)
+        deadline = monotonic() + DRAIN_SECONDS
+        while self._watermark.open(places) and monotonic() < deadline:
+            self._progress.wait(POLL_SECONDS)
+            self._progress.drain_into(self._watermark)
+        left = self._watermark.open(places)
+        self._commit(every=0.0)
+        self._watermark.forget(places)
+        log.info("partitions.revoked", partitions=sorted(n for _, n in places), unfinished=left)
+
+    def _lost(self, places: Sequence[Place]) -> None:
+        self._watermark.forget(places)
+        self._loop.call_soon_threadsafe(self._dispatcher.discard)
+        log.warning("partitions.lost", partitions=sorted(number for _, number in places))

@@ -1,0 +1,239 @@
+"""The composition of a channel's process: everything it is made of is put together here, once.
+
+`comms run sms` (or `python -m consumers.sms`) calls `run_channel` on its main thread. That thread
+then belongs to the Kafka consumer; calls, ledger and announcements live on one event loop on a
+second thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import structlog
+import uvloop
+from psycopg_pool import AsyncConnectionPool
+
+from comms.database import DatabaseError, async_pool
+from comms.health import HealthServer
+from comms.kafka import Broker, EventProducer
+from comms.registry import codec_of
+from comms.settings import ChannelSettings, Settings
+from consumers.announcer import Announcer
+from consumers.deferred import DeferredFeed
+from consumers.delivery import Lease, Offset, Source
+from consumers.dispatcher import Dispatcher
+from consumers.health import ProviderHealth
+from consumers.intake import Intake
+from consumers.ledger import Ledger
+from consumers.providers import build
+from consumers.reporter import Load, Reporter
+from consumers.routing import Route, Router
+from consumers.runner import DRAIN_SECONDS, Progress, Runner
+from consumers.watermark import Watermark
+from schemas.vocabulary import Channel
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+OPEN_PER_CALL = 4  # records fetched ahead for each call that may run
+
+
+def run_channel(channel: Channel, settings: Settings, stop: threading.Event) -> None:
+    """Deliver the channel's messages until `stop` is set, then drain and return.
+
+    Raises:
+        SettingsError: a provider's table is wrong, or an address is missing.
+        TooManyBadRecordsError: the topic's records cannot be processed.
+        DatabaseRefusedError: the ledger's tables are not what this version expects.
+    """
+    with _Loop() as loop:
+        process = loop.call(_assemble(channel, settings, loop.loop, stop))
+        health = HealthServer(settings.http_host, settings.http_port, process.problems)
+        try:
+            health.start()
+            log.info("service.started", channel=channel)
+            process.runner.run(stop.is_set)
+        finally:
+            health.stop()
+            loop.call(process.close())
+            process.producer.close()
+    process.raise_defect()
+
+
+class _Loop:
+    """An event loop on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="calls", daemon=True)
+
+    def __enter__(self) -> "_Loop":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine there and wait for it."""
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self.loop)
+        return future.result()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Process:
+    """The parts of a running channel."""
+
+    runner: Runner
+    dispatcher: Dispatcher
+    feed: DeferredFeed
+    reporter: Reporter
+    routes: list[tuple[Route, str]]
+    producer: EventProducer
+    pool: AsyncConnectionPool
+    tasks: list[asyncio.Task[None]]
+    defects: list[BaseException]
+
+    def problems(self) -> list[str]:
+        """What keeps the channel from delivering."""
+        found = []
+        if not self.runner.reachable:
+            found.append("Kafka does not answer")
+        if self.reporter.database_problem is not None:
+            found.append(f"PostgreSQL: {self.reporter.database_problem}")
+        return found
+
+    def raise_defect(self) -> None:
+        """End with the error that stopped the process, if one did."""
+        if self.defects:
+            raise self.defects[0]
+
+    async def close(self) -> None:
+        """Finish what has begun and release everything; runs on the loop."""
+        await self.dispatcher.stop(within=DRAIN_SECONDS)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.producer.flush(10)
+        try:
+            await self.feed.finish()
+            await self.reporter.leave()
+        except DatabaseError as error:
+            log.warning("service.left_untidy", problem=str(error))
+        for route, _ in self.routes:
+            await route.provider.close()
+        await self.pool.close()
+
+
+async def _assemble(
+    channel: Channel,
+    settings: Settings,
+    loop: asyncio.AbstractEventLoop,
+    stop: threading.Event,
+) -> _Process:
+    configured = settings.channels[channel]
+    broker, owner = Broker(settings.need_kafka()), uuid4()
+    pool = async_pool(settings.need_database(), size=6, name=channel)
+    routes = _routes(channel, settings, configured)
+    codec = codec_of(settings)
+    await pool.open()
+    for route, _ in routes:
+        await route.provider.open()
+
+    producer, health, watermark, progress = (
+        broker.producer(),
+        ProviderHealth(),
+        Watermark(),
+        Progress(),
+    )
+    announcer = Announcer(producer, codec, loop)
+    ledger = Ledger(pool, channel=channel, owner=owner)
+    intake = Intake(channel, codec)
+    defects: list[BaseException] = []
+
+    def failed(error: BaseException) -> None:
+        log.error("service.defect", exc_info=error)
+        defects.append(error)
+        stop.set()
+
+    def done(source: Source) -> None:
+        match source:
+            case Offset():
+                progress.done(source)
+            case Lease():
+                feed.done(source)
+
+    def abandoned(source: Source) -> None:
+        if isinstance(source, Offset):
+            progress.abandoned(source)
+
+    def is_current(source: Source) -> bool:
+        return isinstance(source, Lease) or watermark.is_current(source)
+
+    dispatcher = Dispatcher(
+        channel=channel,
+        settings=configured,
+        ledger=ledger,
+        router=Router([route for route, _ in routes]),
+        announcer=announcer,
+        health=health,
+        done=done,
+        abandoned=abandoned,
+        is_current=is_current,
+        failed=failed,
+    )
+    feed = DeferredFeed(ledger, intake, dispatcher)
+    runner = Runner(
+        channel=channel,
+        broker=broker,
+        producer=producer,
+        intake=intake,
+        dispatcher=dispatcher,
+        announcer=announcer,
+        loop=loop,
+        watermark=watermark,
+        progress=progress,
+        most_open=configured.concurrency * OPEN_PER_CALL,
+    )
+    reporter = Reporter(
+        pool,
+        channel=channel,
+        owner=owner,
+        routes=routes,
+        health=health,
+        load=lambda: Load(dispatcher.in_flight, *runner.lag),
+    )
+    dispatcher.start()
+    tasks = [asyncio.create_task(feed.run()), asyncio.create_task(reporter.run())]
+    for task in tasks:
+        task.add_done_callback(lambda t: _report_failure(t, failed))
+    return _Process(
+        runner=runner,
+        dispatcher=dispatcher,
+        feed=feed,
+        reporter=reporter,
+        routes=routes,
+        producer=producer,
+        pool=pool,
+        tasks=tasks,
+        defects=defects,
+    )
+
+
+def _report_failure(task: asyncio.Task[None], failed: Any) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        failed(error)
+
+
+def _routes(
+    channel: Channel, settings: Settings, configured: ChannelSettings
+) -> list[tuple[Route, str]]:
+    return [
+        (Route(build(channel, provider, settings), provider.weight), provider.kind)
+        for provider in configured.providers
+    ]

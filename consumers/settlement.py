@@ -1,0 +1,171 @@
+"""From what a call came to, to what the ledger keeps and the world is told.
+
+The dispatcher gives every outcome to a `Settler`, which decides by the channel's policy whether the
+message is sent, failed, held in doubt or tried again, and returns the ledger's row together with
+the event that announces it.
+"""
+
+import random
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from comms.clock import Clock, utc_now
+from comms.settings import ChannelSettings
+from consumers import retry
+from consumers.delivery import Delivery
+from consumers.ledger import Settlement
+from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from consumers.verdicts import Hold, LedgerEntry
+from schemas import events
+from schemas.events import ProviderWords, StatusEvent
+from schemas.vocabulary import OnDoubt, Reason, Status
+
+IN_DOUBT = ProviderWords(detail="the call was made and its answer was lost; held for a receipt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One attempt that was made: `attempt` of `delivery` through `provider`."""
+
+    delivery: Delivery
+    attempt: int
+    provider: str
+    reason: Reason = Reason.CLAIMED
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A row for the ledger and the event that announces it."""
+
+    row: Settlement
+    event: StatusEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """A channel's policy, applied to outcomes."""
+
+    settings: ChannelSettings
+    clock: Clock = utc_now
+    source: random.Random = field(default_factory=random.Random)
+
+    def settle(self, call: Call, outcome: Outcome) -> Settled:
+        """What the outcome of a call means for its message."""
+        match outcome:
+            case Accepted(words=words):
+                return self._final(call, Status.SENT, Reason.ACCEPTED, words)
+            case Refused(reason=reason, words=words):
+                return self._final(call, Status.FAILED, reason, words)
+            case TryLater():
+                return self._again_if_allowed(call, outcome)
+            case Ambiguous(words=words):
+                return self._doubt(call, words)
+            case _:
+                assert_never(outcome)
+
+    def expired(self, call: Call) -> Settled:
+        """The message's time passed before the call was made."""
+        return self._final(call, Status.FAILED, Reason.EXPIRED, events.SILENCE)
+
+    def held(self, delivery: Delivery, verdict: Hold) -> Settled:
+        """An attempt whose worker was lost in the call, for a sender who wants no repetition."""
+        call = Call(delivery=delivery, attempt=verdict.attempt, provider=verdict.provider)
+        return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, IN_DOUBT)
+
+    def _again_if_allowed(self, call: Call, outcome: TryLater) -> Settled:
+        policy, now = self.settings.retry, self.clock()
+        if retry.is_exhausted(policy, attempt=call.attempt, outcome=outcome):
+            return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, outcome.words)
+        wait = retry.wait_seconds(
+            policy, attempt=call.attempt, after=outcome.after, source=self.source
+        )
+        if retry.is_too_late(call.delivery.message.expires_at, now=now, wait=wait):
+            return self._final(call, Status.FAILED, Reason.EXPIRED, outcome.words)
+        return self._again(call, outcome.reason, outcome.words, wait)
+
+    def _doubt(self, call: Call, words: ProviderWords) -> Settled:
+        """Repeated once at most: a person who was reached twice should not be reached six times."""
+        wish = call.delivery.message.on_doubt or self.settings.on_doubt
+        if wish is OnDoubt.HOLD or call.reason is Reason.AMBIGUOUS:
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
+        wait = retry.wait_seconds(
+            self.settings.retry, attempt=call.attempt, after=None, source=self.source
+        )
+        return self._again(call, Reason.AMBIGUOUS, words, wait)
+
+    def _again(self, call: Call, reason: Reason, words: ProviderWords, wait: float) -> Settled:
+        return self._settled(call, Status.SENDING, reason, words, wait=wait)
+
+    def _final(self, call: Call, status: Status, reason: Reason, words: ProviderWords) -> Settled:
+        return self._settled(call, status, reason, words, wait=None)
+
+    def _settled(
+        self,
+        call: Call,
+        status: Status,
+        reason: Reason,
+        words: ProviderWords,
+        *,
+        wait: float | None,
+    ) -> Settled:
+        now = self.clock()
+        row = Settlement(
+            delivery=call.delivery,
+            attempt=call.attempt,
+            status=status,
+            reason=reason,
+            words=words,
+            occurred_at=now,
+            retry_after=wait,
+        )
+        return Settled(row, announcement(row, call.provider))
+
+
+def repeated(delivery: Delivery, entry: LedgerEntry) -> StatusEvent | None:
+    """The event that was announced for a settled attempt, again; None for a cancelled message,
+    whose end the producer announces."""
+    if entry.status is None or entry.reason is None or entry.occurred_at is None:
+        return None
+    if entry.status is Status.CANCELLED:
+        return None
+    row = Settlement(
+        delivery=delivery,
+        attempt=entry.attempt,
+        status=entry.status,
+        reason=entry.reason,
+        words=entry.words,
+        occurred_at=entry.occurred_at,
+    )
+    return announcement(row, entry.provider)
+
+
+def announcement(row: Settlement, provider: str) -> StatusEvent:
+    """The event of a settled attempt."""
+    message, at = row.delivery.message, row.occurred_at
+    match row.status:
+        case Status.SENT:
+            return events.accepted(
+                message, attempt=row.attempt, provider=provider, at=at, words=row.words
+            )
+        case Status.UNKNOWN:
+            return events.in_doubt(
+                message, attempt=row.attempt, provider=provider, at=at, words=row.words
+            )
+        case Status.SENDING:
+            return events.deferred(
+                message,
+                attempt=row.attempt,
+                provider=provider,
+                at=at,
+                reason=row.reason,
+                words=row.words,
+            )
+        case _:
+            return events.failed(
+                message,
+                reason=row.reason,
+                at=at,
+                attempt=row.attempt,
+                provider=provider,
+                words=row.words,
+            )
