@@ -1,0 +1,124 @@
+"""From a request's shape to the message it asks for.
+
+`producer.api` calls `to_message` with what only the producer knows: whose the request is, the new
+message's id and the instant it was accepted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, assert_never
+from uuid import UUID
+
+from producer.requests import (
+    EmailRequest,
+    PushRequest,
+    Request,
+    SmsRequest,
+    SubscriptionRequest,
+    VoiceRequest,
+)
+from schemas.messages import (
+    Attachment,
+    EmailMessage,
+    Message,
+    PushMessage,
+    SmsMessage,
+    VoiceMessage,
+    WebPushSubscription,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What the producer adds to a request: whose it is, its id, when, and in which trace."""
+
+    tenant: str
+    id: UUID
+    created_at: datetime
+    traceparent: str | None = None
+
+
+def to_message(request: Request, stamp: Stamp) -> Message:
+    """The message that `request` asks for."""
+    envelope: dict[str, Any] = {
+        "id": stamp.id,
+        "tenant": stamp.tenant,
+        "created_at": stamp.created_at,
+        "traceparent": stamp.traceparent,
+        "customer_id": request.customer_id,
+        "workflow": request.workflow,
+        "priority": request.priority,
+        "send_at": request.send_at,
+        "expires_at": request.expires_at,
+        "on_doubt": request.on_doubt,
+        "metadata": request.metadata,
+    }
+    match request:
+        case SmsRequest():
+            return SmsMessage(**envelope, to=request.to, body=request.body, sender=request.sender)
+        case EmailRequest():
+            return _email(request, envelope)
+        case PushRequest():
+            return _push(request, envelope)
+        case VoiceRequest():
+            return _voice(request, envelope)
+    assert_never(request)
+
+
+def _email(request: EmailRequest, envelope: Mapping[str, Any]) -> EmailMessage:
+    return EmailMessage(
+        **envelope,
+        to=request.to,
+        subject=request.subject,
+        text=request.text,
+        html=request.html,
+        cc=tuple(request.cc),
+        bcc=tuple(request.bcc),
+        reply_to=request.reply_to,
+        sender=request.sender,
+        attachments=tuple(
+            Attachment(filename=item.filename, content_type=item.content_type, content=item.content)
+            for item in request.attachments
+        ),
+        headers=request.headers,
+    )
+
+
+def _push(request: PushRequest, envelope: Mapping[str, Any]) -> PushMessage:
+    tokens: tuple[str, ...] = ()
+    subscription = None
+    match request.to:
+        case str() as token:
+            tokens = (token,)
+        case list() as several:
+            tokens = tuple(several)
+        case SubscriptionRequest() as browser:
+            subscription = WebPushSubscription(
+                endpoint=browser.endpoint, p256dh=browser.keys.p256dh, auth=browser.keys.auth
+            )
+    return PushMessage(
+        **envelope,
+        title=request.title,
+        body=request.body,
+        tokens=tokens,
+        subscription=subscription,
+        platform=request.platform,
+        data=request.data,
+        badge=request.badge,
+        collapse_key=request.collapse_key,
+        ttl=request.ttl,
+    )
+
+
+def _voice(request: VoiceRequest, envelope: Mapping[str, Any]) -> VoiceMessage:
+    return VoiceMessage(
+        **envelope,
+        to=request.to,
+        text=request.text,
+        audio_url=request.audio_url,
+        language=request.language,
+        voice=request.voice,
+        repeat=request.repeat,
+        sender=request.sender,
+    )

@@ -1,0 +1,19 @@
+"""Messages for the tests of accepting."""
+
+from datetime import UTC, datetime, timedelta
+
+from schemas.ids import new_message_id
+from schemas.messages import SmsMessage
+
+
+def sms(body: str = "hello", *, to: str = "+12025550100", in_minutes: float = 0) -> SmsMessage:
+    """A text message as a workflow would make it, to be sent in some minutes."""
+    now = datetime.now(UTC)
+    return SmsMessage(
+        id=new_message_id(),
+        tenant="acme",
+        created_at=now,
+        to=to,
+        body=body,
+        send_at=now + timedelta(minutes=in_minutes) if in_minutes else None,
+    )
