@@ -1,0 +1,13 @@
+"""E-mail: the kinds of providers it goes out through.
+
+`python -m consumers.email` runs the channel.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from consumers.email.smtp import SMTP
+from consumers.kinds import Kind
+from consumers.simulated import SIMULATED
+
+KINDS: Mapping[str, Kind] = MappingProxyType({"simulated": SIMULATED, "smtp": SMTP})

@@ -1,0 +1,12 @@
+"""Voice calls: the kinds of providers they go out through.
+
+`python -m consumers.voice` runs the channel.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from consumers.kinds import Kind
+from consumers.simulated import SIMULATED
+
+KINDS: Mapping[str, Kind] = MappingProxyType({"simulated": SIMULATED})

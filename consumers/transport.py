@@ -1,0 +1,147 @@
+"""The wire to a provider, and the one distinction that decides what a lost call means.
+
+Adapters send through here or raise the same two errors themselves. Whether the request had left
+when a call went wrong shows in the error's type, so that no adapter has to guess:
+
+    TransportError
+    ├── NotSentError      nothing was carried out: no connection; the same call may be made again
+    └── AnswerLostError   it was written and no answer came: it may have been carried out
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from consumers.outcomes import Ambiguous, TryLater
+from schemas.events import ProviderWords
+from schemas.vocabulary import Reason
+
+CONNECT_SECONDS = 3.0
+# Shorter than servers keep a silent connection, so that one is rarely reused as it is closed.
+KEEP_SECONDS = 30.0
+ANSWER_LIMIT = 64 * 1024  # bytes of an answer that are read
+
+
+class TransportError(Exception):
+    """A call did not end in an answer."""
+
+
+class NotSentError(TransportError):
+    """Nothing was carried out.
+
+    Attributes:
+        reason: `timeout` when nobody answered in time, else `provider_error`.
+    """
+
+    def __init__(self, problem: str, *, reason: Reason = Reason.PROVIDER_ERROR) -> None:
+        super().__init__(problem)
+        self.reason = reason
+
+
+class AnswerLostError(TransportError):
+    """The request was written, and its answer is not known."""
+
+
+def outcome_of(error: TransportError) -> TryLater | Ambiguous:
+    """What a call that ended in `error` came to."""
+    words = ProviderWords(detail=str(error))
+    if isinstance(error, NotSentError):
+        return TryLater(reason=error.reason, words=words)
+    return Ambiguous(words=words)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, as far as adapters read one."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    def retry_after(self) -> float | None:
+        """Seconds the server asks us to wait, if it says so in seconds."""
+        value = self.headers.get("Retry-After", "").strip()
+        return float(value) if value.isdecimal() else None
+
+
+class HttpTransport:
+    """One provider's pooled HTTP connections, used from one event loop.
+
+    Args:
+        timeout_seconds: of a call, connecting included.
+        connections: open at once, at most.
+    """
+
+    def __init__(self, *, timeout_seconds: float, connections: int) -> None:
+        self._timeout = aiohttp.ClientTimeout(
+            # A call that runs out of time before it is written must be seen as such, so the
+            # connection's limit ends before the call's.
+            total=timeout_seconds,
+            connect=min(CONNECT_SECONDS, timeout_seconds / 2),
+        )
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the pool."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=KEEP_SECONDS, ttl_dns_cache=60
+            ),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        """Release the pool; open it again to use it again."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def call(
+        self, method: str, url: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request and its answer, whatever its status; nothing is repeated or redirected.
+
+        Raises:
+            NotSentError, AnswerLostError: there was none.
+        """
+        if self._session is None:
+            raise NotSentError("the provider's connections are not open")
+        try:
+            async with self._session.request(
+                method, url, data=body or None, headers=headers, allow_redirects=False
+            ) as response:
+                text = (await _read(response)).decode("utf-8", "replace")
+                return Answer(response.status, response.headers, text)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _translated(error) from error
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The answer's body, cut at the limit; a longer one costs its connection."""
+    read = await response.content.read(ANSWER_LIMIT)
+    while not response.content.at_eof():
+        if len(read) >= ANSWER_LIMIT:
+            response.close()
+            break
+        read += await response.content.read(ANSWER_LIMIT - len(read))
+    return read
+
+
+def _translated(error: Exception) -> TransportError:
+    """Ours for one of aiohttp's. Its text may quote the URL, so only the kind is kept."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return NotSentError("no connection in time", reason=Reason.TIMEOUT)
+        case aiohttp.ClientConnectorError():
+            return NotSentError(f"no connection: {error.os_error.strerror or 'unreachable'}")
+        case aiohttp.InvalidURL():
+            return NotSentError("the provider's address is not a URL")
+        case ValueError():
+            return NotSentError("the request could not be written")
+        case TimeoutError():
+            return AnswerLostError("no answer in time")
+        case _:
+            return AnswerLostError(f"the connection was lost ({type(error).__name__})")
