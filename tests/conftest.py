@@ -1,0 +1,5 @@
+"""Offers the engines of `tests.engines` to every test."""
+
+from tests.engines import broker, database_url, kafka_bootstrap, postgres_url, template_database
+
+__all__ = ["broker", "database_url", "kafka_bootstrap", "postgres_url", "template_database"]
