@@ -224,7 +224,7 @@ class TopicConsumer:
         self.resets = 0
         self._consumer = Consumer(
             {
-                "session.timeout.ms": "10000",
+                "session.timeout.ms": "6000",
                 "heartbeat.interval.ms": "1000",
                 "max.poll.interval.ms": "300000",
                 "fetch.wait.max.ms": "20",

@@ -1,0 +1,195 @@
+"""A channel process, the simulated provider and a listener on `comms.status`, for tests.
+
+Tests start what they need with the context managers below and ask the listener what was announced.
+Everything is real: the runner runs as it does in production, on a thread instead of in a process.
+"""
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import aiohttp
+
+from comms.kafka import Broker
+from comms.settings import Settings, load
+from comms.stack.process import free_port
+from consumers.service import run_channel
+from consumers.simulator.options import read
+from consumers.simulator.server import SimulatorServer
+from schemas import topics
+from schemas.codec import Codec
+from schemas.events import StatusEvent
+from schemas.ids import new_message_id
+from schemas.messages import Message, SmsMessage
+from schemas.vocabulary import Channel, Reason, Status
+
+CODEC = Codec()
+DEADLINE = 60.0
+
+
+def sms(to: str = "+12025550199", **changes: object) -> SmsMessage:
+    """A text message that keeps the rules, unless `changes` say otherwise."""
+    values: dict[str, object] = {
+        "id": new_message_id(),
+        "tenant": "acme",
+        "created_at": datetime.now(UTC),
+        "to": to,
+        "body": "Your technician arrives at nine.",
+    }
+    return SmsMessage(**(values | changes))  # type: ignore[arg-type]
+
+
+def eventually(found: Callable[[], bool], what: str, within: float = DEADLINE) -> None:
+    """Look until it is so, or fail after `within` seconds."""
+    deadline = time.monotonic() + within
+    pause = threading.Event()
+    while not found():
+        assert time.monotonic() < deadline, f"never: {what}"
+        pause.wait(0.02)
+
+
+def settings_for(broker: Broker, database_url: str, tmp_path: Path, **environment: str) -> Settings:
+    """Settings of a process on these engines."""
+    return load(
+        {
+            "COMMS_DATABASE_URL": database_url,
+            "COMMS_KAFKA_BOOTSTRAP_SERVERS": broker.properties["bootstrap.servers"],
+            "COMMS_DATA_DIR": str(tmp_path),
+            "COMMS_HTTP_PORT": str(free_port()),
+            "COMMS_SIMULATOR_URL": f"http://127.0.0.1:{free_port()}",
+            "COMMS_SIMULATOR_LATENCY_MS": "20",
+            **environment,
+        }
+    )
+
+
+def publish(broker: Broker, *messages: Message) -> None:
+    """Put messages straight into their topics."""
+    producer = broker.producer()
+    for message in messages:
+        topic = topics.of_channel(message.channel)
+        producer.publish(topic, key=message.key, value=CODEC.encode(message, topic=topic))
+    assert producer.flush(10) == 0
+    producer.close()
+
+
+@contextmanager
+def simulator(settings: Settings) -> Iterator["SimulatorClient"]:
+    """The simulated provider, answering on its own event loop."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    port = int(settings.simulator_url.rpartition(":")[2])
+    server = SimulatorServer(read(settings), settings.receipt_secret, port=port)
+
+    def run(work: object) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result(10)  # type: ignore[arg-type]
+
+    run(server.start())
+    try:
+        yield SimulatorClient(settings.simulator_url)
+    finally:
+        run(server.stop())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
+
+
+class SimulatorClient:
+    """Asks the simulated provider what it was called with."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def calls(self, message_id: UUID) -> int:
+        """How often the provider was called for a message."""
+        answer = asyncio.run(self._get(f"/calls?message_id={message_id}"))
+        calls = answer["items"]
+        assert isinstance(calls, list)
+        return len(calls)
+
+    def summary(self) -> Mapping[str, object]:
+        """Its own counts."""
+        return asyncio.run(self._get("/calls/summary"))
+
+    async def _get(self, path: str) -> Mapping[str, object]:
+        async with aiohttp.ClientSession() as session, session.get(self._url + path) as answer:
+            found: Mapping[str, object] = await answer.json()
+            return found
+
+
+@contextmanager
+def channel(settings: Settings, name: Channel = Channel.SMS) -> Iterator[Callable[[], None]]:
+    """A channel's process on a thread; yields what stops it, and stops it at the end."""
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run_channel(name, settings, stop)
+        except BaseException as error:  # handed to the test below
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+
+    def end() -> None:
+        stop.set()
+        thread.join(60)
+        assert not thread.is_alive()
+        if errors:
+            raise errors[0]
+
+    try:
+        yield end
+    finally:
+        end()
+
+
+class Listener:
+    """Everything announced on `comms.status` since the beginning of the topic."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._consumer = broker.consumer(f"test-{uuid4()}", [topics.STATUS])
+        self.events: dict[UUID, list[StatusEvent]] = defaultdict(list)
+
+    def listen(self) -> None:
+        """Take in what has come."""
+        for record in self._consumer.poll(500, 0.05):
+            event = CODEC.decode(record.value, StatusEvent)
+            if event.id not in {known.id for known in self.events[event.message_id]}:
+                self.events[event.message_id].append(event)
+
+    def statuses(self, message_id: UUID) -> list[tuple[Status, Reason]]:
+        """What was announced of a message, in order."""
+        return [(event.status, event.reason) for event in self.events[message_id]]
+
+    def wait_for(self, message_id: UUID, status: Status) -> StatusEvent:
+        """The event that gives the message this status."""
+
+        def heard() -> bool:
+            self.listen()
+            return any(event.status is status for event in self.events[message_id])
+
+        eventually(heard, f"{message_id} {status}")
+        return next(event for event in self.events[message_id] if event.status is status)
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+
+@contextmanager
+def listener(broker: Broker) -> Iterator[Listener]:
+    """A listener, closed at the end."""
+    found = Listener(broker)
+    try:
+        yield found
+    finally:
+        found.close()
