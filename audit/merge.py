@@ -8,6 +8,7 @@ are checked before they are moved: a second reader of the same partition is foun
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
-from comms.database import translated
+from comms.database import DatabaseRefusedError, translated
 from comms.kafka import Place
 from schemas.events import StatusEvent
 
@@ -87,6 +88,10 @@ SET enable_seqscan = off;
 """
 
 
+class EventRefusedError(DatabaseRefusedError):
+    """One of the events has a value that the store does not take."""
+
+
 class OffsetConflictError(Exception):
     """Somebody else has moved a partition's offset: it is no longer ours to read."""
 
@@ -98,11 +103,13 @@ class Step:
     Args:
         known: the stored offset as this reader last saw it, None if there was none.
         next_offset: where to read on; witness: a checksum of the record before it.
+        until: when that record was published: all before it is recorded.
     """
 
     known: int | None
     next_offset: int
     witness: int
+    until: datetime
 
 
 def connect(url: str) -> Connection:
@@ -130,27 +137,32 @@ def merge(
     Raises:
         OffsetConflictError: another reader has moved one of the partitions; nothing was recorded.
         DatabaseUnavailableError: nothing was recorded; the same call may succeed later.
-        DatabaseRefusedError: nothing was recorded; one of the events cannot be.
+        EventRefusedError: nothing was recorded; one of the events cannot be.
+        DatabaseRefusedError: nothing was recorded, and nothing can be.
     """
     with translated(), connection.transaction():
         for place in sorted(steps):
             _move(connection, place, steps[place])
-        return _record(connection, events) if events else 0
+        try:
+            return _record(connection, events) if events else 0
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise EventRefusedError(type(error).__name__) from error
 
 
 def _move(connection: Connection, place: Place, step: Step) -> None:
     """Also the lock that keeps two readers from folding one message's events at once."""
     if step.known is None:
         moved = connection.execute(
-            "INSERT INTO audit.consumer_offset (topic, partition, next_offset, witness)"
-            " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (*place, step.next_offset, step.witness),
+            "INSERT INTO audit.consumer_offset"
+            " (topic, partition, next_offset, witness, caught_up_at)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (*place, step.next_offset, step.witness, step.until),
         )
     else:
         moved = connection.execute(
-            "UPDATE audit.consumer_offset SET next_offset = %s, witness = %s"
+            "UPDATE audit.consumer_offset SET next_offset = %s, witness = %s, caught_up_at = %s"
             " WHERE topic = %s AND partition = %s AND next_offset = %s",
-            (step.next_offset, step.witness, *place, step.known),
+            (step.next_offset, step.witness, step.until, *place, step.known),
         )
     if moved.rowcount != 1:
         raise OffsetConflictError(f"{place[0]} [{place[1]}]")

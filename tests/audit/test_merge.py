@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit import merge
-from comms.database import DatabaseRefusedError
 from schemas import events
 from schemas.events import ProviderWords, StatusEvent
 from schemas.lifecycle import RANK
@@ -144,13 +143,15 @@ def test_sql_ranks_statuses_as_the_lifecycle_does(connection: merge.Connection) 
 
 def test_a_reader_that_was_overtaken_records_nothing(connection: merge.Connection) -> None:
     first, second = samples.sms(), samples.sms(to="+12025550102")
-    merge.merge(connection, [events.queued(first)], {PLACE: merge.Step(None, 1, 5)})
+    merge.merge(connection, [events.queued(first)], {PLACE: merge.Step(None, 1, 5, samples.NOW)})
     with pytest.raises(merge.OffsetConflictError):
-        merge.merge(connection, [events.queued(second)], {PLACE: merge.Step(None, 1, 5)})
+        merge.merge(
+            connection, [events.queued(second)], {PLACE: merge.Step(None, 1, 5, samples.NOW)}
+        )
     with pytest.raises(merge.OffsetConflictError):
-        merge.merge(connection, [events.queued(second)], {PLACE: merge.Step(0, 1, 5)})
+        merge.merge(connection, [events.queued(second)], {PLACE: merge.Step(0, 1, 5, samples.NOW)})
     assert connection.execute("SELECT message_id FROM audit.history").fetchall() == [(first.id,)]
-    merge.merge(connection, [events.queued(second)], {PLACE: merge.Step(1, 2, 6)})
+    merge.merge(connection, [events.queued(second)], {PLACE: merge.Step(1, 2, 6, samples.NOW)})
     assert connection.execute("SELECT next_offset, witness FROM audit.consumer_offset").fetchall()[
         0
     ] == (2, 6)
@@ -167,8 +168,8 @@ def test_an_event_that_cannot_be_stored_takes_the_offset_back_with_it(
         at=samples.after(message, 1),
         words=ProviderWords(code="poison"),
     )
-    with pytest.raises(DatabaseRefusedError):
-        merge.merge(connection, [event], {PLACE: merge.Step(None, 1, 5)})
+    with pytest.raises(merge.EventRefusedError):
+        merge.merge(connection, [event], {PLACE: merge.Step(None, 1, 5, samples.NOW)})
     assert connection.execute("SELECT count(*) FROM audit.consumer_offset").fetchone() == (0,)
 
 

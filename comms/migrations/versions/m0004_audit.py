@@ -158,7 +158,8 @@ CREATE TABLE audit.consumer_offset (
     next_offset  bigint NOT NULL,
     -- Checksum of the record before next_offset: a log in which it differs is not the log we read.
     witness      bigint NOT NULL,
-    caught_up_at timestamptz NOT NULL DEFAULT '-infinity',
+    -- Everything published to the partition before this is recorded.
+    caught_up_at timestamptz NOT NULL,
     PRIMARY KEY (topic, partition)
 ) WITH (fillfactor = 60);
 

@@ -1,0 +1,1 @@
+"""What the API and the page ask of the store: one module a question, typed values as answers."""

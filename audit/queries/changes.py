@@ -1,0 +1,87 @@
+"""What was recorded since a given point, in an order that misses nothing.
+
+Events become visible when their transaction commits, which is not the order of their numbers. The
+cursor is therefore the pair (transaction, number), and only transactions older than every one still
+open are read: nothing can appear behind it.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, dict_row
+
+from audit.records import Change
+from comms.database import translated
+from schemas.vocabulary import Channel, Reason, Status
+
+Connection = AsyncConnection[TupleRow]
+
+_NOW = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+
+_SINCE = """
+SELECT xid::text || '-' || seq AS cursor, tenant, id, message_id, channel, status, reason, attempt,
+       provider, occurred_at, recorded_at
+FROM audit.history
+WHERE (xid, seq) > (%(xid)s::xid8, %(seq)s) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+  AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+ORDER BY history.xid, history.seq
+LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """A point in the order of recording."""
+
+    xid: int
+    seq: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """What a client sends back as `Last-Event-ID`; None if it is no such thing."""
+        xid, dash, seq = text.partition("-")
+        plausible = dash and xid.isascii() and xid.isdecimal() and seq.isascii() and seq.isdecimal()
+        if not plausible or int(xid) >= 1 << 63 or int(seq) >= 1 << 63:
+            return None
+        return cls(int(xid), int(seq))
+
+    def __str__(self) -> str:
+        return f"{self.xid}-{self.seq}"
+
+
+async def present(connection: Connection) -> Cursor:
+    """The point before which everything is recorded.
+
+    Raises:
+        DatabaseError: it cannot be told now.
+    """
+    with translated():
+        row = await (await connection.execute(_NOW)).fetchone()
+    return Cursor(int(row[0]), 0) if row else Cursor(0, 0)
+
+
+async def since(
+    connection: Connection, cursor: Cursor, *, limit: int, tenant: str | None = None
+) -> list[Change]:
+    """At most `limit` changes after `cursor`, of one tenant or of all.
+
+    Raises:
+        DatabaseError: it cannot be told now.
+    """
+    values = {"xid": str(cursor.xid), "seq": cursor.seq, "tenant": tenant, "limit": limit}
+    with translated():
+        async with connection.cursor(row_factory=dict_row) as found:
+            await found.execute(_SINCE, values)
+            rows = await found.fetchall()
+    return [
+        Change(
+            **row
+            | {
+                "channel": Channel(row["channel"]),
+                "status": Status(row["status"]),
+                "reason": Reason(row["reason"]),
+            }
+        )
+        for row in rows
+    ]

@@ -1,0 +1,166 @@
+"""What the audit service answers with: frozen values named as the HTTP contract names them.
+
+The queries make them, the API serialises them as they are, and the page shows them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from schemas.vocabulary import Channel, Priority, Reason, Status
+
+
+class Readiness(StrEnum):
+    """Whether messages get out by a channel or a provider."""
+
+    LIVE = "live"
+    SIMULATED = "simulated"
+    SETUP_NEEDED = "setup_needed"
+    DEGRADED = "degraded"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Event:
+    """One thing that happened to a message, and what the provider said."""
+
+    id: UUID
+    status: Status
+    reason: Reason
+    attempt: int
+    provider: str | None
+    provider_message_id: str | None
+    code: str | None
+    detail: str | None
+    response: str | None
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Message:
+    """A message as it stands."""
+
+    id: UUID
+    tenant: str
+    channel: Channel
+    to: str | None
+    status: Status
+    reason: Reason
+    provider: str | None
+    provider_message_id: str | None
+    attempts: int
+    customer_id: str | None
+    workflow: str | None
+    priority: Priority | None
+    created_at: datetime
+    updated_at: datetime
+    send_at: datetime | None
+    expires_at: datetime | None
+    sent_at: datetime | None
+    finished_at: datetime | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class MessageHistory(Message):
+    """A message and every event of it, oldest first."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagePage:
+    """Messages, newest first; `next_cursor` leads to older ones."""
+
+    items: tuple[Message, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """From when a message could go to when a provider had it, in milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many messages share `group`; `latency_ms` is of those that were sent."""
+
+    group: Mapping[str, str]
+    count: int
+    latency_ms: Latency | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastError:
+    """The last thing a provider refused, in its own words."""
+
+    at: datetime
+    message_id: UUID
+    reason: Reason
+    code: str | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderState:
+    """A provider of a channel; `counts` are the last day's messages by status."""
+
+    name: str
+    kind: str
+    readiness: Readiness
+    problem: str | None
+    weight: int
+    last_success: datetime | None
+    last_error: LastError | None
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelState:
+    """A channel: whether it is ready, why not, and how far behind it is."""
+
+    channel: Channel
+    readiness: Readiness
+    problem: str | None
+    consumers: int
+    in_flight: int
+    lag_messages: int
+    lag_seconds: float
+    last_success: datetime | None
+    last_error: LastError | None
+    counts: Mapping[str, int]
+    providers: tuple[ProviderState, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What waits in the outbox (`more` beyond what was counted), and what waits for its time."""
+
+    pending: int
+    more: bool
+    oldest: datetime | None
+    scheduled: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An event as followers of `/v1/events` get it; `cursor` is where to resume."""
+
+    cursor: str
+    tenant: str
+    id: UUID
+    message_id: UUID
+    channel: Channel
+    status: Status
+    reason: Reason
+    attempt: int
+    provider: str | None
+    occurred_at: datetime
+    recorded_at: datetime
