@@ -34,13 +34,13 @@ class Receipt:
 
     Args:
         reason: why it failed, where it did.
-        occurred_at: when, in the provider's words; the time of arrival if it says nothing.
+        occurred_at: when, in the provider's words; the time of arrival where it says nothing.
     """
 
     message_id: UUID
     delivered: bool
+    occurred_at: datetime
     reason: Reason = Reason.UNDELIVERED
-    occurred_at: datetime | None = None
     words: ProviderWords = SILENCE
 
 

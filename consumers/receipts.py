@@ -1,0 +1,311 @@
+"""The receipt endpoint: a provider's later word, verified and announced on `comms.status`.
+
+`POST /receipts/{channel}/{provider}` proves who speaks, finds whose message it is in the ledger of
+attempts, publishes the event and answers 204 once the broker has it. Whenever that cannot be done
+now the answer is 503, and the provider says it again. Requests that come together share one look
+into the ledger and one wait for the broker.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from psycopg_pool import AsyncConnectionPool
+
+from comms import metrics
+from comms.database import DatabaseError, translated
+from comms.kafka import Ack, EventProducer, KafkaFault, KafkaUnavailableError
+from comms.problems import Problem
+from consumers.webhook import BadSignatureError, Receipt, ReceiptParser, UnreadableReceiptError
+from schemas import events
+from schemas.codec import Codec
+from schemas.errors import ContractError
+from schemas.events import StatusEvent
+from schemas.topics import STATUS
+from schemas.vocabulary import Channel
+
+log = structlog.get_logger(__name__)
+
+BODY_LIMIT = 1024 * 1024  # bytes; providers' requests are a few kilobytes
+MOST_WAITING = 20_000  # receipts; more than that is answered 503 at once
+MOST_AT_ONCE = 1_000
+
+Parsers = Mapping[tuple[Channel, str], ReceiptParser]
+
+# The newest attempt made through the provider that speaks: another's messages are not its to judge.
+_LOOK_UP = """
+SELECT DISTINCT ON (message_id, channel, provider) message_id, channel, provider, tenant, attempt
+FROM consumers.attempt
+WHERE message_id = ANY(%(ids)s) AND (channel, provider) IN
+      (SELECT * FROM unnest(%(channels)s::text[], %(providers)s::text[]))
+ORDER BY message_id, channel, provider, attempt DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Who speaks."""
+
+    channel: Channel
+    provider: str
+
+    def count(self, result: str) -> None:
+        metrics.receipts_total.labels(str(self.channel), self.provider, result).inc()
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempted:
+    """What the ledger knows of a message."""
+
+    tenant: str
+    attempt: int
+
+
+_Known = Mapping[tuple[UUID, _Source], _Attempted]
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """One request's receipts, and who waits for them to be announced."""
+
+    source: _Source
+    receipts: list[Receipt]
+    done: asyncio.Future[None]
+    problem: DatabaseError | KafkaFault | None = None
+
+    def settle(self) -> None:
+        if self.done.done():  # whoever asked has gone
+            return
+        if self.problem is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(self.problem)
+
+
+class _Acks:
+    """Waits for a batch of acknowledgements with one hand-over from the broker's thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._open = 1  # one for the batch itself, until `wait`
+        self._all = asyncio.Event()
+
+    def expect(self, asked: _Asked, result: str) -> Ack:
+        """What to call, from any thread, when one more record's fate is known."""
+        with self._lock:
+            self._open += 1
+
+        def on_ack(fault: KafkaFault | None) -> None:
+            if fault is not None:
+                asked.problem = fault
+            asked.source.count(result if fault is None else "unavailable")
+            self._one_less()
+
+        return on_ack
+
+    async def wait(self) -> None:
+        """Until every record's fate is known; the producer bounds the time that takes."""
+        self._one_less()
+        await self._all.wait()
+
+    def _one_less(self) -> None:
+        with self._lock:
+            self._open -= 1
+            last = self._open == 0
+        if last:
+            self._loop.call_soon_threadsafe(self._all.set)
+
+
+class ReceiptDesk:
+    """Announces receipts, those of concurrent requests together. Belongs to one event loop."""
+
+    def __init__(self, pool: AsyncConnectionPool, producer: EventProducer, codec: Codec) -> None:
+        self._pool, self._producer, self._codec = pool, producer, codec
+        self._waiting: deque[_Asked] = deque()
+        self._held = 0
+        self._worker: asyncio.Task[None] | None = None
+
+    async def announce(self, channel: Channel, provider: str, receipts: list[Receipt]) -> None:
+        """Publish what a provider said; returns when the broker has it.
+
+        Raises:
+            DatabaseError, KafkaFault: it has not, and the provider must say it again.
+        """
+        if self._held > MOST_WAITING:
+            raise KafkaUnavailableError("too many receipts are waiting")
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Asked(_Source(channel, provider), receipts, done))
+        self._held += len(receipts)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        await done
+
+    async def _work(self) -> None:
+        """Take what waits, batch after batch, until nothing does."""
+        try:
+            while self._waiting:
+                await self._announce_all(self._next_batch())
+        finally:
+            self._worker = None
+
+    def _next_batch(self) -> list[_Asked]:
+        batch, size = [], 0
+        while self._waiting and size < MOST_AT_ONCE:
+            asked = self._waiting.popleft()
+            batch.append(asked)
+            size += len(asked.receipts)
+        self._held -= size
+        return batch
+
+    async def _announce_all(self, batch: list[_Asked]) -> None:
+        try:
+            known = await self._look_up(batch)
+        except DatabaseError as error:
+            for asked in batch:
+                asked.problem = error
+                asked.source.count("unavailable")
+        else:
+            await self._publish_all(batch, known)
+        for asked in batch:
+            asked.settle()
+
+    async def _publish_all(self, batch: list[_Asked], known: _Known) -> None:
+        acks = _Acks()
+        for asked in batch:
+            for receipt in asked.receipts:
+                found = known.get((receipt.message_id, asked.source))
+                if found is None:
+                    asked.source.count("unknown")
+                else:
+                    self._publish(_event(receipt, asked.source, found), asked, acks)
+        await acks.wait()
+
+    def _publish(self, event: StatusEvent, asked: _Asked, acks: _Acks) -> None:
+        try:
+            value = self._codec.encode(event, topic=STATUS)
+        except ContractError:
+            # It would be as unwritable the next time: taken, counted, and told to the operator.
+            log.exception("receipt.not_encodable", message_id=str(event.message_id))
+            asked.source.count("unreadable")
+            return
+        on_ack = acks.expect(asked, event.status)
+        try:
+            self._producer.publish(STATUS, key=str(event.message_id), value=value, on_ack=on_ack)
+        except KafkaFault as fault:
+            on_ack(fault)
+
+    async def _look_up(self, batch: list[_Asked]) -> _Known:
+        sources = {asked.source for asked in batch}
+        values = {
+            "ids": list({receipt.message_id for asked in batch for receipt in asked.receipts}),
+            "channels": [str(source.channel) for source in sources],
+            "providers": [source.provider for source in sources],
+        }
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_LOOK_UP, values)
+                rows = await cursor.fetchall()
+        return {
+            (message_id, _Source(Channel(channel), provider)): _Attempted(tenant, attempt)
+            for message_id, channel, provider, tenant, attempt in rows
+        }
+
+
+def _event(receipt: Receipt, source: _Source, found: _Attempted) -> StatusEvent:
+    return events.receipt(
+        message_id=receipt.message_id,
+        tenant=found.tenant,
+        channel=source.channel,
+        provider=source.provider,
+        attempt=found.attempt,
+        delivered=receipt.delivered,
+        at=receipt.occurred_at,
+        words=receipt.words,
+        reason=receipt.reason,
+    )
+
+
+def router(
+    *,
+    pool: AsyncConnectionPool,
+    producer: EventProducer,
+    codec: Codec,
+    parsers: Parsers,
+    public_url: str,
+) -> APIRouter:
+    """The endpoint, for the application or for a process of its own.
+
+    Args:
+        parsers: of `consumers.providers.receipt_parsers`.
+        public_url: where this is reached from outside; some signatures cover it.
+    """
+    routes = APIRouter(tags=["receipts"])
+    desk = ReceiptDesk(pool, producer, codec)
+
+    @routes.post(
+        "/receipts/{channel}/{provider}",
+        status_code=204,
+        response_class=Response,
+        summary="A provider's webhook; its signature is verified",
+    )
+    async def take(request: Request, channel: str, provider: str) -> Response:
+        source, parser = _parser(parsers, channel, provider)
+        body = await _body(request)
+        url = f"{public_url}{request.url.path}"
+        if request.url.query:
+            url += f"?{request.url.query}"
+        receipts = _parse(parser, source, request.headers, body, url)
+        await _announce(desk, source, receipts)
+        return Response(status_code=204)
+
+    return routes
+
+
+async def _announce(desk: ReceiptDesk, source: _Source, receipts: list[Receipt]) -> None:
+    try:
+        await desk.announce(source.channel, source.provider, receipts)
+    except (DatabaseError, KafkaFault) as error:
+        log.warning("receipt.not_announced", provider=source.provider, problem=str(error))
+        raise Problem(
+            503,
+            "Service unavailable",
+            "The receipt could not be recorded now; send it again",
+            headers={"Retry-After": "5"},
+        ) from error
+
+
+def _parser(parsers: Parsers, channel: str, provider: str) -> tuple[_Source, ReceiptParser]:
+    for (known, name), parser in parsers.items():
+        if known == channel and name == provider:
+            return _Source(known, name), parser
+    raise Problem(404, "Not Found", "No provider of that name sends receipts here")
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > BODY_LIMIT:
+            raise Problem(413, "Content Too Large", f"At most {BODY_LIMIT} bytes")
+    return b"".join(parts)
+
+
+def _parse(
+    parser: ReceiptParser, source: _Source, headers: Mapping[str, str], body: bytes, url: str
+) -> list[Receipt]:
+    try:
+        return parser.parse(headers, body, url)
+    except BadSignatureError as error:
+        source.count("forged")
+        log.warning("receipt.forged", provider=source.provider, problem=str(error))
+        raise Problem(403, "Forbidden", str(error)) from error
+    except UnreadableReceiptError as error:
+        source.count("unreadable")
+        raise Problem(400, "Bad Request", str(error)) from error
