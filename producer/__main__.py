@@ -1,5 +1,5 @@
-"""`python -m producer`: the application that serves the HTTP API, as `comms run producer`."""
+"""`python -m producer`: the HTTP API's service, by way of the one composition root."""
 
-from comms.cli import main
+from comms.cli import run_service
 
-main(["run", "producer"])
+run_service("producer")

@@ -1,0 +1,241 @@
+"""The relay: what was committed to the queue is published to the topics.
+
+`comms run relay` calls `run_relay`. Several may run: a relay takes every shard that nobody holds,
+so a second one stands by until the first one's session ends. It publishes a batch, waits until all
+of it is acknowledged, and moves the cursor; whatever fails before that, the batch is published
+again. Consumers recognise what they have seen.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg.conninfo import make_conninfo
+
+from comms import metrics
+from comms.database import DatabaseError, translated
+from comms.health import HealthServer
+from comms.kafka import Broker, KafkaFault
+from comms.registry import RegistryUnavailableError, codec_of
+from comms.settings import Settings
+from producer import queue
+from producer.acknowledger import Acknowledger
+from producer.conditions import Conditions
+from producer.publisher import Publisher
+from schemas.codec import Codec
+
+log = structlog.get_logger(__name__)
+
+FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds between tries while something is away
+
+# A record that cannot be delivered stops the client instead of letting later ones pass it by.
+GAPLESS = {"enable.gapless.guarantee": "true"}
+
+# The server ends a session whose machine is gone, and with it the ownership of its shards.
+KEEPALIVE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often the relay looks, in seconds.
+
+    Args:
+        idle: for rows, when the last look found none; schedule: for what is due.
+        shards: for shards to take over; sweep: for rows that nobody has claimed.
+        settle: how long a published row is left to its consumer before it can count as lost.
+        measure: how often the backlog is counted.
+    """
+
+    idle: float = 0.02
+    schedule: float = 0.1
+    shards: float = 2.0
+    sweep: float = 1.0
+    settle: float = 30.0
+    measure: float = 5.0
+
+
+class Relay:
+    """One session of relaying: its shards are its own as long as `connection` lives.
+
+    Raises, from `step`:
+        DatabaseError: the session is over; begin another.
+        KafkaFault: something was not acknowledged; step again.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], publisher: Publisher, pace: Pace
+    ) -> None:
+        self._connection = connection
+        self._publisher = publisher
+        self.shards: frozenset[int] = frozenset()
+        self._settled: list[queue.Position] = []
+        self._settling: list[queue.Position] = []
+        self._chores = [
+            _Chore(pace.shards, self._take_shards),
+            _Chore(pace.schedule, lambda: queue.move_due(connection)),
+            _Chore(pace.settle, self._let_settle),
+            _Chore(pace.sweep, self._sweep),
+            _Chore(pace.measure, self._measure),
+        ]
+
+    def step(self) -> int:
+        """Do what is due, and relay one batch; the number of rows it had."""
+        with translated():
+            for chore in self._chores:
+                chore.run_if_due()
+            return self._relay_batch()
+
+    def _relay_batch(self) -> int:
+        if not self.shards:
+            return 0
+        rows = queue.read(self._connection, self.shards)
+        if rows:
+            self._publisher.publish(rows)
+            queue.advance(self._connection, rows)
+        return len(rows)
+
+    def _take_shards(self) -> None:
+        shards = queue.take_shards(self._connection, self.shards)
+        if new := shards - self.shards:
+            log.info("relay.shards_taken", shards=sorted(new))
+            # What the former owner published has been waiting for its consumer long enough.
+            self._settled += queue.positions(self._connection, new)
+        self.shards = shards
+
+    def _let_settle(self) -> None:
+        """What was published before the last call of this has had its time."""
+        if self._settling:
+            self._settled = self._settling
+        self._settling = queue.positions(self._connection, self.shards)
+
+    def _sweep(self) -> None:
+        rows = queue.overdue(self._connection, self._settled)
+        if rows:
+            log.info("relay.published_again", rows=len(rows))
+            self._publisher.publish(rows, again=True)
+            queue.postpone(self._connection, rows)
+
+    def _measure(self) -> None:
+        pending, oldest = queue.backlog(self._connection)
+        metrics.outbox_pending.set(pending)
+        metrics.outbox_oldest_seconds.set(oldest)
+
+
+class _Chore:
+    """Something done every so often, at the first chance too."""
+
+    def __init__(self, seconds: float, work: Callable[[], object]) -> None:
+        self._seconds, self._work = seconds, work
+        self._next = 0.0
+
+    def run_if_due(self) -> None:
+        if time.monotonic() >= self._next:
+            self._work()
+            self._next = time.monotonic() + self._seconds
+
+
+def run_relay(settings: Settings, stop: Event) -> None:
+    """Relay until `stop` is set; goes on by itself when Kafka or PostgreSQL were away.
+
+    Raises:
+        SettingsError: the address of either is missing.
+        OSError: the port for health and metrics is taken.
+    """
+    url, broker, codec = settings.need_database(), Broker(settings.need_kafka()), codec_of(settings)
+    conditions = Conditions()
+    health = HealthServer(settings.http_host, settings.http_port, conditions.problems)
+    health.start()
+    try:
+        relay(broker, url, codec, conditions=conditions, stop=stop)
+    finally:
+        health.stop()
+
+
+def relay(
+    broker: Broker,
+    database_url: str,
+    codec: Codec,
+    *,
+    conditions: Conditions,
+    stop: Event,
+    pace: Pace = Pace(),
+) -> None:
+    """Relay and acknowledge between these two engines until `stop` is set."""
+    acknowledger = Acknowledger(broker, database_url, codec, conditions)
+    thread = Thread(target=acknowledger.run, args=(stop,), name="acknowledger", daemon=True)
+    thread.start()
+    producer = Broker({**broker.properties, **GAPLESS}).producer(idempotent=True)
+    try:
+        publisher = Publisher(producer, codec, stop)
+        backoff = _Backoff(stop)
+        while not stop.is_set():
+            with backoff.from_troubles(conditions), _session(database_url) as connection:
+                _work(Relay(connection, publisher, pace), conditions, backoff, pace=pace, stop=stop)
+    finally:
+        producer.close(2.0)
+        thread.join(15.0)
+
+
+def _work(
+    session: Relay, conditions: Conditions, backoff: "_Backoff", *, pace: Pace, stop: Event
+) -> None:
+    """Step until told to stop; a fault of Kafka's keeps the session and its shards."""
+    conditions.good("database")
+    while not stop.is_set():
+        try:
+            found = session.step()
+        except (KafkaFault, RegistryUnavailableError) as fault:
+            conditions.bad("kafka", str(fault))
+            log.warning("relay.kafka", problem=str(fault))
+            backoff.wait()
+        else:
+            conditions.good("kafka")
+            backoff.reset()
+            if not found:
+                stop.wait(pace.idle)
+
+
+class _Backoff:
+    """Waits that grow while trouble lasts, and end at once when the process shall stop."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+        self._seconds = FIRST_WAIT
+
+    def reset(self) -> None:
+        self._seconds = FIRST_WAIT
+
+    def wait(self) -> None:
+        self._stop.wait(self._seconds)
+        self._seconds = min(self._seconds * 2, LONGEST_WAIT)
+
+    @contextmanager
+    def from_troubles(self, conditions: Conditions) -> Iterator[None]:
+        """A session that the database ends is reported, and followed by a wait."""
+        try:
+            yield
+        except DatabaseError as error:
+            conditions.bad("database", str(error))
+            log.warning("relay.database", problem=str(error))
+            self.wait()
+
+
+@contextmanager
+def _session(url: str) -> Iterator[psycopg.Connection[Any]]:
+    with (
+        translated(),
+        psycopg.connect(
+            make_conninfo(url, **KEEPALIVE), autocommit=True, application_name="comms-relay"
+        ) as connection,
+    ):
+        yield connection

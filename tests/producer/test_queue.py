@@ -1,0 +1,154 @@
+"""The cursor over the queue: with many writers at once it skips no row and keeps the order."""
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from producer import queue
+from producer.outbox import Outbox
+from tests.producer.samples import sms
+
+OUTBOX = Outbox()
+ALL = frozenset(queue.SHARDS)
+
+
+@pytest.fixture
+def relay(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def drain(relay: psycopg.Connection) -> list[UUID]:
+    """Read everything there is, moving the cursor."""
+    seen: list[UUID] = []
+    while rows := queue.read(relay, ALL):
+        queue.advance(relay, rows)
+        seen += [row.message_id for row in rows]
+    return seen
+
+
+def test_no_row_is_skipped_with_concurrent_writers(
+    database_url: str, relay: psycopg.Connection
+) -> None:
+    written = Event()
+
+    def write(seed: int) -> list[UUID]:
+        chance, mine = random.Random(seed), []  # noqa: S311 - repeatable, no secret
+        with psycopg.connect(database_url) as connection:
+            for _ in range(60):
+                batch = [
+                    sms(to=f"+120255501{chance.randrange(100):02}")
+                    for _ in range(chance.randrange(1, 6))
+                ]
+                for message in batch:  # a statement each, so that transactions interleave
+                    OUTBOX.enqueue(connection, message)
+                if chance.random() < 0.15:
+                    connection.rollback()
+                else:
+                    connection.commit()
+                    mine += [message.id for message in batch]
+        return mine
+
+    def follow() -> list[UUID]:
+        seen = []
+        while not written.is_set():
+            seen += drain(relay)
+        return seen + drain(relay)
+
+    with ThreadPoolExecutor(9) as threads:
+        reading = threads.submit(follow)
+        try:
+            expected = [one for mine in threads.map(write, range(8)) for one in mine]
+        finally:
+            written.set()
+        seen = reading.result()
+    assert len(seen) == len(set(seen))
+    assert set(seen) == set(expected)
+
+
+def test_a_row_waits_for_the_transactions_that_began_before_it(
+    database_url: str, relay: psycopg.Connection
+) -> None:
+    first, second = sms(), sms()
+    with psycopg.connect(database_url) as slow:
+        OUTBOX.enqueue(slow, first)
+        OUTBOX.enqueue(relay, second)
+        assert drain(relay) == []
+    assert drain(relay) == [first.id, second.id]
+
+
+def test_one_recipients_messages_keep_their_order(relay: psycopg.Connection) -> None:
+    messages = [sms(str(n)) for n in range(1200)]
+    for start in range(0, 1200, 100):
+        OUTBOX.enqueue(relay, messages[start : start + 100])
+    assert drain(relay) == [message.id for message in messages]
+
+
+def test_a_batch_is_bounded_by_its_bytes_and_has_a_row(relay: psycopg.Connection) -> None:
+    OUTBOX.enqueue(relay, [sms(str(n)) for n in range(4)])
+    relay.execute("UPDATE producer.outbox SET value = %s", (bytes(queue.BATCH_BYTES // 2),))
+    assert [len(queue.read(relay, ALL))] == [2]
+    relay.execute("UPDATE producer.outbox SET value = %s", (bytes(queue.BATCH_BYTES + 1),))
+    assert len(queue.read(relay, ALL)) == 1
+
+
+def test_a_shard_has_one_owner_until_its_session_ends(
+    database_url: str, relay: psycopg.Connection
+) -> None:
+    assert queue.take_shards(relay, frozenset()) == ALL
+    with psycopg.connect(database_url, autocommit=True) as standby:
+        assert queue.take_shards(standby, frozenset()) == frozenset()
+        relay.close()
+        taken: frozenset[int] = frozenset()
+        while taken != ALL:  # the server notices a closed session a moment later
+            taken = queue.take_shards(standby, taken)
+
+
+def test_what_is_due_joins_the_queue_in_the_order_of_its_time(relay: psycopg.Connection) -> None:
+    later, sooner, future = sms(in_minutes=9), sms(in_minutes=8), sms(in_minutes=60)
+    OUTBOX.enqueue(relay, [later, future, sooner])
+    assert queue.move_due(relay) == 0
+    relay.execute("UPDATE producer.scheduled SET due_at = due_at - interval '10 minutes'")
+    assert queue.move_due(relay) == 2
+    assert drain(relay) == [sooner.id, later.id]
+    assert relay.execute("SELECT message_id FROM producer.scheduled").fetchall() == [(future.id,)]
+
+
+def test_only_what_was_read_and_is_overdue_is_published_again(relay: psycopg.Connection) -> None:
+    read, unread = sms(), sms()
+    OUTBOX.enqueue(relay, read)
+    drain(relay)
+    OUTBOX.enqueue(relay, unread)
+    upto = queue.positions(relay, ALL)
+    assert queue.overdue(relay, upto) == []
+    relay.execute("UPDATE producer.outbox SET republish_at = now()")
+    rows = queue.overdue(relay, upto)
+    assert [row.message_id for row in rows] == [read.id]
+    queue.postpone(relay, rows)
+    assert queue.overdue(relay, upto) == []
+    waits = relay.execute(
+        "SELECT republished, round(extract(epoch FROM republish_at - now())) FROM producer.outbox"
+        " WHERE message_id = %s",
+        (read.id,),
+    ).fetchone()
+    assert waits == (1, 60)
+
+
+def test_what_consumers_claimed_leaves_and_status_events_stay(relay: psycopg.Connection) -> None:
+    message = sms()
+    OUTBOX.enqueue(relay, message)
+    relay.execute(
+        "INSERT INTO producer.outbox (message_id, topic, key, value)"
+        " VALUES (%s, 'comms.status', 'k', '')",
+        (message.id,),
+    )
+    assert queue.backlog(relay)[0] == 1
+    assert queue.claimed(relay, [message.id, message.id, sms().id]) == 1
+    assert [row.is_event for row in queue.read(relay, ALL)] == [True]
+    assert drain(relay) == [message.id]
+    assert relay.execute("SELECT count(*) FROM producer.outbox").fetchone() == (0,)
