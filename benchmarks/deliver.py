@@ -79,12 +79,13 @@ def run(argv: list[str], env: dict[str, str], url: str, count: int) -> Result:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen([sys.executable, *argv], env={**os.environ, **env})  # noqa: S603
     pause = threading.Event()
-    while stats(url)["calls"] < count:
-        assert process.poll() in {None, 0}, "the process ended early"
-        pause.wait(0.1)
-    found = stats(url)
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
+    try:
+        while (found := stats(url))["calls"] < count:
+            assert process.poll() in {None, 0}, "the process ended early"
+            pause.wait(0.1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Result(count / (found["last"] - found["first"]), cpu)
