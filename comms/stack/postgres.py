@@ -20,6 +20,7 @@ from psycopg import sql
 
 from comms.stack.account import Account, account_for_postgres
 from comms.stack.errors import EngineError
+from comms.stack.folder import write_private
 from comms.stack.process import Program, end, free_port, launch, rotate, tail, wait_until_ready
 
 _USER = "comms"
@@ -171,14 +172,6 @@ class EmbeddedPostgres:
         )
         if launch(program).wait() != 0:
             raise EngineError(f"PostgreSQL could not make its data folder: {tail(log)}")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else may read, not even for the moment of its making."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
 
 
 def _environment() -> dict[str, str]:
