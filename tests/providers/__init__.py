@@ -1,0 +1,1 @@
+"""The adapters: one contract over all of them, and what is each one's own."""

@@ -1,0 +1,24 @@
+"""The provider that tests call: the simulated one, served on a free port of loopback."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from comms.settings import load
+from consumers.simulator.options import read
+from consumers.simulator.server import SimulatorServer
+from tests.providers.samples import SECRET
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "mta: needs a mail server installed on this machine")
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[SimulatorServer]:
+    """A stub that answers quickly and sends its receipts at once."""
+    quick = {"COMMS_SIMULATOR_LATENCY_MS": "5", "COMMS_SIMULATOR_RECEIPT_DELAY_MS": "0"}
+    server = SimulatorServer(read(load(quick)), SECRET)
+    await server.start()
+    yield server
+    await server.stop()
