@@ -7,7 +7,7 @@ exactly what its status needs, and derives the event's id so that a repetition i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -87,8 +87,10 @@ def claimed(
     detail: str | None = None,
 ) -> StatusEvent:
     """An attempt begins; reason `ambiguous` where it repeats one whose answer was lost."""
-    event = _of(message, Status.SENDING, reason, attempt=attempt, provider=provider, at=at)
-    return replace(event, detail=detail)
+    words = SILENCE if detail is None else ProviderWords(detail=detail)
+    return _of(
+        message, Status.SENDING, reason, attempt=attempt, provider=provider, at=at, words=words
+    )
 
 
 def accepted(
@@ -182,7 +184,7 @@ def receipt(
     """A provider's later word: `delivered`, or failed for `reason`."""
     status = Status.DELIVERED if delivered else Status.FAILED
     why = Reason.DELIVERED if delivered else reason
-    event = StatusEvent(
+    return StatusEvent(
         id=event_id(message_id, "receipt", provider, status, words.provider_message_id or ""),
         message_id=message_id,
         tenant=tenant,
@@ -191,9 +193,12 @@ def receipt(
         reason=why,
         attempt=attempt,
         provider=provider,
+        provider_message_id=words.provider_message_id,
+        code=words.code,
+        detail=words.detail,
+        response=_cut(words.response),
         occurred_at=at,
     )
-    return _with_words(event, words)
 
 
 def _of(
@@ -206,7 +211,7 @@ def _of(
     provider: str | None = None,
     words: ProviderWords = SILENCE,
 ) -> StatusEvent:
-    event = StatusEvent(
+    return StatusEvent(
         id=event_id(message.id, status, reason, attempt),
         message_id=message.id,
         tenant=message.tenant,
@@ -215,6 +220,10 @@ def _of(
         reason=reason,
         attempt=attempt,
         provider=provider,
+        provider_message_id=words.provider_message_id,
+        code=words.code,
+        detail=words.detail,
+        response=_cut(words.response),
         occurred_at=at,
         recipient=message.recipient,
         customer_id=message.customer_id,
@@ -226,15 +235,7 @@ def _of(
         metadata=message.metadata,
         traceparent=message.traceparent,
     )
-    return event if words is SILENCE else _with_words(event, words)
 
 
-def _with_words(event: StatusEvent, words: ProviderWords) -> StatusEvent:
-    response = words.response[:RESPONSE_LIMIT] if words.response is not None else None
-    return replace(
-        event,
-        provider_message_id=words.provider_message_id,
-        code=words.code,
-        detail=words.detail,
-        response=response,
-    )
+def _cut(response: str | None) -> str | None:
+    return None if response is None else response[:RESPONSE_LIMIT]
