@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
@@ -160,7 +161,7 @@ def _last_error(at: datetime | None, said: Mapping[str, Any] | None) -> LastErro
         return None
     return LastError(
         at=at,
-        message_id=said["message_id"],
+        message_id=UUID(said["message_id"]),
         reason=Reason(said["reason"]),
         code=said["code"],
         detail=said["detail"],

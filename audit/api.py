@@ -1,0 +1,215 @@
+"""The read side of the HTTP API: messages, statistics, readiness, and changes as they happen.
+
+The application mounts `router(...)` beside the producer's routes. Everything answered belongs to
+the caller's tenant; what a caller asks wrongly is refused as 422 with the parameter's name.
+"""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import StreamingResponse
+from psycopg_pool import AsyncConnectionPool
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from audit.feed import Feed
+from audit.queries import channels, messages, stats
+from audit.queries.changes import Cursor
+from audit.queries.messages import Filters
+from audit.queries.stats import Dimension
+from audit.records import Change, ChannelState, Count, MessageHistory, MessagePage
+from comms.auth import Authenticator, Caller
+from comms.clock import Clock, utc_now
+from comms.database import translated
+from comms.problems import Problem, invalid
+from schemas.errors import Violation
+from schemas.vocabulary import Channel, Reason, Status
+
+DAY = timedelta(days=1)
+
+
+class MessageQuery(BaseModel):
+    """The parameters of `GET /v1/messages`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    customer_id: str | None = None
+    recipient: str | None = None
+    channel: Channel | None = None
+    status: Status | None = None
+    reason: Reason | None = None
+    provider: str | None = None
+    workflow: str | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = None
+
+    def filters(self) -> Filters:
+        """What is searched for, without the paging."""
+        return Filters(**self.model_dump(exclude={"limit", "cursor"}))
+
+
+class StatsQuery(BaseModel):
+    """The parameters of `GET /v1/stats`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    group_by: str = Field(
+        "channel,status", description=f"Any of {', '.join(Dimension)}, with commas between."
+    )
+    since: AwareDatetime | None = Field(None, description="A day ago, unless given.")
+    until: AwareDatetime | None = Field(None, description="Now, unless given.")
+
+
+class Statistics(BaseModel):
+    """Counts by group: each item has a field for each word asked for."""
+
+    since: datetime
+    until: datetime
+    items: list[dict[str, Any]]
+
+
+class Channels(BaseModel):
+    """Every channel."""
+
+    items: list[ChannelState]
+
+
+def router(
+    *, pool: AsyncConnectionPool, authenticator: Authenticator, feed: Feed, clock: Clock = utc_now
+) -> APIRouter:
+    """The routes. `pool` is open while they are served; `feed` is the process's one."""
+    routes = APIRouter(prefix="/v1")
+    caller = Depends(authenticator)
+
+    @routes.get("/messages", tags=["messages"], summary="Search messages, newest first")
+    async def find(
+        query: Annotated[MessageQuery, Query()], who: Annotated[Caller, caller]
+    ) -> MessagePage:
+        before = before_of(query.cursor)
+        with translated():
+            async with pool.connection() as connection:
+                page = await messages.find(
+                    connection, who.tenant, query.filters(), limit=query.limit, before=before
+                )
+        return replace(page, next_cursor=cursor_of(page.next_cursor))
+
+    @routes.get("/messages/{message_id}", tags=["messages"], summary="One message and its events")
+    async def get(message_id: UUID, who: Annotated[Caller, caller]) -> MessageHistory:
+        with translated():
+            async with pool.connection() as connection:
+                found = await messages.get(connection, who.tenant, message_id)
+        if found is None:
+            raise Problem(404, "Not Found", "There is no such message")
+        return found
+
+    @routes.get("/stats", tags=["operations"], summary="Counts and latencies")
+    async def statistics(
+        query: Annotated[StatsQuery, Query()], who: Annotated[Caller, caller]
+    ) -> Statistics:
+        group_by = dimensions_of(query.group_by)
+        until = query.until or clock()
+        since = query.since or until - DAY
+        with translated():
+            async with pool.connection() as connection:
+                found = await stats.counts(
+                    connection, who.tenant, group_by, since=since, until=until
+                )
+        return Statistics(since=since, until=until, items=[_item(count) for count in found])
+
+    @routes.get("/channels", tags=["operations"], summary="Whether messages get out")
+    async def readiness(who: Annotated[Caller, caller]) -> Channels:
+        with translated():
+            async with pool.connection() as connection:
+                return Channels(items=list(await channels.states(connection, who.tenant)))
+
+    @routes.get(
+        "/events",
+        tags=["messages"],
+        summary="Status changes as they happen",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {}}}},
+    )
+    async def follow(
+        who: Annotated[Caller, caller], last_event_id: Annotated[str | None, Header()] = None
+    ) -> StreamingResponse:
+        after = Cursor.parse(last_event_id) if last_event_id else None
+        return StreamingResponse(
+            _stream(feed, who.tenant, after),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    return routes
+
+
+def cursor_of(last: str | None) -> str | None:
+    """What a client sends back to get the next page."""
+    return urlsafe_b64encode(UUID(last).bytes).decode().rstrip("=") if last else None
+
+
+def before_of(cursor: str | None) -> UUID | None:
+    """The id that a cursor stands for.
+
+    Raises:
+        Problem: it is none of ours.
+    """
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError:
+        violation = Violation("cursor", "must be the next_cursor of a former answer")
+        raise invalid([violation]) from None
+
+
+def dimensions_of(words: str) -> tuple[Dimension, ...]:
+    """What to group by.
+
+    Raises:
+        Problem: a word is none of the dimensions.
+    """
+    try:
+        found = [Dimension(word.strip()) for word in words.split(",") if word.strip()]
+    except ValueError:
+        problem = f"must be any of {', '.join(Dimension)}, with commas between"
+        raise invalid([Violation("group_by", problem)]) from None
+    return tuple(dict.fromkeys(found))
+
+
+def _item(count: Count) -> dict[str, Any]:
+    latency = count.latency_ms
+    percentiles = {"p50": latency.p50, "p95": latency.p95, "p99": latency.p99} if latency else None
+    return {**count.group, "count": count.count, "latency_ms": percentiles}
+
+
+async def _stream(feed: Feed, tenant: str, after: Cursor | None) -> AsyncIterator[str]:
+    yield "retry: 2000\n\n"
+    async for change in feed.follow(tenant, after=after):
+        yield ": still here\n\n" if change is None else as_event(change)
+
+
+def as_event(change: Change) -> str:
+    """A change as a server-sent event."""
+    data = {
+        "id": str(change.id),
+        "message_id": str(change.message_id),
+        "channel": change.channel,
+        "status": change.status,
+        "reason": change.reason,
+        "attempt": change.attempt,
+        "provider": change.provider,
+        "occurred_at": _instant(change.occurred_at),
+        "recorded_at": _instant(change.recorded_at),
+    }
+    return f"id: {change.cursor}\nevent: status\ndata: {json.dumps(data)}\n\n"
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
