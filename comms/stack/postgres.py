@@ -21,7 +21,15 @@ from psycopg import sql
 from comms.stack.account import Account, account_for_postgres
 from comms.stack.errors import EngineError
 from comms.stack.folder import write_private
-from comms.stack.process import Program, end, free_port, launch, rotate, tail, wait_until_ready
+from comms.stack.process import (
+    Program,
+    end,
+    free_port,
+    last_words,
+    launch,
+    rotate,
+    wait_until_ready,
+)
 
 _USER = "comms"
 _DATABASE = "comms"
@@ -171,7 +179,7 @@ class EmbeddedPostgres:
             cwd=Path("/"),
         )
         if launch(program).wait() != 0:
-            raise EngineError(f"PostgreSQL could not make its data folder: {tail(log)}")
+            raise EngineError(f"PostgreSQL could not make its data folder: {last_words(log)}")
 
 
 def _environment() -> dict[str, str]:

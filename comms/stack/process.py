@@ -11,6 +11,7 @@ long as the child shall.
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,7 +26,8 @@ from comms.stack.errors import EngineError
 
 _PR_SET_PDEATHSIG = 1
 _LOG_KEPT_BYTES = 10_000_000
-_TAIL_BYTES = 2_000
+_TAIL_BYTES = 4_000
+_COMPLAINT = re.compile(r"fatal|error|panic", re.IGNORECASE)
 
 # Found once in the parent: between fork and exec a child must not import or load anything.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -100,14 +102,15 @@ def rotate(log: Path) -> None:
         log.replace(log.with_suffix(".1.log"))
 
 
-def tail(log: Path) -> str:
-    """The last lines a child wrote, for the error that says it died."""
+def last_words(log: Path) -> str:
+    """The line that tells why a child ended: its last complaint, or its last line."""
     if not log.exists():
-        return ""
+        return "it wrote nothing"
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         lines = file.read().decode(errors="replace").strip().splitlines()
-    return "\n".join(lines[-5:])
+    complaints = [line for line in lines[-5:] if _COMPLAINT.search(line)]
+    return (complaints or lines or ["it wrote nothing"])[-1].strip()
 
 
 def free_port() -> int:
@@ -130,9 +133,9 @@ def wait_until_ready(
     while not answers():
         code = process.poll()
         if code is not None:
-            raise EngineError(f"{program.name} ended at once ({code}): {tail(program.log)}")
+            raise EngineError(f"{program.name} ended at once ({code}): {last_words(program.log)}")
         if time.monotonic() > deadline:
             raise EngineError(
-                f"{program.name} did not answer within {timeout:.0f} s: {tail(program.log)}"
+                f"{program.name} did not answer within {timeout:.0f} s: {last_words(program.log)}"
             )
         time.sleep(0.02)

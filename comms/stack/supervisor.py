@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from comms.stack.errors import EngineError, StackError
-from comms.stack.process import Program, end, launch, rotate, tail
+from comms.stack.process import Program, end, last_words, launch, rotate
 
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 5.0
@@ -170,7 +170,7 @@ class Supervisor:
             if kept.deaths >= _DEATHS_TOO_MANY:
                 program = kept.child.program
                 raise EngineError(
-                    f"{program.name} ends again and again: {tail(program.log)}\n"
+                    f"{program.name} ends again and again: {last_words(program.log)}; "
                     f"its log: {program.log}"
                 )
 
