@@ -58,8 +58,11 @@ async def overview(connection: Connection, tenant: str) -> Overview:
         for status, count in state.counts.items():
             counts[status] = counts.get(status, 0) + count
     latest = await messages.find(connection, tenant, Filters(), limit=LATEST)
+    backlog = await channels.backlog(connection, tenant)
+    # What waits in the outbox is pending, whether or not an event has said so yet.
+    counts[Status.PENDING] = max(counts.get(Status.PENDING, 0), backlog.pending)
     return Overview(
-        backlog=await channels.backlog(connection, tenant),
+        backlog=backlog,
         channels=states,
         shares=shares_of(counts),
         total=sum(counts.values()),

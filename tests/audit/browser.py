@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol: open pages, run scripts, take pictures."""
+"""A headless Chromium over its DevTools protocol: open pages, run scripts, take pictures."""
 
 import asyncio
 import json
@@ -54,7 +54,7 @@ class Browser:
     async def until(self, source: str) -> None:
         """Wait for an expression in the page to be true."""
         async with asyncio.timeout(DEADLINE):
-            while not await self.script(source):
+            while not await self.script(source):  # noqa: ASYNC110 - it is another process's
                 await asyncio.sleep(0.05)
 
     async def open(self, url: str) -> None:
@@ -77,10 +77,10 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    async def picture(self, to: Path) -> None:
+    async def picture(self) -> bytes:
         """A screenshot as PNG."""
         shot = await self.call("Page.captureScreenshot", format="png")
-        to.write_bytes(b64decode(shot["data"]))
+        return b64decode(shot["data"])
 
     def _note(self, said: dict[str, Any]) -> None:
         match said.get("method"):
@@ -120,6 +120,10 @@ async def chromium(folder: Path) -> AsyncIterator[Browser]:
 
 async def _port(file: Path) -> int:
     async with asyncio.timeout(DEADLINE):
-        while not (file.is_file() and file.read_text().strip()):  # noqa: ASYNC240 - a tiny file
+        while not (text := _text(file)):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.05)
-    return int(file.read_text().split()[0])  # noqa: ASYNC240
+    return int(text.split()[0])
+
+
+def _text(file: Path) -> str:
+    return file.read_text() if file.is_file() else ""

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,43 +9,15 @@ from uuid import uuid4
 import httpx2 as httpx
 import psycopg
 import pytest
-from fastapi import FastAPI
 from psycopg_pool import AsyncConnectionPool
 
 from audit import api, merge
 from audit.feed import Feed
 from audit.queries.changes import Cursor
-from comms import keys, problems
-from comms.auth import Authenticator
 from comms.clock import utc_now
-from comms.database import async_pool
 from schemas import events
 from schemas.messages import SmsMessage
 from tests.audit import samples
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=4, name="test")
-    await opened.open()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def client(
-    pool: AsyncConnectionPool, connection: merge.Connection
-) -> AsyncIterator[httpx.AsyncClient]:
-    app = FastAPI()
-    problems.install(app)
-    app.include_router(api.router(pool=pool, authenticator=Authenticator(pool), feed=Feed(pool)))
-    key = keys.create(connection, "acme", "test")
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app),
-        base_url="http://comms",
-        headers={"Authorization": f"Bearer {key}"},
-    ) as opened:
-        yield opened
 
 
 async def get(client: httpx.AsyncClient, path: str, **params: str | int) -> Any:

@@ -1,0 +1,118 @@
+"""The page without a browser: signing in, what each page tells, what it must not let through."""
+
+from datetime import timedelta
+
+import httpx2 as httpx
+import pytest
+
+from audit import merge
+from audit.page.rendering import relative
+from comms.clock import utc_now
+from schemas import events
+from schemas.events import ProviderWords
+from schemas.vocabulary import Reason
+from tests.audit import samples, scene
+
+
+async def sign_in(visitor: httpx.AsyncClient, key: str, to: str = "/") -> httpx.Response:
+    return await visitor.post("/login", data={"key": key, "to": to})
+
+
+@pytest.mark.parametrize("path", ["/", "/messages", "/messages/unknown"])
+async def test_without_a_key_there_is_a_form(visitor: httpx.AsyncClient, path: str) -> None:
+    answer = await visitor.get(path)
+    assert answer.status_code == 200
+    assert 'action="/login"' in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+async def test_a_key_signs_in_and_out(visitor: httpx.AsyncClient, key: str) -> None:
+    refused = await sign_in(visitor, "ck_wrong")
+    assert refused.status_code == 401
+    assert "not a valid API key" in refused.text
+    answer = await sign_in(visitor, key, "/messages?status=failed")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/messages?status=failed")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "comms_key=" in cookie
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "In the outbox" in (await visitor.get("/")).text
+    await visitor.post("/logout")
+    assert 'action="/login"' in (await visitor.get("/")).text
+
+
+@pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "x"])
+async def test_signing_in_leads_nowhere_else(visitor: httpx.AsyncClient, key: str, to: str) -> None:
+    assert (await sign_in(visitor, key, to)).headers["location"] == "/"
+
+
+async def test_the_overview_tells_backlog_readiness_counts_and_messages(
+    client: httpx.AsyncClient, connection: merge.Connection
+) -> None:
+    scene.play(connection, now=utc_now(), count=60)
+    text = (await client.get("/")).text
+    for word in ("In the outbox", "SMS", "Degraded", "fcm: connection refused", "pending"):
+        assert word in text
+    assert '<p class="figure">9</p>' in text
+    assert text.count("<tr>") == 21
+
+
+async def test_only_the_living_part_is_sent_when_asked_for(
+    client: httpx.AsyncClient, connection: merge.Connection
+) -> None:
+    failed = scene.play(connection, now=utc_now(), count=20)
+    for path in ("/", "/messages", f"/messages/{failed}"):
+        answer = await client.get(path, headers={"X-Fragment": "live"})
+        assert answer.status_code == 200
+        assert "<html" not in answer.text
+        assert str(failed) in answer.text or path != f"/messages/{failed}"
+
+
+async def test_a_message_shows_the_providers_words_as_text(
+    client: httpx.AsyncClient, connection: merge.Connection
+) -> None:
+    message = samples.sms()
+    words = ProviderWords(code="7", detail="<script>alert(1)</script>", response="{'raw': 1}")
+    event = events.failed(
+        message, reason=Reason.REJECTED, at=samples.after(message, 9), words=words
+    )
+    merge.merge(connection, [events.queued(message), event], {})
+    text = (await client.get(f"/messages/{message.id}")).text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script>alert" not in text
+    assert "Raw answer" in text
+
+
+async def test_a_wrong_search_says_which_field(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/messages?since=yesterday&limit=9999&cursor=x")).text
+    assert "<b>since</b>" in text
+    assert 'value="yesterday"' in text
+
+
+async def test_a_message_of_somebody_else_is_not_found(
+    client: httpx.AsyncClient, connection: merge.Connection
+) -> None:
+    theirs = samples.sms(tenant="other")
+    merge.merge(connection, samples.delivered_life(theirs), {})
+    for path in (f"/messages/{theirs.id}", "/messages/nonsense"):
+        assert (await client.get(path)).status_code == 404
+
+
+async def test_assets_are_served_and_nothing_beside_them(visitor: httpx.AsyncClient) -> None:
+    assert (await visitor.get("/assets/page.js")).headers["content-type"].startswith("text/java")
+    assert (await visitor.get("/assets/rendering.py")).status_code == 404
+    assert (await visitor.get("/assets/..%2Frendering.py")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "just now"),
+        (12.9, "12 s ago"),
+        (-7200, "in 2 h"),
+        (59 * 60, "59 min ago"),
+        (9e6, "104 d ago"),
+    ],
+)
+def test_times_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert relative(timedelta(seconds=seconds)) == text
