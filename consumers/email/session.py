@@ -202,13 +202,15 @@ async def connect(server: Server, *, seconds: float) -> Session:
         hostname=server.host,
         port=server.port,
         local_hostname=server.local_hostname,
-        timeout=min(seconds, server.connect_seconds),
+        # Time is kept here alone: a wait with a limit of its own may swallow a cancellation that
+        # comes together with an answer (Python 3.11).
+        timeout=None,
         use_tls=server.security == "tls",
         start_tls=server.security == "starttls",
         tls_context=server.tls,
     )
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(min(seconds, server.connect_seconds)):
             await _step("CONNECT", smtp.connect())
             await _step("CONNECT", smtp.ehlo())
             if server.username is not None and server.password is not None:

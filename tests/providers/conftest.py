@@ -10,10 +10,6 @@ from consumers.simulator.server import SimulatorServer
 from tests.providers.samples import SECRET
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "mta: needs a mail server installed on this machine")
-
-
 @pytest.fixture
 async def simulator() -> AsyncIterator[SimulatorServer]:
     """A stub that answers quickly and sends its receipts at once."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from consumers.outcomes import Accepted, Outcome, Refused, TryLater
 from consumers.provider import Provider
 from schemas.messages import Attachment, EmailMessage
 from schemas.vocabulary import Channel, Reason
