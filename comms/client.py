@@ -11,6 +11,7 @@ documents become ours:
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -214,5 +215,6 @@ def _json(text: str) -> Any:
 
 def _cause(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or "no connection"
+        number = error.os_error.errno
+        return os.strerror(number) if number else "no connection"
     return type(error).__name__
