@@ -1,0 +1,78 @@
+"""Group commit: single posts that arrive together share one statement and one transaction.
+
+The API hands each prepared entry to the `Batcher` and waits for its result. While one batch is
+being written the next gathers, so that nothing waits for company that does not come.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg_pool import AsyncConnectionPool
+
+from comms.database import DatabaseError, translated
+from producer.outbox import Outbox
+from producer.statements import Entry, Result
+
+MOST = 200  # entries in one transaction
+WRITERS = 2  # transactions at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    entry: Entry
+    result: "asyncio.Future[Result]"
+
+
+class Batcher:
+    """Writes entries for concurrent requests of one event loop."""
+
+    def __init__(self, pool: AsyncConnectionPool, outbox: Outbox) -> None:
+        self._pool, self._outbox = pool, outbox
+        self._waiting: list[_Waiting] = []
+        self._writers: set[asyncio.Task[None]] = set()
+
+    async def write(self, entry: Entry) -> Result:
+        """Write one entry, together with whatever else arrives.
+
+        Raises:
+            DatabaseUnavailableError, DatabaseRefusedError: nothing of the batch was written.
+        """
+        waiting = _Waiting(entry, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if len(self._writers) < WRITERS:
+            task = asyncio.create_task(self._write_all())
+            self._writers.add(task)
+            task.add_done_callback(self._writers.discard)
+        return await waiting.result
+
+    async def write_many(self, entries: Sequence[Entry]) -> tuple[Result, ...]:
+        """Write a request's own batch in a transaction of its own; raises as `write`."""
+        with translated():
+            async with self._pool.connection() as connection, connection.transaction():
+                return await self._outbox.write_async(connection, entries)
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            try:
+                results = await self.write_many([waiting.entry for waiting in batch])
+            except DatabaseError as error:
+                for waiting in batch:
+                    _settle(waiting, error)
+            except BaseException:
+                for waiting in batch:
+                    waiting.result.cancel()
+                raise
+            else:
+                for waiting, result in zip(batch, results, strict=True):
+                    _settle(waiting, result)
+
+
+def _settle(waiting: _Waiting, result: Result | DatabaseError) -> None:
+    if waiting.result.done():  # the request went away; what it asked for is accepted all the same
+        return
+    if isinstance(result, DatabaseError):
+        waiting.result.set_exception(result)
+    else:
+        waiting.result.set_result(result)
