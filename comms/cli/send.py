@@ -28,7 +28,7 @@ _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "metadata": lambda given: pairs("--metadata", given),
     "headers": lambda given: pairs("--header", given),
     "data": lambda given: pairs("--data", given),
-    "attachments": lambda given: [attachment(path) for path in given],
+    "attachments": lambda given: [attachment(Path(path)) for path in given],
 }
 
 
@@ -99,7 +99,7 @@ def content_of(channel: Channel, parameters: Mapping[str, Any]) -> Content:
     """The body that the options ask for; what was not given is left out."""
     content: Content = {"channel": channel.value}
     for name, value in parameters.items():
-        if name in _NOT_FIELDS or value is None or value == []:
+        if name in _NOT_FIELDS or value is None or value in ([], ()):
             continue
         field = "from" if name == "sender" else name
         if name == "to":

@@ -1,0 +1,188 @@
+"""An API that keeps a record: what was posted to it, and answers in the contract's shapes.
+
+It knows what the command line depends on (idempotency keys, results in order, problem documents,
+pages by cursor) and nothing else. `refuse_next` makes it refuse, so that retries are seen.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+KEY = "ck_test"
+Document = dict[str, Any]
+
+
+def message_id(number: int) -> str:
+    """The id of the message accepted as number `number`, from 1."""
+    return str(UUID(int=number))
+
+
+def problem(status: int, title: str, *errors: tuple[str, str]) -> tuple[int, Document]:
+    """A problem document as the API writes one."""
+    document: Document = {"type": "about:blank", "title": title, "status": status, "detail": title}
+    if errors:
+        document["errors"] = [{"field": name, "problem": what} for name, what in errors]
+    return status, document
+
+
+@dataclass
+class FakeApi:
+    """What was posted, and what is answered."""
+
+    messages: list[Document] = field(default_factory=list)
+    by_key: dict[str, str] = field(default_factory=dict)
+    batches: list[int] = field(default_factory=list)
+    queries: list[dict[str, str]] = field(default_factory=list)
+    refuse_next: deque[tuple[int, Document]] = field(default_factory=deque)
+    away_after: int | None = None  # messages; then every post is answered with 503
+    # What GET of a message answers, one after another; the last one stays.
+    lives: deque[Document] = field(default_factory=deque)
+    channels: list[Document] = field(default_factory=list)
+    url: str = ""
+
+    def answer(
+        self, method: str, path: str, query: dict[str, str], body: Any
+    ) -> tuple[int, Document]:
+        """The status and document of one request."""
+        if self.refuse_next:
+            return self.refuse_next.popleft()
+        return self._posted(path, body) if method == "POST" else self._got(path, query)
+
+    def _posted(self, path: str, body: Any) -> tuple[int, Document]:
+        if self.away_after is not None and len(self.messages) >= self.away_after:
+            return problem(503, "Away")
+        if path == "/v1/messages":
+            return self._accepted(body)
+        self.batches.append(len(body["messages"]))
+        return 202, {"results": [self._result(item) for item in body["messages"]]}
+
+    def _got(self, path: str, query: dict[str, str]) -> tuple[int, Document]:
+        if path == "/v1/messages":
+            return self._page(query)
+        if path == "/v1/channels":
+            return 200, {"items": self.channels}
+        if path == "/healthz":
+            return 200, {"status": "ok"}
+        if self.lives:
+            return 200, self.lives.popleft() if len(self.lives) > 1 else self.lives[0]
+        return problem(404, "There is no such message")
+
+    def _accepted(self, body: Document) -> tuple[int, Document]:
+        if not body.get("body") and not body.get("text"):
+            return problem(422, "The request is not valid", ("body", "is required"))
+        key = body.get("idempotency_key")
+        known = self.by_key.get(key) if key else None
+        if known is None:
+            self.messages.append(body)
+            known = message_id(len(self.messages))
+            if key:
+                self.by_key[key] = known
+            return 202, {"id": known, "status": "pending"}
+        return 200, {"id": known, "status": "pending"}
+
+    def _result(self, item: Document) -> Document:
+        status, document = self._accepted(item)
+        if status == 422:
+            return {"error": document}
+        return {**document, "replayed": status == 200}
+
+    def _page(self, query: dict[str, str]) -> tuple[int, Document]:
+        self.queries.append(query)
+        newest = [life(n) for n in range(len(self.messages), 0, -1)]
+        begin, limit = int(query.get("cursor", 0)), int(query["limit"])
+        end = begin + limit
+        further = str(end) if end < len(newest) else None
+        return 200, {"items": newest[begin:end], "next_cursor": further}
+
+
+def life(number: int, *statuses: str, **more: Any) -> Document:
+    """A message as answered by id, having gone through these statuses."""
+    events = [event(number, n, status) for n, status in enumerate(statuses or ("pending",))]
+    return {
+        "id": message_id(number),
+        "tenant": "default",
+        "channel": "sms",
+        "to": "+12025550100",
+        "status": events[-1]["status"],
+        "reason": events[-1]["reason"],
+        "provider": None,
+        "provider_message_id": None,
+        "attempts": 0,
+        "customer_id": None,
+        "workflow": None,
+        "priority": "normal",
+        "created_at": "2030-01-31T09:00:00Z",
+        "updated_at": "2030-01-31T09:00:00Z",
+        "metadata": {},
+        "events": events,
+        **more,
+    }
+
+
+def event(number: int, n: int, status: str) -> Document:
+    """The n-th event of a message."""
+    return {
+        "id": f"{number}-{n}",
+        "status": status,
+        "reason": "accepted",
+        "attempt": 1,
+        "provider": "simulated",
+        "provider_message_id": None,
+        "code": None,
+        "detail": f"said {n}",
+        "response": None,
+        "occurred_at": "2030-01-31T09:00:00Z",
+        "recorded_at": "2030-01-31T09:00:00Z",
+    }
+
+
+@contextmanager
+def serving(api: FakeApi) -> Iterator[FakeApi]:
+    """The API on a loopback port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._respond(None)
+
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            self._respond(json.loads(self.rfile.read(length)))
+
+        def _respond(self, body: Any) -> None:
+            target = urlsplit(self.path)
+            query = {name: values[0] for name, values in parse_qs(target.query).items()}
+            known = self.headers["Authorization"] == f"Bearer {KEY}" or target.path == "/healthz"
+            status, document = (
+                api.answer(self.command, target.path, query, body)
+                if known
+                else problem(401, "Send a valid API key")
+            )
+            data = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: tests look at the record."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        api.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield api
+        finally:
+            server.shutdown()
+            thread.join()
