@@ -1,0 +1,85 @@
+"""Adapters from settings: what is built, and which key a mistake is blamed on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comms.settings import SettingsError, load
+from consumers.providers import build, receipt_parsers
+from schemas.vocabulary import Channel
+from tests.providers.samples import only_provider, settings_with
+
+SMTP = {"name": "smtp", "host": "mail.example.com", "from": "news@acme.example"}
+LOGIN = {"username": "mailer", "password_env": "SMTP_PASSWORD"}
+
+
+def test_every_channel_has_the_simulated_provider_without_any_settings() -> None:
+    settings = load({"COMMS_DATA_DIR": "no-such-folder"})
+    for channel in Channel:
+        assert build(channel, settings.channels[channel].providers[0], settings).name == "simulated"
+    assert set(receipt_parsers(settings)) == {(channel, "simulated") for channel in Channel}
+
+
+def test_a_provider_keeps_the_name_it_was_given() -> None:
+    table = {**SMTP, "name": "office", "type": "smtp"}
+    settings = settings_with(Channel.EMAIL, table)
+    assert only_provider(settings, Channel.EMAIL).name == "office"
+    assert (Channel.EMAIL, "office") not in receipt_parsers(settings)
+
+
+@pytest.mark.parametrize("channel", Channel, ids=str)
+def test_an_unknown_kind_is_named_with_those_there_are(channel: Channel) -> None:
+    settings = settings_with(channel, {"name": "pigeon"})
+    with pytest.raises(SettingsError, match="known: simulated") as caught:
+        only_provider(settings, channel)
+    assert caught.value.key == f"{channel}.providers[pigeon].type"
+    with pytest.raises(SettingsError):
+        receipt_parsers(settings)
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ({"name": "smtp", "from": "news@acme.example"}, "host"),
+        ({"name": "smtp", "host": "mail.example.com"}, "from"),
+        ({**SMTP, "from": "nobody"}, "from"),
+        ({**SMTP, "return_path": "nobody"}, "return_path"),
+        ({**SMTP, "port": "a"}, "port"),
+        ({**SMTP, "port": True}, "port"),
+        ({**SMTP, "connections": 0}, "connections"),
+        ({**SMTP, "security": "ssl"}, "security"),
+        ({**SMTP, **LOGIN, "security": "none"}, "security"),
+        ({**SMTP, "username": "mailer"}, "password_env"),
+        ({**SMTP, "password_env": "SMTP_PASSWORD"}, "password_env"),
+        ({**SMTP, "password": "in the file"}, "password"),
+        ({**SMTP, "ca_file": "/no/such/file.pem"}, "ca_file"),
+        ({"name": "simulated", "latency": 1}, "latency"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_named(table: dict[str, Any], key: str) -> None:
+    settings = settings_with(Channel.EMAIL, table, environment={"SMTP_PASSWORD": "s"})
+    with pytest.raises(SettingsError) as caught:
+        only_provider(settings, Channel.EMAIL)
+    assert caught.value.key == f"email.providers[{table['name']}].{key}"
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_secret_is_named_by_its_variable() -> None:
+    settings = settings_with(Channel.EMAIL, {**SMTP, **LOGIN})
+    with pytest.raises(SettingsError, match=r"email\.providers\[smtp\]\.password_env needs it") as caught:
+        only_provider(settings, Channel.EMAIL)
+    assert caught.value.key == "SMTP_PASSWORD"
+
+
+def test_a_file_says_all_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "comms.toml"
+    file.write_text(
+        "[[email.providers]]\nname = 'office'\ntype = 'smtp'\nhost = 'mail.example.com'\n"
+        "from = 'Acme <news@acme.example>'\nusername = 'mailer'\npassword_env = 'OFFICE'\n"
+    )
+    settings = load({"COMMS_CONFIG": str(file), "OFFICE": "the secret", "COMMS_DATA_DIR": "none"})
+    office = only_provider(settings, Channel.EMAIL)
+    assert office.name == "office"
+    assert "the secret" not in repr(office) + repr(settings)
