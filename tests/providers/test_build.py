@@ -68,7 +68,8 @@ def test_a_wrong_option_is_named(table: dict[str, Any], key: str) -> None:
 
 def test_a_missing_secret_is_named_by_its_variable() -> None:
     settings = settings_with(Channel.EMAIL, {**SMTP, **LOGIN})
-    with pytest.raises(SettingsError, match=r"email\.providers\[smtp\]\.password_env needs it") as caught:
+    told = r"email\.providers\[smtp\]\.password_env needs it"
+    with pytest.raises(SettingsError, match=told) as caught:
         only_provider(settings, Channel.EMAIL)
     assert caught.value.key == "SMTP_PASSWORD"
 
