@@ -25,11 +25,11 @@ from pathlib import Path
 
 import psycopg
 
-from comms.database import upgrade
 from comms.kafka import Broker
 from comms.stack.broker import EmbeddedBroker
 from comms.stack.postgres import EmbeddedPostgres
 from comms.stack.process import free_port
+from comms.upgrading import upgrade
 from schemas.codec import Codec
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage

@@ -11,16 +11,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-import producer.api
 import structlog
 import uvicorn
 import uvloop
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
 from psycopg_pool import AsyncConnectionPool
 
 import audit.api
 import audit.page
 import consumers.receipts
+import producer.api
 from audit.feed import Feed
 from comms import health, problems
 from comms.auth import Authenticator
@@ -131,8 +131,20 @@ def _bare(parts: Parts, title: str) -> FastAPI:
 
     app = FastAPI(title=title, version=version("communications"), lifespan=lifespan)
     problems.install(app)
-    app.include_router(health.router(parts.problems), include_in_schema=False)
+    app.include_router(_health(parts), include_in_schema=False)
     return app
+
+
+def _health(parts: Parts) -> APIRouter:
+    routes = APIRouter()
+
+    def respond(request: Request) -> Response:
+        status, kind, body = health.answer(request.url.path, parts.problems)
+        return Response(body, status_code=status, headers={"Content-Type": kind})
+
+    for path in health.PATHS:
+        routes.add_api_route(path, respond)
+    return routes
 
 
 def _include_receipts(app: FastAPI, parts: Parts) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL: pools, migrations, and the one seam where psycopg's errors become ours.
+"""PostgreSQL: pools, and the one seam where psycopg's errors become ours.
 
 Every service opens its pool here. Code beyond this module that talks to the database does so inside
 `translated()`, or through a pool made here, and sees only the errors below.
@@ -10,13 +10,9 @@ Every service opens its pool here. Code beyond this module that talks to the dat
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
-from sqlalchemy import create_engine, text
 
 
 class DatabaseError(Exception):
@@ -86,27 +82,3 @@ def async_pool(url: str, *, size: int, name: str) -> AsyncConnectionPool:
         timeout=10,
         kwargs={"application_name": f"comms-{name}", "autocommit": True},
     )
-
-
-def sqlalchemy_url(url: str) -> str:
-    """The same database for SQLAlchemy, by way of psycopg 3."""
-    return url.replace("postgresql://", "postgresql+psycopg://", 1)
-
-
-def upgrade(url: str) -> None:
-    """Bring the schema to the newest version; safe to run from several processes at once.
-
-    Raises:
-        DatabaseUnavailableError, DatabaseRefusedError: the migration did not happen.
-    """
-    config = Config()
-    config.set_main_option("script_location", str(files("comms").joinpath("migrations")))
-    engine = create_engine(sqlalchemy_url(url))
-    try:
-        with translated(), engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('comms.migrations'))"))
-            connection.execute(text("CREATE SCHEMA IF NOT EXISTS comms"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        engine.dispose()

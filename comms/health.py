@@ -1,8 +1,8 @@
 """Health and metrics for every process: `/healthz`, `/readyz`, `/metrics`.
 
-Services without an HTTP application of their own start a `HealthServer`; the application mounts
-`router`. Both ask the same question: `problems()`, which names what keeps the service from doing
-its work, and is empty when nothing does.
+Services without an HTTP application of their own start a `HealthServer`; the application answers
+with `answer`. Both ask the same question: `problems()`, which names what keeps the service from
+doing its work, and is empty when nothing does.
 """
 
 import json
@@ -12,10 +12,11 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 Problems = Callable[[], list[str]]
+
+PATHS = ("/healthz", "/readyz", "/metrics")
 
 
 class HealthServer:
@@ -73,17 +74,3 @@ def answer(path: str, problems: Problems) -> tuple[int, str, bytes]:
         body = {"status": "not ready" if found else "ready", "problems": found}
         return (503 if found else 200), "application/json", json.dumps(body).encode()
     return 404, "text/plain", b"try /healthz, /readyz or /metrics\n"
-
-
-def router(problems: Problems) -> APIRouter:
-    """The same three paths for an application."""
-    routes = APIRouter(tags=["health"])
-
-    def respond(path: str) -> Response:
-        status, kind, body = answer(path, problems)
-        return Response(body, status_code=status, headers={"Content-Type": kind})
-
-    routes.add_api_route("/healthz", lambda: respond("/healthz"), summary="The process runs")
-    routes.add_api_route("/readyz", lambda: respond("/readyz"), summary="It can do its work")
-    routes.add_api_route("/metrics", lambda: respond("/metrics"), summary="Prometheus metrics")
-    return routes

@@ -2,64 +2,51 @@
 
 `comms run NAME` and the packages' `__main__` modules end here: settings are read, logs set up,
 signals turned into an event, and an error that stops the service becomes one line and an exit code.
+A service's module is loaded when it is asked for: a process carries what it runs and nothing else.
 """
 
-import asyncio
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
+from importlib import import_module
 from types import MappingProxyType
 
 import structlog
 
-from audit.ingest import run_audit
 from comms import logs
-from comms.app import run_app, run_receipts
 from comms.database import DatabaseError
-from comms.demo import run_demo
+from comms.faults import ServiceError
 from comms.kafka import KafkaFault
 from comms.settings import Settings, SettingsError, load
-from consumers.intake import TooManyBadRecordsError
-from consumers.service import run_channel
-from consumers.simulator import serve
-from producer.relay import run_relay
-from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
 
 Service = Callable[[Settings, threading.Event], None]
 
-
-def run_simulator(settings: Settings, stop: threading.Event) -> None:
-    """The simulated provider's own process."""
-
-    async def until_stopped() -> None:
-        over = asyncio.Event()
-        waiting = asyncio.create_task(asyncio.to_thread(stop.wait))
-        waiting.add_done_callback(lambda _: over.set())
-        await serve(settings, over)
-
-    asyncio.run(until_stopped())
-
-
-def _channel(channel: Channel) -> Service:
-    return partial(run_channel, channel)
-
-
-SERVICES: Mapping[str, Service] = MappingProxyType(
+# Where each service's `run` function is.
+SERVICES: Mapping[str, str] = MappingProxyType(
     {
-        "app": run_app,
-        "producer": run_app,
-        "relay": run_relay,
-        "audit": run_audit,
-        "receipts": run_receipts,
-        **{channel.value: _channel(channel) for channel in Channel},
-        "simulator": run_simulator,
-        "demo": run_demo,
+        "app": "comms.app:run_app",
+        "producer": "comms.app:run_app",
+        "relay": "producer.relay:run_relay",
+        "audit": "audit.ingest:run_audit",
+        "receipts": "comms.app:run_receipts",
+        "sms": "consumers.service:run_sms",
+        "email": "consumers.service:run_email",
+        "push": "consumers.service:run_push",
+        "voice": "consumers.service:run_voice",
+        "simulator": "consumers.simulator.server:run_simulator",
+        "demo": "comms.demo:run_demo",
     }
 )
+
+
+def service_of(name: str) -> Service:
+    """The function that runs a service until its event is set."""
+    module, _, function = SERVICES[name].partition(":")
+    found: Service = getattr(import_module(module), function)
+    return found
 
 
 def run_service(name: str) -> None:
@@ -74,6 +61,6 @@ def run_service(name: str) -> None:
     try:
         settings = load()
         logs.configure(name, level=settings.environment.get("COMMS_LOG_LEVEL", "INFO"))
-        SERVICES[name](settings, stop)
-    except (SettingsError, DatabaseError, KafkaFault, TooManyBadRecordsError, OSError) as error:
+        service_of(name)(settings, stop)
+    except (SettingsError, DatabaseError, KafkaFault, ServiceError, OSError) as error:
         sys.exit(f"comms run {name}: {error}")

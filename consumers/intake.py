@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from threading import Event
 
 from comms.clock import Clock, utc_now
+from comms.faults import ServiceError
 from comms.kafka import EventProducer, KafkaFault, KafkaUnavailableError, Record
 from consumers.delivery import Delivery, Source
 from schemas import events, topics
@@ -23,7 +24,7 @@ from schemas.vocabulary import Channel, Reason
 IN_A_ROW = 500  # bad records, with no good one between, that stop the service
 
 
-class TooManyBadRecordsError(Exception):
+class TooManyBadRecordsError(ServiceError):
     """The topic holds so many bad records that something else must be wrong."""
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -62,6 +63,12 @@ def run_channel(channel: Channel, settings: Settings, stop: threading.Event) -> 
             loop.call(process.close())
             process.producer.close()
     process.raise_defect()
+
+
+run_sms = partial(run_channel, Channel.SMS)
+run_email = partial(run_channel, Channel.EMAIL)
+run_push = partial(run_channel, Channel.PUSH)
+run_voice = partial(run_channel, Channel.VOICE)
 
 
 class _Loop:

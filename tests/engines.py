@@ -25,10 +25,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
-from comms.database import upgrade
 from comms.kafka import Broker
 from comms.stack.broker import EmbeddedBroker
 from comms.stack.postgres import EmbeddedPostgres
+from comms.upgrading import upgrade
 
 __all__ = ["broker", "database_url", "kafka_bootstrap", "postgres_url", "template_database"]
 

@@ -5,7 +5,12 @@ alone (`python -m consumers.sms`) call `run_service`. Commands live in the modul
 each a thin layer over what it shows.
 """
 
+import sys
 from collections.abc import Sequence
+
+from comms.services import SERVICES, run_service
+
+__all__ = ["main", "run_service"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -14,19 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: in place of the process's own.
     """
-    # Commands are imported as they are needed: a service does not load what draws tables.
-    from comms.cli.app import run  # noqa: PLC0415
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    match given:
+        case ["run", name] if name in SERVICES:  # a service does not load what draws tables
+            run_service(name)
+        case _:
+            from comms.cli.app import run  # noqa: PLC0415 - see above
 
-    run(arguments)
-
-
-def run_service(name: str) -> None:
-    """Run one service until it is told to stop.
-
-    Args:
-        name: one of `comms.services.SERVICES`.
-    """
-    # All services at once are heavy; commands that run none start without them.
-    from comms.services import run_service as run  # noqa: PLC0415
-
-    run(name)
+            run(given)

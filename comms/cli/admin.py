@@ -11,10 +11,11 @@ import typer
 from comms import keys
 from comms.cli.errors import FAILED, CommandError
 from comms.cli.output import AsJson, console, moment, plain, print_json, table
-from comms.database import translated, upgrade
+from comms.database import translated
 from comms.kafka import Broker
 from comms.settings import load
 from comms.stack.up import up
+from comms.upgrading import upgrade
 from schemas import compatibility
 
 

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from comms.cli import admin, run_service, search
+from comms.cli import admin, search
 from comms.cli.doctor import doctor
 from comms.cli.errors import EXPECTED, FAILED, line_of
 from comms.cli.send import send
+from comms.services import SERVICES, run_service
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -60,9 +61,6 @@ def run_one(
     ],
 ) -> None:
     """Run one service until it is told to stop, as deployed."""
-    # All services at once are heavy; commands that run none start without them.
-    from comms.services import SERVICES  # noqa: PLC0415
-
     if name not in SERVICES:
         raise typer.BadParameter(f"no service {name!r}; there are {', '.join(SERVICES)}")
     run_service(name)

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the steps on the connection that `comms.database.upgrade` hands in."""
+"""Alembic's entry point: runs the steps on the connection that `comms.upgrading` hands in."""
 
 from alembic import context
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from comms.database import DatabaseError, upgrade
+from comms.database import DatabaseError
 from comms.kafka import Broker, KafkaFault
 from comms.settings import Settings, load
 from comms.stack import folder, services
@@ -23,6 +23,7 @@ from comms.stack.errors import StackError
 from comms.stack.postgres import EmbeddedPostgres
 from comms.stack.screen import Screen
 from comms.stack.supervisor import Child, Supervisor
+from comms.upgrading import upgrade
 
 _ENGINE, _PROVIDER, _SERVICE, _TRAFFIC = range(4)  # stages: the highest is stopped first
 _ENGINE_SECONDS = 30.0

@@ -6,6 +6,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -205,3 +206,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         await server.stop()
+
+
+def run_simulator(settings: Settings, stop: threading.Event) -> None:
+    """Run the provider until a thread's event is set; raises as `serve` does."""
+
+    async def until_stopped() -> None:
+        over = asyncio.Event()
+        waiting = asyncio.create_task(asyncio.to_thread(stop.wait))
+        waiting.add_done_callback(lambda _: over.set())
+        await serve(settings, over)
+
+    asyncio.run(until_stopped())

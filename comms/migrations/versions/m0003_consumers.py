@@ -1,4 +1,4 @@
-"""Delivering: the ledger. Who began which attempt, what came of it, and what is tried again when."""
+"""Delivering: the ledger. Who began which attempt, what came of it, what is tried again when."""
 
 from alembic import op
 
@@ -60,7 +60,8 @@ SELECT consumers.ensure_partitions();
 CREATE FUNCTION consumers.withdraw(message_id uuid, tenant text, channel text) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO consumers.attempt (message_id, attempt, tenant, channel, provider, owner, claimed_at)
+    INSERT INTO consumers.attempt
+        (message_id, attempt, tenant, channel, provider, owner, claimed_at)
     VALUES (withdraw.message_id, 1, withdraw.tenant, withdraw.channel, '',
             '00000000-0000-0000-0000-000000000000', now())
     ON CONFLICT DO NOTHING;

@@ -1,0 +1,36 @@
+"""Brings a database to the newest version of the schema: `comms db upgrade`, `comms up`, the tests.
+
+Apart from `comms.database`, because services do not migrate and need not load what does.
+"""
+
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+
+from comms.database import translated
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The same database for SQLAlchemy, by way of psycopg 3."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema to the newest version; safe to run from several processes at once.
+
+    Raises:
+        DatabaseUnavailableError, DatabaseRefusedError: the migration did not happen.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(files("comms").joinpath("migrations")))
+    engine = create_engine(sqlalchemy_url(url))
+    try:
+        with translated(), engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('comms.migrations'))"))
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS comms"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
