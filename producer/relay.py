@@ -33,9 +33,6 @@ log = structlog.get_logger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds between tries while something is away
 
-# A record that cannot be delivered stops the client instead of letting later ones pass it by.
-GAPLESS = {"enable.gapless.guarantee": "true"}
-
 # The server ends a session whose machine is gone, and with it the ownership of its shards.
 KEEPALIVE = {
     "connect_timeout": 5,
@@ -67,16 +64,24 @@ class Pace:
 class Relay:
     """One session of relaying: its shards are its own as long as `connection` lives.
 
+    Args:
+        active: set with the first shard taken.
+
     Raises, from `step`:
         DatabaseError: the session is over; begin another.
         KafkaFault: something was not acknowledged; step again.
     """
 
     def __init__(
-        self, connection: psycopg.Connection[Any], publisher: Publisher, pace: Pace
+        self,
+        connection: psycopg.Connection[Any],
+        publisher: Publisher,
+        pace: Pace,
+        active: Event,
     ) -> None:
         self._connection = connection
         self._publisher = publisher
+        self._active = active
         self.shards: frozenset[int] = frozenset()
         self._settled: list[queue.Position] = []
         self._settling: list[queue.Position] = []
@@ -108,6 +113,7 @@ class Relay:
         shards = queue.take_shards(self._connection, self.shards)
         if new := shards - self.shards:
             log.info("relay.shards_taken", shards=sorted(new))
+            self._active.set()
             # What the former owner published has been waiting for its consumer long enough.
             self._settled += queue.positions(self._connection, new)
         self.shards = shards
@@ -172,15 +178,18 @@ def relay(
 ) -> None:
     """Relay and acknowledge between these two engines until `stop` is set."""
     acknowledger = Acknowledger(broker, database_url, codec, conditions)
-    thread = Thread(target=acknowledger.run, args=(stop,), name="acknowledger", daemon=True)
+    # A relay that stands by stays out of the group too: fewer members, fewer rebalances.
+    active = Event()
+    thread = Thread(target=acknowledger.run, args=(stop, active), name="acknowledger", daemon=True)
     thread.start()
-    producer = Broker({**broker.properties, **GAPLESS}).producer(idempotent=True)
+    producer = broker.producer(idempotent=True)
     try:
         publisher = Publisher(producer, codec, stop)
         backoff = _Backoff(stop)
         while not stop.is_set():
             with backoff.from_troubles(conditions), _session(database_url) as connection:
-                _work(Relay(connection, publisher, pace), conditions, backoff, pace=pace, stop=stop)
+                session = Relay(connection, publisher, pace, active)
+                _work(session, conditions, backoff, pace=pace, stop=stop)
     finally:
         producer.close(2.0)
         thread.join(15.0)
