@@ -34,13 +34,15 @@ class Subject:
     """An adapter under test.
 
     Args:
-        provider: already open; its call ends within a second or so when the server is silent.
+        provider: already open, and patient: it waits for longer than a busy machine takes.
+        hasty: the same with half a second of patience, for a server that stays silent.
         unreachable: another of the kind, open, whose server does not exist.
         message: makes a message that meets a fate.
         port: of the server; secrets: what must never be shown.
     """
 
     provider: Provider[Any]
+    hasty: Provider[Any]
     unreachable: Provider[Any]
     message: Callable[[Fate], Message]
     port: int
@@ -84,7 +86,7 @@ class ProviderContract:
         assert outcome.words.response
 
     async def test_silence_after_the_request_is_ambiguous(self, subject: Subject) -> None:
-        outcome = await call(subject.provider, subject.message(Fate.SILENCE))
+        outcome = await call(subject.hasty, subject.message(Fate.SILENCE))
         assert isinstance(outcome, Ambiguous)
         assert outcome.words.detail
 
