@@ -26,8 +26,8 @@ from comms.stack.supervisor import Child, Supervisor
 from comms.upgrading import upgrade
 
 _ENGINE, _PROVIDER, _SERVICE, _TRAFFIC = range(4)  # stages: the highest is stopped first
-_ENGINE_SECONDS = 30.0
-_SERVICES_SECONDS = 60.0
+_ENGINE_SECONDS = 60.0
+_SERVICES_SECONDS = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
