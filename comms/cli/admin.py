@@ -93,7 +93,11 @@ def revoke_key(
 
 def upgrade_database() -> None:
     """Bring the database's schema to the newest version."""
-    upgrade(load().need_database())
+    url = load().need_database()
+    # An absent server is told apart before the migrations begin, through the one seam.
+    with translated():
+        psycopg.connect(url).close()
+    upgrade(url)
     console().print("The database's schema is the newest.")
 
 
