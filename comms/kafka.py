@@ -100,7 +100,7 @@ class EventProducer:
             "compression.type": "lz4",
             "message.max.bytes": str(LARGEST_RECORD),
             "queue.buffering.max.messages": "500000",
-            "delivery.timeout.ms": "10000",
+            "delivery.timeout.ms": "30000",
             "topic.metadata.refresh.interval.ms": "10000",
             "reconnect.backoff.max.ms": "1000",
             **properties,
@@ -143,11 +143,15 @@ class EventProducer:
 
     def flush(self, seconds: float) -> int:
         """Wait until everything handed over is reported; the number still open after `seconds`."""
-        return self._client.flush(seconds)
+        try:
+            return self._client.flush(seconds)
+        except KafkaException as error:
+            self._on_error(error.args[0])
+            return len(self._client)
 
     def close(self, seconds: float = 10.0) -> None:
         """Flush and release the client."""
-        self._client.flush(seconds)
+        self.flush(seconds)
         self._closing.set()
         self._poller.join(2.0)
 
@@ -180,7 +184,11 @@ class EventProducer:
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            self._client.poll(0.1)
+            try:
+                self._client.poll(0.1)
+            except KafkaException as error:
+                self._on_error(error.args[0])
+                self._closing.wait(0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +271,15 @@ class TopicConsumer:
             rest = self._consumer.consume(most - 1, 0) if most > 1 else []
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
-        return [record for message in (first, *rest) if (record := self._record(message))]
+        # A fault beside records must not take them along: they are read, and will not come again.
+        read = [self._record(message) for message in (first, *rest)]
+        records = [record for record in read if isinstance(record, Record)]
+        faults = [fault for fault in read if isinstance(fault, KafkaFault)]
+        if faults and not records:
+            raise faults[0]
+        for fault in faults:
+            log.warning("kafka.fault", problem=str(fault))
+        return records
 
     def commit(self, offsets: Mapping[Place, int]) -> None:
         """Commit the next offset to read of each partition that is still ours; waits for it.
@@ -294,7 +310,7 @@ class TopicConsumer:
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
 
-    def _record(self, message: Message) -> Record | None:
+    def _record(self, message: Message) -> Record | KafkaFault | None:
         error = message.error()
         if error is None:
             return Record(
@@ -310,7 +326,7 @@ class TopicConsumer:
             return None
         if error.code() == KafkaError._PARTITION_EOF:
             return None
-        raise fault_of(error)
+        return fault_of(error)
 
     def _start_over(self, place: Place) -> None:
         self.resets += 1

@@ -49,7 +49,7 @@ class RetryPolicy:
         cap_seconds: the bound never grows past this.
     """
 
-    attempts: int = 6
+    attempts: int = 8
     base_seconds: float = 1.0
     cap_seconds: float = 300.0
 
