@@ -97,8 +97,8 @@ class Settings:
         tables: the whole of `comms.toml`, for what is not read here.
     """
 
-    database_url: str | None
-    kafka: Mapping[str, str]
+    database_url: str | None = field(repr=False)
+    kafka: Mapping[str, str] = field(repr=False)  # a SASL password may be among them
     schema_registry_url: str | None
     channels: Mapping[Channel, ChannelSettings]
     http_host: str

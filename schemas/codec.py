@@ -21,6 +21,7 @@ from fastavro.types import Schema
 
 from schemas.errors import InvalidRecordError, UndecodableError, UnknownSchemaError, Violation
 from schemas.events import StatusEvent
+from schemas.fingerprints import long_form_fingerprint
 from schemas.messages import (
     Attachment,
     EmailMessage,
@@ -97,7 +98,7 @@ def fingerprint_of(schema: Schema) -> bytes:
 
 @cache
 def _published() -> Mapping[bytes, Schema]:
-    """Every schema ever published, by fingerprint: what a single-object value may name."""
+    """Every schema ever published, by each name that a single-object value may give it."""
     root = files("schemas").joinpath("published")
     texts = [
         path.read_text(encoding="utf-8")
@@ -106,9 +107,13 @@ def _published() -> Mapping[bytes, Schema]:
         for path in version.iterdir()
         if path.name.endswith(".avsc")
     ]
-    texts += [source_of(kind) for kind in FILE_OF]
-    schemas = [fastavro.parse_schema(json.loads(text)) for text in texts]
-    return {fingerprint_of(schema): schema for schema in schemas}
+    named = [(text, fastavro.parse_schema(json.loads(text))) for text in texts]
+    named += [(source_of(kind), schema_of(kind)) for kind in FILE_OF]
+    return {
+        name: schema
+        for text, schema in named
+        for name in (fingerprint_of(schema), long_form_fingerprint(text))
+    }
 
 
 class Codec:
@@ -187,11 +192,7 @@ class Codec:
         return self._by_id[schema_id]
 
 
-@cache
 def _writer_by_fingerprint(value: bytes) -> Schema:
-    for kind in FILE_OF:
-        if fingerprint_of(schema_of(kind)) == value:
-            return schema_of(kind)
     try:
         return _published()[value]
     except KeyError:
