@@ -22,6 +22,7 @@ from tests.consumers.harness import sms
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FROM_TOPIC = Offset(("comms.sms", 0), 1, 1)
 FROM_QUEUE = Lease(uuid4())
+TO = "+12025550199"
 
 
 def delivery(to: str = "+12025550199", **changes: object) -> Delivery:
@@ -107,7 +108,7 @@ def settled(outcome: Outcome, *, attempt: int = 1, **changes: object) -> Settled
     settings = ChannelSettings(retry=RetryPolicy(attempts=3, base_seconds=10))
     settler = Settler(settings, lambda: NOW, random.Random(1))  # noqa: S311
     return settler.settle(
-        Call(delivery=delivery(**changes), attempt=attempt, provider="p"), outcome
+        Call(delivery=delivery(TO, **changes), attempt=attempt, provider="p"), outcome
     )
 
 
