@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 GROUP = "comms-outbox"
 BATCH = 1000
 RETRY_SECONDS = 1.0
-JOIN_SECONDS = 5.0
+JOIN_SECONDS = 8.0
 
 
 class Acknowledger:

@@ -5,8 +5,11 @@
 transaction has committed and the message will not be lost.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,48 +19,26 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.auth import Authenticator, Caller
 from comms.clock import Clock, utc_now
+from comms.database import DatabaseUnavailableError
 from comms.problems import Problem, invalid
 from producer import requests
 from producer.batcher import Batcher
 from producer.bodies import BATCH_LIMIT, SINGLE_LIMIT, read_json
 from producer.building import Stamp, to_message
-from producer.cancelling import Cancellation, cancel
+from producer.cancelling import NoSuchMessageError, TooLateError, cancel
+from producer.openapi import batch_body, single_body
 from producer.outbox import Outbox
+from producer.shown import shown
 from producer.statements import Accepted, Conflict, Entry, Result
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, Violation
 from schemas.ids import new_message_id
 from schemas.rules import ATTACHMENTS_LIMIT
+from schemas.vocabulary import Reason, Status
 
 MOST_IN_A_BATCH = 1000
 
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": requests.REQUEST.json_schema()}},
-    }
-}
-_BATCH_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["messages"],
-                    "properties": {
-                        "messages": {
-                            "type": "array",
-                            "maxItems": MOST_IN_A_BATCH,
-                            "items": {"type": "object"},
-                            "description": "Each as in POST /v1/messages.",
-                        }
-                    },
-                }
-            }
-        },
-    }
-}
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +67,16 @@ def router(
         "/messages",
         status_code=202,
         summary="Send one message",
-        openapi_extra=_BODY,
-        responses={200: {"description": "The same key and body again: the original message"}},
+        openapi_extra=single_body(),
+        responses=_answers(
+            {
+                200: "The same key and body again: the original, with `Idempotent-Replayed: true`",
+                409: "The idempotency key was used with another body",
+                413: "The body or its attachments are too large",
+                422: "A field is wrong; `errors` names it",
+                503: "The database does not answer",
+            }
+        ),
     )
     async def post(
         request: Request,
@@ -96,11 +85,10 @@ def router(
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
         document = await read_json(request, limit=SINGLE_LIMIT)
-        asked = _Asked(
-            tenant=who.tenant, traceparent=traceparent, header_key=idempotency_key or None
-        )
+        asked = _asked(who, traceparent, header_key=idempotency_key)
         entry = _entry(outbox, document, asked, clock)
-        result = await batcher.write(entry)
+        with _told_to_repeat():
+            result = await batcher.write(entry)
         if isinstance(result, Conflict):
             raise _conflict(result)
         headers = {"Location": f"/v1/messages/{result.id}"}
@@ -114,7 +102,14 @@ def router(
         "/messages/batch",
         status_code=202,
         summary=f"Send up to {MOST_IN_A_BATCH} messages; a result for each, in order",
-        openapi_extra=_BATCH_BODY,
+        openapi_extra=batch_body(MOST_IN_A_BATCH),
+        responses=_answers(
+            {
+                413: "The body is too large",
+                422: "It is not a list of messages",
+                503: "The database does not answer; nothing of the batch was accepted",
+            }
+        ),
     )
     async def post_batch(
         request: Request,
@@ -122,28 +117,62 @@ def router(
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
         documents = _messages_of(await read_json(request, limit=BATCH_LIMIT))
-        asked = _Asked(tenant=who.tenant, traceparent=traceparent)
-        prepared = [_entry_or_problem(outbox, document, asked, clock) for document in documents]
-        entries = [entry for entry in prepared if isinstance(entry, Entry)]
-        results = iter(await batcher.write_many(entries))
+        asked = _asked(who, traceparent)
+        prepared = await asyncio.to_thread(
+            lambda: [_entry_or_problem(outbox, document, asked, clock) for document in documents]
+        )
+        with _told_to_repeat():
+            written = await batcher.write_many([e for e in prepared if isinstance(e, Entry)])
+        results = iter(written)
         answers = [
-            _answer(next(results), entry) if isinstance(entry, Entry) else {"error": entry.body()}
+            _answer(next(results)) if isinstance(entry, Entry) else {"error": entry.body()}
             for entry in prepared
         ]
         return JSONResponse({"results": answers}, 202)
 
-    @routes.post("/messages/{message_id}/cancel", summary="Withdraw a message not yet attempted")
+    @routes.post(
+        "/messages/{message_id}/cancel",
+        summary="Withdraw a message not yet attempted",
+        responses=_answers(
+            {404: "There is no such message", 409: "An attempt has begun, or it has ended"}
+        ),
+    )
     async def withdraw(message_id: UUID, who: Annotated[Caller, caller]) -> dict[str, Any]:
-        found = await cancel(pool, codec, tenant=who.tenant, message_id=message_id, at=clock())
-        match found:
-            case Cancellation.NO_SUCH_MESSAGE:
-                raise Problem(404, "Not Found", "There is no such message")
-            case Cancellation.TOO_LATE:
-                raise Problem(409, "Conflict", "An attempt has begun, or the message has ended")
-            case Cancellation.DONE:
-                return {"id": str(message_id), "status": "cancelled", "reason": "cancelled"}
+        now = clock()
+        try:
+            message = await cancel(pool, codec, tenant=who.tenant, message_id=message_id, at=now)
+        except NoSuchMessageError:
+            raise Problem(404, "Not Found", "There is no such message") from None
+        except TooLateError:
+            detail = "An attempt has begun, or the message has ended"
+            raise Problem(409, "Conflict", detail) from None
+        return shown(message, status=Status.CANCELLED, reason=Reason.CANCELLED, finished_at=now)
 
     return routes
+
+
+def _answers(by_status: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": text} for status, text in by_status.items()}
+
+
+@contextmanager
+def _told_to_repeat() -> Iterator[None]:
+    """A database that goes away while it commits leaves open whether it did; the key settles it."""
+    try:
+        yield
+    except DatabaseUnavailableError as error:
+        raise Problem(
+            503,
+            "Service unavailable",
+            "The database does not answer; send it again with the same idempotency key",
+            headers={"Retry-After": "1"},
+        ) from error
+
+
+def _asked(who: Caller, traceparent: str | None, header_key: str | None = None) -> _Asked:
+    """A trace context that is malformed is ignored, as W3C asks; it is no reason to refuse."""
+    known = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
+    return _Asked(tenant=who.tenant, traceparent=known, header_key=header_key or None)
 
 
 def _messages_of(document: object) -> list[object]:
@@ -202,26 +231,20 @@ def _refuse_large_attachments(request: requests.Request) -> None:
             )
 
 
-def _answer(result: Result, entry: Entry) -> Mapping[str, Any]:
+def _answer(result: Result) -> Mapping[str, Any]:
     if isinstance(result, Conflict):
         return {"error": _conflict(result).body()}
-    return _accepted(result, entry)
+    again = {"replayed": True} if result.replayed else {}
+    return {"id": str(result.id), "status": result.status, **again}
 
 
 def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
-    message = entry.message
-    answer: dict[str, Any] = {
-        "id": str(result.id),
-        "status": result.status,
-        "channel": message.channel,
-        "to": message.recipient,
-    }
-    if result.replayed:
-        return answer | {"replayed": True}
-    return answer | {
-        "created_at": message.created_at.isoformat(),
-        "send_at": message.send_at.isoformat() if message.send_at else None,
-    }
+    message = replace(
+        entry.message, id=result.id, created_at=result.created_at or entry.message.created_at
+    )
+    waits = Reason.SCHEDULED if entry.due_at else Reason.QUEUED
+    reason = waits if result.status is Status.PENDING else None
+    return shown(message, status=result.status, reason=reason)
 
 
 def _conflict(conflict: Conflict) -> Problem:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from psycopg_pool import AsyncConnectionPool
 
-from comms.database import DatabaseError, translated
+from comms.database import DatabaseRefusedError, DatabaseUnavailableError, translated
 from producer.outbox import Outbox
-from producer.statements import Entry, Result
+from producer.statements import Entry, KeyVanishedError, Result
 
 MOST = 200  # entries in one transaction
 WRITERS = 2  # transactions at once
@@ -48,31 +48,45 @@ class Batcher:
 
     async def write_many(self, entries: Sequence[Entry]) -> tuple[Result, ...]:
         """Write a request's own batch in a transaction of its own; raises as `write`."""
-        with translated():
-            async with self._pool.connection() as connection, connection.transaction():
-                return await self._outbox.write_async(connection, entries)
+        if not entries:
+            return ()
+        try:
+            with translated():
+                async with self._pool.connection() as connection, connection.transaction():
+                    return await self._outbox.write_async(connection, entries)
+        except KeyVanishedError as error:
+            raise DatabaseUnavailableError(str(error)) from error
 
     async def _write_all(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-            try:
-                results = await self.write_many([waiting.entry for waiting in batch])
-            except DatabaseError as error:
+            await self._write_batch(batch)
+
+    async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            results = await self.write_many([waiting.entry for waiting in batch])
+        except DatabaseRefusedError as error:
+            if len(batch) > 1:  # one of them is to blame; the others shall not pay for it
                 for waiting in batch:
-                    _settle(waiting, error)
-            except BaseException:
-                for waiting in batch:
-                    waiting.result.cancel()
-                raise
+                    await self._write_batch([waiting])
             else:
-                for waiting, result in zip(batch, results, strict=True):
-                    _settle(waiting, result)
+                _settle(batch[0], error)
+        except Exception as error:  # whatever it is, it belongs to those who wait
+            for waiting in batch:
+                _settle(waiting, error)
+        except BaseException:
+            for waiting in batch:
+                waiting.result.cancel()
+            raise
+        else:
+            for waiting, result in zip(batch, results, strict=True):
+                _settle(waiting, result)
 
 
-def _settle(waiting: _Waiting, result: Result | DatabaseError) -> None:
+def _settle(waiting: _Waiting, result: Result | Exception) -> None:
     if waiting.result.done():  # the request went away; what it asked for is accepted all the same
         return
-    if isinstance(result, DatabaseError):
+    if isinstance(result, Exception):
         waiting.result.set_exception(result)
     else:
         waiting.result.set_result(result)

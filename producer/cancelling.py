@@ -4,93 +4,102 @@ The API calls `cancel`. Who was first, the cancellation or a consumer's claim, i
 ledger's primary key inside `consumers.withdraw`; everything else happens in the same transaction.
 """
 
-import json
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Rollback
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from comms.database import translated
-from schemas import topics
+from producer.outline import outline
 from schemas.codec import Codec
-from schemas.events import StatusEvent
-from schemas.ids import event_id
-from schemas.vocabulary import Channel, Priority, Reason, Status
+from schemas.events import cancelled
+from schemas.messages import Message
+from schemas.topics import STATUS
 
 
-class Cancellation(StrEnum):
-    """What came of the wish."""
+class NoSuchMessageError(Exception):
+    """The tenant has no message of that id."""
 
-    DONE = "done"
-    TOO_LATE = "too_late"
-    NO_SUCH_MESSAGE = "no_such_message"
+
+class TooLateError(Exception):
+    """An attempt has begun, or the message has ended."""
 
 
 _FIND = """
-SELECT channel, recipient, customer_id, workflow, priority, created_at, send_at, expires_at,
-       metadata::text
+SELECT id AS message_id, tenant, channel, recipient, customer_id, workflow, priority, created_at,
+       send_at, expires_at, metadata
 FROM producer.message WHERE id = %s AND tenant = %s
 """
 
-_ANNOUNCE = """
-INSERT INTO producer.outbox (message_id, topic, key, value) VALUES (%s, %s, %s, %s)
-ON CONFLICT DO NOTHING
+# What no consumer has claimed still has its row. The ledger alone does not tell: it forgets after
+# some weeks, and would let a message be withdrawn that was sent long ago.
+_TAKE_BACK = """
+WITH queued AS (
+    DELETE FROM producer.outbox WHERE message_id = %(id)s AND topic <> %(status)s RETURNING 1
+), waiting AS (
+    DELETE FROM producer.scheduled WHERE message_id = %(id)s RETURNING 1
+)
+SELECT (EXISTS (SELECT FROM queued) OR EXISTS (SELECT FROM waiting))
 """
 
 
 async def cancel(
     pool: AsyncConnectionPool, codec: Codec, *, tenant: str, message_id: UUID, at: datetime
-) -> Cancellation:
+) -> Message:
     """Withdraw a message of `tenant`; once withdrawn it is never sent.
 
+    Returns:
+        The message without its content.
+
     Raises:
-        DatabaseUnavailableError: nothing was changed.
+        NoSuchMessageError, TooLateError: nothing was changed.
+        DatabaseUnavailableError: nothing was changed, as far as the database could tell us.
     """
     with translated():
-        async with pool.connection() as connection, connection.transaction():
-            event = await _event(connection, tenant, message_id, at)
-            if event is None:
-                return Cancellation.NO_SUCH_MESSAGE
-            cursor = await connection.execute(
-                "SELECT consumers.withdraw(%s, %s, %s)", (message_id, tenant, event.channel.value)
-            )
-            if (await cursor.fetchone()) != (True,):
-                return Cancellation.TOO_LATE
-            for table in ("outbox", "scheduled"):
-                await connection.execute(
-                    f"DELETE FROM producer.{table} WHERE message_id = %s",  # noqa: S608 - ours
-                    (message_id,),
-                )
-            value = codec.encode(event, topic=topics.STATUS)
-            await connection.execute(_ANNOUNCE, (message_id, topics.STATUS, str(message_id), value))
-    return Cancellation.DONE
+        async with pool.connection() as connection:
+            message = await _find(connection, tenant, message_id)
+            taken = False
+            async with connection.transaction():
+                taken = await _withdraw(connection, message)
+                if not taken:
+                    raise Rollback
+                await _announce(connection, codec, message, at)
+    if not taken:
+        raise TooLateError
+    return message
 
 
-async def _event(
-    connection: AsyncConnection, tenant: str, message_id: UUID, at: datetime
-) -> StatusEvent | None:
-    """The event that announces the end, from what was kept of the message."""
-    cursor = await connection.execute(_FIND, (message_id, tenant))
-    row = await cursor.fetchone()
+async def _find(connection: AsyncConnection, tenant: str, message_id: UUID) -> Message:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_FIND, (message_id, tenant))
+        row = await cursor.fetchone()
     if row is None:
-        return None
-    channel, recipient, customer_id, workflow, priority, created_at, send_at, expires_at, data = row
-    return StatusEvent(
-        id=event_id(message_id, Status.CANCELLED, Reason.CANCELLED, 0),
-        message_id=message_id,
-        tenant=tenant,
-        channel=Channel(channel),
-        status=Status.CANCELLED,
-        reason=Reason.CANCELLED,
-        occurred_at=at,
-        recipient=recipient,
-        customer_id=customer_id,
-        workflow=workflow,
-        priority=Priority(priority),
-        created_at=created_at,
-        send_at=send_at,
-        expires_at=expires_at,
-        metadata=json.loads(data),
+        raise NoSuchMessageError
+    return outline(**row)
+
+
+async def _withdraw(connection: AsyncConnection, message: Message) -> bool:
+    cursor = await connection.execute(_TAKE_BACK, {"id": message.id, "status": STATUS})
+    if await cursor.fetchone() != (True,):
+        return False
+    cursor = await connection.execute(
+        "SELECT consumers.withdraw(%s, %s, %s)",
+        (message.id, message.tenant, message.channel.value),
+    )
+    return await cursor.fetchone() == (True,)
+
+
+async def _announce(
+    connection: AsyncConnection, codec: Codec, message: Message, at: datetime
+) -> None:
+    await connection.execute(
+        "INSERT INTO producer.outbox (message_id, topic, key, value) VALUES (%s, %s, %s, %s)",
+        (
+            message.id,
+            STATUS,
+            str(message.id),
+            codec.encode(cancelled(message, at=at), topic=STATUS),
+        ),
     )

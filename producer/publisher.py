@@ -14,7 +14,7 @@ import structlog
 
 from comms.clock import Clock, utc_now
 from comms.kafka import EventProducer, KafkaFault, KafkaRefusedError, KafkaUnavailableError
-from producer.queue import Row, outline
+from producer.queue import Row, message_of
 from schemas.codec import Codec
 from schemas.events import ProviderWords, StatusEvent, failed, queued
 from schemas.topics import STATUS
@@ -96,11 +96,11 @@ class Publisher:
 
     @staticmethod
     def _queued(row: Row) -> StatusEvent | None:
-        message = outline(row)
+        message = message_of(row)
         return None if message is None else queued(message)
 
     def _refusal(self, row: Row) -> StatusEvent | None:
-        message = outline(row)
+        message = message_of(row)
         if message is None:
             return None
         words = ProviderWords(detail=f"Kafka refused the record: {self._refused[row.message_id]}")

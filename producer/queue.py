@@ -18,15 +18,9 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from schemas.messages import (
-    EmailMessage,
-    Message,
-    PushMessage,
-    SmsMessage,
-    VoiceMessage,
-)
+from producer.outline import outline
+from schemas.messages import Message
 from schemas.topics import STATUS
-from schemas.vocabulary import Channel, Priority
 
 SHARDS = range(8)
 BATCH_ROWS = 500  # of a shard
@@ -233,33 +227,32 @@ def backlog(connection: Connection[Any]) -> tuple[int, float]:
     return (row[0], row[1]) if row else (0, 0.0)
 
 
-def outline(row: Row) -> Message | None:
+def message_of(row: Row) -> Message | None:
     """The row's message without its content: what its status events are made of.
 
     None for a status event, and for a message that was erased meanwhile.
     """
-    if row.tenant is None or row.recipient is None:
+    if (
+        row.tenant is None
+        or row.channel is None
+        or row.recipient is None
+        or row.priority is None
+        or row.created_at is None
+    ):
         return None
-    envelope: dict[str, Any] = {
-        "id": row.message_id,
-        "tenant": row.tenant,
-        "created_at": row.created_at,
-        "customer_id": row.customer_id,
-        "workflow": row.workflow,
-        "priority": Priority(row.priority or Priority.NORMAL),
-        "send_at": row.send_at,
-        "expires_at": row.expires_at,
-        "metadata": row.metadata or {},
-    }
-    match Channel(row.channel or ""):
-        case Channel.SMS:
-            return SmsMessage(**envelope, to=row.recipient, body="")
-        case Channel.EMAIL:
-            return EmailMessage(**envelope, to=row.recipient, subject="")
-        case Channel.PUSH:
-            return PushMessage(**envelope, title="", body="", tokens=(row.recipient,))
-        case Channel.VOICE:
-            return VoiceMessage(**envelope, to=row.recipient)
+    return outline(
+        message_id=row.message_id,
+        tenant=row.tenant,
+        channel=row.channel,
+        recipient=row.recipient,
+        customer_id=row.customer_id,
+        workflow=row.workflow,
+        priority=row.priority,
+        created_at=row.created_at,
+        send_at=row.send_at,
+        expires_at=row.expires_at,
+        metadata=row.metadata or {},
+    )
 
 
 def _columns(found: Iterable[Position]) -> tuple[list[int], list[str], list[int]]:

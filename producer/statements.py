@@ -6,7 +6,7 @@ library's four flavours cannot drift apart.
 """
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from json import dumps
 from typing import Any
@@ -53,11 +53,13 @@ class Accepted:
         id: the message's id; that of the first one when `replayed`.
         status: where it stands now: `pending`, unless it is a replay.
         replayed: the same key and the same content were accepted before; nothing was added.
+        created_at: when the message was first accepted.
     """
 
     id: UUID
     status: Status
     replayed: bool
+    created_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ SELECT n FROM winner
 # In a statement of its own, for its fresh snapshot: it sees what a concurrent transaction, for
 # whose end the insert waited, has committed. The newest word of the ledger tells where it stands.
 _LOOK_UP = """
-SELECT e.n, m.id, m.tenant = e.tenant AND m.body_hash = e.body_hash,
+SELECT e.n, m.id, m.created_at, m.tenant = e.tenant AND m.body_hash = e.body_hash,
     coalesce(
         (SELECT status FROM consumers.outcome o WHERE o.message_id = m.id
          ORDER BY attempt DESC LIMIT 1),
@@ -119,10 +121,10 @@ SELECT e.n, m.id, m.tenant = e.tenant AND m.body_hash = e.body_hash,
 FROM unnest(%s::int[], %s::uuid[], %s::text[], %s::text[], %s::bytea[])
     AS e (n, id, tenant, idempotency_key, body_hash)
 CROSS JOIN LATERAL (
-    SELECT id, tenant, body_hash FROM producer.message
+    SELECT id, tenant, body_hash, created_at FROM producer.message
     WHERE tenant = e.tenant AND idempotency_key = e.idempotency_key
     UNION ALL
-    SELECT id, tenant, body_hash FROM producer.message WHERE id = e.id
+    SELECT id, tenant, body_hash, created_at FROM producer.message WHERE id = e.id
     LIMIT 1
 ) m
 """
@@ -137,17 +139,19 @@ def accept(entries: Sequence[Entry]) -> Plan:
     fresh = {
         row[0] for row in (yield Statement(_INSERT, _columns(map(_row, entries, range(9**9)))))
     }
-    results: dict[int, Result] = {
-        n: Accepted(entries[n].message.id, Status.PENDING, replayed=False) for n in fresh
-    }
+    results: dict[int, Result] = {n: _newly(entries[n].message) for n in fresh}
     if known := [n for n in range(len(entries)) if n not in fresh]:
         rows = yield Statement(_LOOK_UP, _columns(_identity(entries[n], n) for n in known))
-        for n, message_id, same, status in rows:
-            found = Accepted(message_id, Status(status), replayed=True)
+        for n, message_id, created_at, same, status in rows:
+            found = Accepted(message_id, Status(status), replayed=True, created_at=created_at)
             results[n] = found if same else Conflict(message_id)
     if len(results) < len(entries):
         raise KeyVanishedError("a message was erased while its key was looked up; try again")
     return tuple(results[n] for n in range(len(entries)))
+
+
+def _newly(message: Message) -> Accepted:
+    return Accepted(message.id, Status.PENDING, replayed=False, created_at=message.created_at)
 
 
 def _row(entry: Entry, n: int) -> Row:
