@@ -1,0 +1,99 @@
+"""A cluster as the settings describe it: where every client comes from, and its topics."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from comms.kafka.consuming import Place, Rebalance, TopicConsumer
+from comms.kafka.faults import CLIENT_LOG, KafkaUnavailableError, fault_of
+from comms.kafka.producing import EventProducer
+from schemas.topics import LARGEST_RECORD, TOPICS, Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A Kafka cluster as the settings describe it: librdkafka properties for every client."""
+
+    properties: Mapping[str, str]
+
+    def producer(self, *, idempotent: bool = False) -> EventProducer:
+        """A producer; `idempotent` where the order of a partition must survive retries."""
+        return EventProducer(self.properties, idempotent=idempotent)
+
+    def consumer(
+        self,
+        group: str,
+        topics: Sequence[str],
+        *,
+        rebalance: Rebalance | None = None,
+        positions: Callable[[Sequence[Place]], Mapping[Place, int]] | None = None,
+    ) -> TopicConsumer:
+        """A member of `group` reading `topics`."""
+        return TopicConsumer(
+            self.properties, group=group, topics=topics, rebalance=rebalance, positions=positions
+        )
+
+    def apply_topics(self, topics: Iterable[Topic] = TOPICS) -> list[str]:
+        """Create the topics that do not exist; returns their names.
+
+        Raises:
+            KafkaUnavailableError, KafkaRefusedError: a topic could not be created.
+        """
+        admin = self._admin()
+        missing = [topic for topic in topics if topic.name not in self.topic_names()]
+        if not missing:
+            return []
+        futures = admin.create_topics([_new_topic(topic) for topic in missing])
+        for future in futures.values():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise fault_of(error.args[0]) from error
+        return [topic.name for topic in missing]
+
+    def topic_names(self, seconds: float = 5.0) -> Mapping[str, int]:
+        """The cluster's topics and their partition counts.
+
+        Raises:
+            KafkaUnavailableError: no broker answered within `seconds`.
+        """
+        try:
+            found = self._admin().list_topics(timeout=seconds).topics
+        except KafkaException as error:
+            raise fault_of(error.args[0]) from error
+        return {name: len(topic.partitions) for name, topic in found.items()}
+
+    def wait_until_reachable(self, seconds: float) -> None:
+        """Wait for a broker to answer.
+
+        Raises:
+            KafkaUnavailableError: none did within `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.topic_names(min(2.0, seconds))
+            except KafkaUnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+    def _admin(self) -> AdminClient:
+        return AdminClient(dict(self.properties), logger=CLIENT_LOG)
+
+
+def _new_topic(topic: Topic) -> NewTopic:
+    return NewTopic(
+        topic.name,
+        num_partitions=topic.partitions,
+        config={
+            "retention.ms": str(topic.retention_ms),
+            "max.message.bytes": str(LARGEST_RECORD),
+        },
+    )

@@ -1,0 +1,122 @@
+"""Publishing: one producer a process, whose acknowledgements are reported one by one."""
+
+import threading
+from collections.abc import Callable, Mapping
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from comms.kafka.faults import CLIENT_LOG, KafkaFault, KafkaUnavailableError, fault_of
+from schemas.topics import LARGEST_RECORD
+
+log = structlog.get_logger(__name__)
+
+Headers = Mapping[str, bytes]
+Ack = Callable[[KafkaFault | None], None]
+
+
+class EventProducer:
+    """Publishes records and reports each acknowledgement; safe to use from any thread.
+
+    Acknowledgements arrive on a thread of its own. A fatal error of the client (a broker that
+    restarted without its memory forgets idempotent producers) replaces the client; what was in
+    flight is reported as unavailable, and its owner publishes it again.
+    """
+
+    def __init__(self, properties: Mapping[str, str], *, idempotent: bool = False) -> None:
+        self._properties = {
+            "acks": "all",
+            "enable.idempotence": str(idempotent).lower(),
+            "linger.ms": "2",
+            "compression.type": "lz4",
+            "message.max.bytes": str(LARGEST_RECORD),
+            "queue.buffering.max.messages": "500000",
+            "delivery.timeout.ms": "30000",
+            "topic.metadata.refresh.interval.ms": "10000",
+            "reconnect.backoff.max.ms": "1000",
+            **properties,
+        }
+        self._lock = threading.Lock()
+        self._broken = False
+        self._closing = threading.Event()
+        self._client = self._new_client()
+        self._poller = threading.Thread(target=self._poll, name="kafka-acks", daemon=True)
+        self._poller.start()
+
+    def publish(
+        self,
+        topic: str,
+        *,
+        key: str,
+        value: bytes,
+        on_ack: Ack | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Hand a record over; `on_ack(None)` follows once every in-sync replica has it.
+
+        Raises:
+            KafkaUnavailableError: the client's buffer is full.
+            KafkaRefusedError: the record is not acceptable.
+        """
+        client = self._healthy_client()
+        try:
+            client.produce(
+                topic,
+                key=key.encode(),
+                value=value,
+                headers=dict(headers) if headers else None,
+                on_delivery=self._reporter(on_ack),
+            )
+        except BufferError as error:
+            raise KafkaUnavailableError("the producer's buffer is full") from error
+        except KafkaException as error:
+            raise fault_of(error.args[0]) from error
+
+    def flush(self, seconds: float) -> int:
+        """Wait until everything handed over is reported; the number still open after `seconds`."""
+        try:
+            return self._client.flush(seconds)
+        except KafkaException as error:
+            self._on_error(error.args[0])
+            return len(self._client)
+
+    def close(self, seconds: float = 10.0) -> None:
+        """Flush and release the client."""
+        self.flush(seconds)
+        self._closing.set()
+        self._poller.join(2.0)
+
+    def _new_client(self) -> Producer:
+        return Producer({**self._properties, "error_cb": self._on_error}, logger=CLIENT_LOG)
+
+    def _healthy_client(self) -> Producer:
+        if not self._broken:
+            return self._client
+        with self._lock:
+            if self._broken:
+                old, self._client, self._broken = self._client, self._new_client(), False
+                old.purge()
+                old.poll(0.1)
+            return self._client
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._broken = True
+            log.error("kafka.producer_replaced", problem=error.str())
+
+    def _reporter(self, on_ack: Ack | None) -> Callable[[KafkaError | None, Message], None]:
+        def report(error: KafkaError | None, _: Message) -> None:
+            if error is not None and error.fatal():
+                self._broken = True
+            if on_ack is not None:
+                on_ack(None if error is None else fault_of(error))
+
+        return report
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._client.poll(0.1)
+            except KafkaException as error:
+                self._on_error(error.args[0])
+                self._closing.wait(0.1)
