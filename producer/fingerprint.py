@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 
-from schemas.messages import Attachment, Message, WebPushSubscription
+from schemas.messages import RECORD_OF, Attachment, Message, WebPushSubscription
 
 # Different in every repetition of one request, or the scope that the key lives in.
 _NOT_ASKED = frozenset({"id", "tenant", "created_at", "traceparent"})
+_NAMES = {
+    channel: tuple(field.name for field in fields(kind) if field.name not in _NOT_ASKED)
+    for channel, kind in RECORD_OF.items()
+}
+_ABSENT: tuple[object, ...] = (None, (), {})
 
 
 def body_hash(message: Message) -> bytes:
@@ -21,16 +26,12 @@ def body_hash(message: Message) -> bytes:
     What was left out does not count, so that a field added to the contract later changes no hash.
     """
     asked = {
-        field.name: value
-        for field in fields(message)
-        if field.name not in _NOT_ASKED and (value := getattr(message, field.name)) not in _ABSENT
+        name: value
+        for name in _NAMES[message.channel]
+        if (value := getattr(message, name)) not in _ABSENT
     }
     asked["channel"] = message.channel
-    text = json.dumps(asked, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).digest()
-
-
-_ABSENT: tuple[object, ...] = (None, (), {})
+    return hashlib.sha256(_CANONICAL.encode(asked).encode()).digest()
 
 
 def _plain(value: object) -> object:
@@ -45,3 +46,6 @@ def _plain(value: object) -> object:
         case Mapping():
             return dict(value)
     raise TypeError(f"no canonical form of {type(value).__name__}")
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain)

@@ -80,12 +80,13 @@ class KeyVanishedError(Exception):
 # One statement, so that even a connection in autocommit writes all of it or nothing. Keys are
 # inserted in one order by everybody, so that two callers with common keys cannot deadlock; the
 # queue is filled in the caller's order, which is the order of delivery for one recipient.
+# `%b`: arrays of text are escaped item by item, binary ones are a twentieth of that work.
 _INSERT = """
 WITH entry AS MATERIALIZED (
     SELECT * FROM unnest(
-        %s::int[], %s::uuid[], %s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[],
-        %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],
-        %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::timestamptz[]
+        %b::int[], %b::uuid[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::text[],
+        %b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[],
+        %b::timestamptz[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::timestamptz[]
     ) AS e (n, id, tenant, idempotency_key, body_hash, channel, recipient, customer_id, workflow,
             priority, created_at, send_at, expires_at, metadata, topic, key, value, due_at)
 ), accepted AS (
@@ -118,7 +119,7 @@ SELECT e.n, m.id, m.created_at, m.tenant = e.tenant AND m.body_hash = e.body_has
          ORDER BY attempt DESC LIMIT 1),
         (SELECT 'sending' FROM consumers.attempt a WHERE a.message_id = m.id LIMIT 1),
         'pending')
-FROM unnest(%s::int[], %s::uuid[], %s::text[], %s::text[], %s::bytea[])
+FROM unnest(%b::int[], %b::uuid[], %b::text[], %b::text[], %b::bytea[])
     AS e (n, id, tenant, idempotency_key, body_hash)
 CROSS JOIN LATERAL (
     SELECT id, tenant, body_hash, created_at FROM producer.message

@@ -107,8 +107,12 @@ def _word(field: str, value: str | None, limit: int) -> Iterator[Violation]:
 
 
 def _times(message: Envelope) -> Iterator[Violation]:
-    instants = {name: getattr(message, name) for name in ("created_at", "send_at", "expires_at")}
-    naive = [name for name, value in instants.items() if value is not None and not _aware(value)]
+    instants = (
+        ("created_at", message.created_at),
+        ("send_at", message.send_at),
+        ("expires_at", message.expires_at),
+    )
+    naive = [name for name, value in instants if value is not None and not _aware(value)]
     yield from (Violation(name, "needs an offset from UTC") for name in naive)
     expires = message.expires_at
     if naive or expires is None:
@@ -124,6 +128,8 @@ def _aware(instant: datetime) -> bool:
 
 
 def _metadata(metadata: Mapping[str, str]) -> Iterator[Violation]:
+    if not metadata:
+        return
     if len(metadata) > METADATA_COUNT:
         yield Violation("metadata", f"must have at most {METADATA_COUNT} entries")
     if any(not 0 < len(key) <= METADATA_KEY_LIMIT for key in metadata):
@@ -272,10 +278,23 @@ def _number(field: str, value: str) -> Iterator[Violation]:
 def _is_number(value: str) -> bool:
     if not _E164.fullmatch(value):
         return False
+    if _is_plainly_possible(value):
+        return True
     try:
         return phonenumbers.is_possible_number(phonenumbers.parse(value))
     except phonenumbers.NumberParseException:
         return False
+
+
+def _is_plainly_possible(value: str) -> bool:
+    """What the library's parser would find for nearly every number, at a fifth of its cost."""
+    for end in (2, 3, 4):  # no country code is the beginning of another
+        if (code := int(value[1:end])) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            national = value[end:]
+            return not national.startswith("0") and phonenumbers.is_possible_number(
+                phonenumbers.PhoneNumber(country_code=code, national_number=int(national))
+            )
+    return False
 
 
 def _address(field: str, value: str) -> Iterator[Violation]:
