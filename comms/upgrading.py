@@ -3,11 +3,14 @@
 Apart from `comms.database`, because services do not migrate and need not load what does.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from comms.database import translated
 
@@ -27,10 +30,21 @@ def upgrade(url: str) -> None:
     config.set_main_option("script_location", str(files("comms").joinpath("migrations")))
     engine = create_engine(sqlalchemy_url(url))
     try:
-        with translated(), engine.begin() as connection:
+        with translated(), _unwrapped(), engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('comms.migrations'))"))
             connection.execute(text("CREATE SCHEMA IF NOT EXISTS comms"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """psycopg's own error in place of the one SQLAlchemy puts around it."""
+    try:
+        yield
+    except DBAPIError as error:
+        if error.orig is None:
+            raise
+        raise error.orig from None

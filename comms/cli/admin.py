@@ -93,11 +93,7 @@ def revoke_key(
 
 def upgrade_database() -> None:
     """Bring the database's schema to the newest version."""
-    url = load().need_database()
-    # An absent server is told apart before the migrations begin, through the one seam.
-    with translated():
-        psycopg.connect(url).close()
-    upgrade(url)
+    upgrade(load().need_database())
     console().print("The database's schema is the newest.")
 
 
