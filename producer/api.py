@@ -50,6 +50,18 @@ class _Asked:
     header_key: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Door:
+    """What the routes work with."""
+
+    pool: AsyncConnectionPool
+    codec: Codec
+    clock: Clock
+    caller: Any  # the dependency, in FastAPI's terms
+    outbox: Outbox
+    batcher: Batcher
+
+
 def router(
     *,
     pool: AsyncConnectionPool,
@@ -60,9 +72,20 @@ def router(
     """The routes; `pool` is open while they are served."""
     routes = APIRouter(prefix="/v1", tags=["messages"])
     outbox = Outbox(codec, clock)
-    batcher = Batcher(pool, outbox)
-    caller = Depends(authenticator)
+    door = _Door(
+        pool=pool,
+        codec=codec,
+        clock=clock,
+        caller=Depends(authenticator),
+        outbox=outbox,
+        batcher=Batcher(pool, outbox),
+    )
+    for offer in (_offer_single, _offer_batch, _offer_cancel):
+        offer(routes, door)
+    return routes
 
+
+def _offer_single(routes: APIRouter, door: _Door) -> None:
     @routes.post(
         "/messages",
         status_code=202,
@@ -80,15 +103,15 @@ def router(
     )
     async def post(
         request: Request,
-        who: Annotated[Caller, caller],
+        who: Annotated[Caller, door.caller],
         idempotency_key: Annotated[str | None, Header()] = None,
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
         document = await read_json(request, limit=SINGLE_LIMIT)
         asked = _asked(who, traceparent, header_key=idempotency_key)
-        entry = _entry(outbox, document, asked, clock)
+        entry = _entry(door.outbox, document, asked, door.clock)
         with _told_to_repeat():
-            result = await batcher.write(entry)
+            result = await door.batcher.write(entry)
         if isinstance(result, Conflict):
             raise _conflict(result)
         headers = {"Location": f"/v1/messages/{result.id}"}
@@ -98,6 +121,8 @@ def router(
             _accepted(result, entry), 200 if result.replayed else 202, headers=headers
         )
 
+
+def _offer_batch(routes: APIRouter, door: _Door) -> None:
     @routes.post(
         "/messages/batch",
         status_code=202,
@@ -113,16 +138,16 @@ def router(
     )
     async def post_batch(
         request: Request,
-        who: Annotated[Caller, caller],
+        who: Annotated[Caller, door.caller],
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
         documents = _messages_of(await read_json(request, limit=BATCH_LIMIT))
         asked = _asked(who, traceparent)
         prepared = await asyncio.to_thread(
-            lambda: [_entry_or_problem(outbox, document, asked, clock) for document in documents]
+            lambda: [_entry_or_problem(door.outbox, one, asked, door.clock) for one in documents]
         )
         with _told_to_repeat():
-            written = await batcher.write_many([e for e in prepared if isinstance(e, Entry)])
+            written = await door.batcher.write_many([e for e in prepared if isinstance(e, Entry)])
         results = iter(written)
         answers = [
             _answer(next(results)) if isinstance(entry, Entry) else {"error": entry.body()}
@@ -130,6 +155,8 @@ def router(
         ]
         return JSONResponse({"results": answers}, 202)
 
+
+def _offer_cancel(routes: APIRouter, door: _Door) -> None:
     @routes.post(
         "/messages/{message_id}/cancel",
         summary="Withdraw a message not yet attempted",
@@ -137,18 +164,18 @@ def router(
             {404: "There is no such message", 409: "An attempt has begun, or it has ended"}
         ),
     )
-    async def withdraw(message_id: UUID, who: Annotated[Caller, caller]) -> dict[str, Any]:
-        now = clock()
+    async def withdraw(message_id: UUID, who: Annotated[Caller, door.caller]) -> dict[str, Any]:
+        now = door.clock()
         try:
-            message = await cancel(pool, codec, tenant=who.tenant, message_id=message_id, at=now)
+            message = await cancel(
+                door.pool, door.codec, tenant=who.tenant, message_id=message_id, at=now
+            )
         except NoSuchMessageError:
             raise Problem(404, "Not Found", "There is no such message") from None
         except TooLateError:
             detail = "An attempt has begun, or the message has ended"
             raise Problem(409, "Conflict", detail) from None
         return shown(message, status=Status.CANCELLED, reason=Reason.CANCELLED, finished_at=now)
-
-    return routes
 
 
 def _answers(by_status: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
