@@ -1,8 +1,7 @@
 """Ingest on a real broker and a real database: exactly once, through restarts and lost logs."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from schemas.codec import Codec
 from schemas.events import StatusEvent
 from schemas.topics import DEAD_LETTERS, STATUS
 from tests.audit import samples
+from tests.waiting import wait_for
 
 CODEC = Codec()
 
@@ -51,11 +51,7 @@ def publish_bytes(broker: Broker, values: list[tuple[str, bytes]]) -> None:
     producer.close()
 
 
-def eventually(true: Callable[[], bool], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.05)
+eventually = partial(wait_for, seconds=40)
 
 
 def count(database_url: str, query: str) -> int:

@@ -6,7 +6,6 @@ Everything is real: the runner runs as it does in production, on a thread instea
 
 import asyncio
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from schemas.events import StatusEvent
 from schemas.ids import new_message_id
 from schemas.messages import Message, SmsMessage
 from schemas.vocabulary import Channel, Reason, Status
+from tests.waiting import wait_for
 
 CODEC = Codec()
 DEADLINE = 60.0
@@ -47,11 +47,7 @@ def sms(to: str = "+12025550199", **changes: object) -> SmsMessage:
 
 def eventually(found: Callable[[], bool], what: str, within: float = DEADLINE) -> None:
     """Look until it is so, or fail after `within` seconds."""
-    deadline = time.monotonic() + within
-    pause = threading.Event()
-    while not found():
-        assert time.monotonic() < deadline, f"never: {what}"
-        pause.wait(0.02)
+    wait_for(found, seconds=within, what=what)
 
 
 def settings_for(broker: Broker, database_url: str, tmp_path: Path, **environment: str) -> Settings:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Thread
 from uuid import UUID, uuid4
 
@@ -20,6 +21,7 @@ from schemas.events import StatusEvent, cancelled, claimed
 from schemas.messages import SmsMessage
 from schemas.topics import STATUS, of_channel
 from schemas.vocabulary import Channel, Status
+from tests import waiting
 from tests.producer.samples import sms
 
 OUTBOX, CODEC = Outbox(), Codec()
@@ -84,11 +86,7 @@ def relaying(broker: Broker, database_url: str, pace: Pace = QUICK) -> Iterator[
         assert not thread.is_alive()
 
 
-def wait_for(true: Callable[[], bool], *, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.02)
+wait_for = partial(waiting.wait_for, seconds=30)
 
 
 def queued_rows(database: psycopg.Connection) -> int:

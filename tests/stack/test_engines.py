@@ -15,7 +15,8 @@ from comms.stack.broker import EmbeddedBroker
 from comms.stack.errors import EngineError
 from comms.stack.postgres import EmbeddedPostgres
 from schemas.topics import TOPICS
-from tests.stack.waiting import is_running, wait_for
+from tests.stack.processes import is_running
+from tests.waiting import wait_for
 
 NO_FSYNC = {"fsync": "off"}
 

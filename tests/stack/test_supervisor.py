@@ -12,7 +12,8 @@ import pytest
 from comms.stack.errors import EngineError, StackError
 from comms.stack.process import Program
 from comms.stack.supervisor import Child, Supervisor
-from tests.stack.waiting import is_running, wait_for
+from tests.stack.processes import is_running
+from tests.waiting import wait_for
 
 OBEDIENT = """
 import pathlib, signal, sys, threading

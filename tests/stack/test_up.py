@@ -15,7 +15,8 @@ import pytest
 
 from comms.kafka import Broker, KafkaUnavailableError
 from schemas.topics import TOPICS
-from tests.stack.waiting import is_running, wait_for
+from tests.stack.processes import is_running
+from tests.waiting import wait_for
 
 START_SECONDS = 180.0  # a bound for a busy machine, not a measure
 NAMES = {topic.name for topic in TOPICS}
