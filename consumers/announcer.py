@@ -1,8 +1,8 @@
 """Says on `comms.status` what happened, and keeps saying it until the broker has it.
 
-The dispatcher announces from the event loop; acknowledgements arrive on the Kafka client's thread.
-`done` is called once the broker acknowledged, on whichever thread that is, so it must be quick and
-thread-safe.
+The dispatcher announces from the event loop, where the acknowledgements are collected too, every
+few milliseconds while any are missing. `done` is called once the broker acknowledged; who else
+serves or flushes the same producer may be the one that calls it: it must be quick and thread-safe.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from schemas.events import StatusEvent
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
+COLLECT_SECONDS = 0.005
 Done = Callable[[], None]
 
 
@@ -28,6 +29,7 @@ class Announcer:
         self, producer: EventProducer, codec: Codec, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._producer, self._codec, self._loop = producer, codec, loop
+        self._collecting = False
 
     def announce(self, event: StatusEvent, done: Done | None = None) -> None:
         """Publish `event`; `done` follows when the broker has it, however long that takes."""
@@ -45,6 +47,14 @@ class Announcer:
             self._producer.publish(topics.STATUS, key=key, value=value, on_ack=on_ack)
         except KafkaUnavailableError as fault:
             self._again(key, value, done, fault)
+        if not self._collecting:
+            self._collecting = True
+            self._loop.call_later(COLLECT_SECONDS, self._collect)
+
+    def _collect(self) -> None:
+        self._collecting = self._producer.serve() > 0
+        if self._collecting:
+            self._loop.call_later(COLLECT_SECONDS, self._collect)
 
     def _again(self, key: str, value: bytes, done: Done | None, fault: KafkaFault) -> None:
         log.warning("status.not_published", message_id=key, problem=str(fault))

@@ -14,6 +14,7 @@ from functools import partial
 from time import perf_counter
 
 import structlog
+from prometheus_client import Counter, Histogram
 
 from comms import metrics
 from comms.clock import Clock, utc_now
@@ -28,7 +29,7 @@ from consumers.outcomes import Ambiguous, Outcome
 from consumers.provider import Attempt, Provider
 from consumers.routing import Router
 from consumers.settlement import Call, Settled, Settler, repeated
-from consumers.verdicts import Begin, Hold, Repeat, StepAside, Verdict, decide
+from consumers.verdicts import Begin, Hold, LedgerEntry, Repeat, StepAside, Verdict, decide
 from schemas import events
 from schemas.events import ProviderWords
 from schemas.messages import Message
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 CLAIM_BATCH = 200
 CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
 DATABASE_PAUSE = 0.5
+BUSY = 32  # calls in flight from which it pays to gather before a statement
+GATHER_SECONDS = 0.01
 
 Chosen = tuple[Delivery, Provider[Message]]
 
@@ -76,9 +79,10 @@ class Dispatcher:
         self._lanes = Lanes()
         self._calls: set[asyncio.Task[None]] = set()
         self._outcomes: list[tuple[Delivery, Settled]] = []
+        self._meters_of: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._work, self._settling = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
-        self._in_flight = metrics.in_flight.labels(channel)
+        metrics.in_flight.labels(channel).set_function(lambda: len(self._calls))
         self._send_seconds = metrics.message_send_seconds.labels(channel)
 
     def start(self) -> None:
@@ -132,6 +136,7 @@ class Dispatcher:
     async def _claim_for_ever(self) -> None:
         while not self._stopping:
             await self._work.wait()
+            await self._gather()
             room = self._settings.concurrency - len(self._calls)
             taken = self._lanes.take(min(room, CLAIM_BATCH))
             if not taken:
@@ -172,16 +177,7 @@ class Dispatcher:
 
     async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, Verdict]:
         entries = await self._ledger.look_up([d.message.id for d, _ in known])
-        verdicts = {
-            id(d): decide(
-                entries[d.message.id],
-                d,
-                on_doubt=self._settings.on_doubt,
-                doubt_after=self.doubt_after,
-                most=self._settings.retry.attempts,
-            )
-            for d, _ in known
-        }
+        verdicts = {id(d): self._decide(entries.get(d.message.id), d) for d, _ in known}
         again = [(d, p, v) for d, p in known if isinstance(v := verdicts[id(d)], Begin)]
         claims = [Claim(delivery=d, attempt=v.attempt, provider=p.name) for d, p, v in again]
         ours = await self._ledger.claim(claims) if claims else set()
@@ -190,10 +186,27 @@ class Dispatcher:
                 verdicts[id(delivery)] = StepAside(self.doubt_after)
         return verdicts
 
+    def _decide(self, entry: LedgerEntry | None, delivery: Delivery) -> Verdict:
+        if entry is None:  # it was there a moment ago: its partition of the ledger was dropped
+            return StepAside(DATABASE_PAUSE)
+        return decide(
+            entry,
+            delivery,
+            on_doubt=self._settings.on_doubt,
+            doubt_after=self.doubt_after,
+            most=self._settings.retry.attempts,
+        )
+
     @property
     def doubt_after(self) -> float:
         """Seconds after which a claim's call cannot be running any more, wherever it was made."""
         return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
+
+    async def _gather(self) -> None:
+        """Wait a moment for more while there is much to do: a statement costs the same for one
+        message as for fifty. A message that comes alone is not made to wait."""
+        if len(self._calls) >= BUSY and not self._stopping:
+            await asyncio.sleep(GATHER_SECONDS)
 
     # Acting on a verdict
 
@@ -229,12 +242,10 @@ class Dispatcher:
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._calls.add(task)
-        self._in_flight.set(len(self._calls))
         task.add_done_callback(self._call_ended)
 
     def _call_ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
-        self._in_flight.set(len(self._calls))
         self._work.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("dispatch.defect", exc_info=error)
@@ -260,13 +271,24 @@ class Dispatcher:
         outcome = await self._outcome(call, provider)
         seconds = perf_counter() - started
         self._health.observe(provider.name, outcome, at=self._clock())
-        word = type(outcome).__name__.lower()
-        labels = (self._channel, provider.name, word)
-        metrics.attempts_total.labels(*labels).inc()
-        metrics.provider_request_seconds.labels(*labels).observe(seconds)
+        attempts, durations = self._meters(provider.name, type(outcome).__name__.lower())
+        attempts.inc()
+        durations.observe(seconds)
         if isinstance(outcome, Ambiguous):
             metrics.ambiguous_total.labels(self._channel).inc()
         self._settle_later(self._settler.settle(call, outcome))
+
+    def _meters(self, provider: str, word: str) -> tuple[Counter, Histogram]:
+        """Looking a metric up by its labels costs as much as counting."""
+        found = self._meters_of.get((provider, word))
+        if found is None:
+            labels = (self._channel, provider, word)
+            found = (
+                metrics.attempts_total.labels(*labels),
+                metrics.provider_request_seconds.labels(*labels),
+            )
+            self._meters_of[provider, word] = found
+        return found
 
     async def _outcome(self, call: Call, provider: Provider[Message]) -> Outcome:
         attempt = Attempt(call.delivery.message.id, call.attempt)
@@ -288,6 +310,7 @@ class Dispatcher:
     async def _settle_for_ever(self) -> None:
         while self._outcomes or self._calls or not self._stopping:
             await self._settling.wait()
+            await self._gather()
             self._settling.clear()
             batch, self._outcomes = self._outcomes, []
             if batch:

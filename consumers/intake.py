@@ -8,6 +8,7 @@ records is another matter: it stops the service, because it means that something
 
 from dataclasses import dataclass
 from threading import Event
+from time import monotonic
 
 from comms.clock import Clock, utc_now
 from comms.faults import ServiceError
@@ -137,7 +138,10 @@ def bury(producer: EventProducer, record: Record, bad: Bad, channel: Channel) ->
         headers=dead_letter_headers(record, bad, channel),
         on_ack=on_ack,
     )
-    if not reported.wait(30):
+    deadline = monotonic() + 30
+    while not reported.is_set() and monotonic() < deadline:
+        producer.serve(0.1)
+    if not reported.is_set():
         raise KafkaUnavailableError("a dead letter was not acknowledged")
     if faults[0] is not None:
         raise faults[0]

@@ -1,13 +1,14 @@
 """One at a time per recipient: messages of one key wait in line, different keys do not.
 
 The dispatcher adds deliveries, takes the heads of lines when it has room for calls, and releases a
-line when its head is settled.
+line when its head is settled. Which head is next, `consumers.fairness` decides.
 """
 
 from collections import deque
 from collections.abc import Callable
 
 from consumers.delivery import Delivery
+from consumers.fairness import FairQueue
 
 
 class Lanes:
@@ -15,7 +16,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[Delivery]] = {}  # a key that is here is being worked on
-        self._ready: deque[Delivery] = deque()
+        self._ready = FairQueue()
 
     def add(self, delivery: Delivery) -> None:
         """Stand at the end of the line of the delivery's key."""
@@ -23,25 +24,25 @@ class Lanes:
         line = self._waiting.get(key)
         if line is None:
             self._waiting[key] = deque()
-            self._ready.append(delivery)
+            self._ready.add(delivery)
         else:
             line.append(delivery)
 
     def take(self, most: int) -> list[Delivery]:
         """At most `most` heads of lines; each key stays taken until `release`."""
-        count = min(most, len(self._ready))
-        return [self._ready.popleft() for _ in range(count)]
+        return self._ready.take(most)
 
     def put_back(self, deliveries: list[Delivery]) -> None:
         """Heads that were taken and could not begin; they stay first."""
-        self._ready.extendleft(reversed(deliveries))
+        for delivery in reversed(deliveries):
+            self._ready.add(delivery, first=True)
 
     def release(self, delivery: Delivery) -> None:
         """The head is settled: the next of its line may begin."""
         key = delivery.message.key
         line = self._waiting[key]
         if line:
-            self._ready.append(line.popleft())
+            self._ready.add(line.popleft())
         else:
             del self._waiting[key]
 
@@ -50,8 +51,7 @@ class Lanes:
         removed = [d for line in self._waiting.values() for d in line if unwanted(d)]
         for key, line in self._waiting.items():
             self._waiting[key] = deque(d for d in line if not unwanted(d))
-        heads = [d for d in self._ready if unwanted(d)]
-        self._ready = deque(d for d in self._ready if not unwanted(d))
+        heads = self._ready.remove(unwanted)
         for head in heads:
             self.release(head)
         return removed + heads

@@ -23,9 +23,10 @@ LEASE_SECONDS = 60.0
 
 _CLAIM = """
 INSERT INTO consumers.attempt
-    (message_id, attempt, tenant, channel, provider, owner, claimed_at)
-SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp()
-FROM unnest(%s::uuid[], %s::smallint[], %s::text[], %s::text[]) AS c (id, attempt, tenant, provider)
+    (message_id, attempt, tenant, channel, provider, owner, claimed_at, value)
+SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value
+FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::bytea[])
+    AS c (id, attempt, tenant, provider, value)
 ON CONFLICT DO NOTHING
 RETURNING message_id
 """
@@ -44,15 +45,15 @@ ORDER BY a.message_id, a.attempt DESC
 _SETTLE = """
 INSERT INTO consumers.outcome
     (message_id, attempt, status, reason, provider_message_id, code, detail, response, occurred_at)
-SELECT * FROM unnest(%s::uuid[], %s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[],
-                     %s::text[], %s::text[], %s::timestamptz[])
+SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::text[], %b::text[],
+                     %b::text[], %b::text[], %b::timestamptz[])
 ON CONFLICT DO NOTHING
 """
 
 _DEFER = """
 INSERT INTO consumers.deferred (message_id, channel, value, due_at)
 SELECT id, %s, value, clock_timestamp() + make_interval(secs => wait)
-FROM unnest(%s::uuid[], %s::bytea[], %s::float8[]) AS d (id, value, wait)
+FROM unnest(%b::uuid[], %b::bytea[], %b::float8[]) AS d (id, value, wait)
 ON CONFLICT (message_id) DO UPDATE SET due_at = excluded.due_at, leased_until = '-infinity'
 """
 
@@ -63,6 +64,42 @@ WHERE message_id IN (
     WHERE channel = %s AND due_at <= clock_timestamp() AND leased_until < clock_timestamp()
     ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
 RETURNING message_id, value
+"""
+
+
+# A claim with no outcome, older than any call can last, whose message waits nowhere. One whose
+# owner lives is left to it for longer: it may only be waiting for the database, as we were.
+_ORPHANS = """
+INSERT INTO consumers.deferred (message_id, channel, value, due_at)
+SELECT a.message_id, a.channel, first.value, clock_timestamp()
+FROM consumers.attempt a
+JOIN consumers.attempt first ON first.message_id = a.message_id AND first.attempt = 1
+WHERE a.channel = %s AND first.value IS NOT NULL
+  AND a.claimed_at BETWEEN clock_timestamp() - make_interval(secs => %s)
+                       AND clock_timestamp() - make_interval(secs => %s)
+  AND (a.claimed_at < clock_timestamp() - make_interval(secs => %s)
+       OR NOT EXISTS (SELECT FROM consumers.worker w
+                      WHERE w.owner = a.owner AND w.seen_at > clock_timestamp() - interval '1 min'))
+  AND NOT EXISTS (SELECT FROM consumers.attempt later
+                  WHERE later.message_id = a.message_id AND later.attempt > a.attempt)
+  AND NOT EXISTS (SELECT FROM consumers.outcome o
+                  WHERE o.message_id = a.message_id AND o.attempt = a.attempt)
+ON CONFLICT DO NOTHING
+"""
+
+# Outcomes of which the audit store has not heard.
+_UNTOLD = """
+SELECT o.message_id, first.value, a.attempt, a.provider, 0::float8,
+    o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response
+FROM consumers.outcome o
+JOIN consumers.attempt a USING (message_id, attempt)
+JOIN consumers.attempt first ON first.message_id = o.message_id AND first.attempt = 1
+WHERE a.channel = %s AND first.value IS NOT NULL AND o.status <> 'cancelled'
+  AND o.occurred_at BETWEEN clock_timestamp() - make_interval(secs => %s)
+                        AND clock_timestamp() - make_interval(secs => %s)
+  AND NOT EXISTS (SELECT FROM audit.history h WHERE h.message_id = o.message_id
+                  AND h.attempt = o.attempt AND h.status = o.status AND h.reason = o.reason)
+ORDER BY o.occurred_at LIMIT %s
 """
 
 
@@ -112,6 +149,7 @@ class Ledger:
             [c.attempt for c in rows.values()],
             [c.delivery.message.tenant for c in rows.values()],
             [c.provider for c in rows.values()],
+            [c.delivery.value if c.attempt == 1 else None for c in rows.values()],
         )
         with translated():
             async with self._pool.connection() as connection:
@@ -148,6 +186,40 @@ class Ledger:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LEASE, (LEASE_SECONDS, self._channel, most))
                 return [(Lease(row[0]), bytes(row[1])) for row in await cursor.fetchall()]
+
+    async def adopt_orphans(
+        self, *, claimed_within: float, older_than: float, even_of_the_living: float
+    ) -> int:
+        """Queue messages whose claim was left without an outcome, whoever made it; how many.
+
+        The topic usually brings such a message again. Not so when the broker lost what it held.
+
+        Args:
+            claimed_within: seconds to look back; older_than: seconds after which no call runs.
+            even_of_the_living: seconds after which the claims of processes that run are taken too.
+        """
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(
+                    _ORPHANS, (self._channel, claimed_within, older_than, even_of_the_living)
+                )
+                return cursor.rowcount
+
+    async def untold(
+        self, *, settled_within: float, older_than: float, most: int
+    ) -> list[tuple[UUID, bytes, LedgerEntry]]:
+        """Settled attempts whose event the audit store does not have, oldest first: the message's
+        id, its encoded form, what is known.
+
+        Args:
+            settled_within: seconds to look back; older_than: seconds an event may be on its way.
+        """
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(
+                    _UNTOLD, (self._channel, settled_within, older_than, most)
+                )
+                return [(row[0], bytes(row[1]), _entry(row[2:])) for row in await cursor.fetchall()]
 
     async def finish(self, leases: Sequence[Lease]) -> None:
         """Drop rows of the deferred queue that are settled; one deferred again stays."""

@@ -10,6 +10,7 @@ begun, commits, and lets go.
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -29,6 +30,7 @@ from schemas.vocabulary import Channel
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.05
+FULL_SECONDS = 0.01
 POLL_BATCH = 500
 COMMIT_SECONDS = 0.5
 MEASURE_SECONDS = 2.0
@@ -119,8 +121,8 @@ class Runner:
         self._commit(every=COMMIT_SECONDS)
         self._measure()
         room = self._most_open - self._watermark.open()
-        if room <= 0:
-            self._progress.wait(POLL_SECONDS)
+        if room < self._most_open // 4:  # a wake-up for every single message costs more than it
+            time.sleep(FULL_SECONDS)
             return
         try:
             records = self._consumer.poll(min(room, POLL_BATCH), POLL_SECONDS)

@@ -307,8 +307,9 @@ def _address(field: str, value: str) -> Iterator[Violation]:
             value, check_deliverability=False, allow_display_name=True, test_environment=True
         )
     except EmailNotValidError as error:
-        # After a colon the sentence quotes from the address.
-        yield Violation(field, f"is not an e-mail address: {str(error).partition(':')[0]}")
+        # After a colon or in brackets the sentence quotes from the address.
+        problem = re.split(r"[:(]", str(error), maxsplit=1)[0].strip()
+        yield Violation(field, f"is not an e-mail address: {problem}")
 
 
 def _https(field: str, value: str) -> Iterator[Violation]:

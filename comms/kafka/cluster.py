@@ -20,9 +20,10 @@ class Broker:
 
     properties: Mapping[str, str]
 
-    def producer(self, *, idempotent: bool = False) -> EventProducer:
-        """A producer; `idempotent` where the order of a partition must survive retries."""
-        return EventProducer(self.properties, idempotent=idempotent)
+    def producer(self, *, idempotent: bool = False, threaded: bool = True) -> EventProducer:
+        """A producer; `idempotent` where the order of a partition must survive retries, not
+        `threaded` where its owner calls `serve`."""
+        return EventProducer(self.properties, idempotent=idempotent, threaded=threaded)
 
     def consumer(
         self,

@@ -1,4 +1,9 @@
-"""Publishing: one producer a process, whose acknowledgements are reported one by one."""
+"""Publishing: one producer a process, whose acknowledgements are reported one by one.
+
+They are reported on a thread of the producer's own or, where an event loop has its hands full, by
+whoever calls `serve`: two threads that take the interpreter from each other for every
+acknowledgement cost more than the work itself.
+"""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -18,12 +23,15 @@ Ack = Callable[[KafkaFault | None], None]
 class EventProducer:
     """Publishes records and reports each acknowledgement; safe to use from any thread.
 
-    Acknowledgements arrive on a thread of its own. A fatal error of the client (a broker that
+    Acknowledgements arrive on a thread of its own, unless it is not `threaded`: then they arrive
+    where `serve` or `flush` is called. A fatal error of the client (a broker that
     restarted without its memory forgets idempotent producers) replaces the client; what was in
     flight is reported as unavailable, and its owner publishes it again.
     """
 
-    def __init__(self, properties: Mapping[str, str], *, idempotent: bool = False) -> None:
+    def __init__(
+        self, properties: Mapping[str, str], *, idempotent: bool = False, threaded: bool = True
+    ) -> None:
         self._properties = {
             "acks": "all",
             "enable.idempotence": str(idempotent).lower(),
@@ -41,7 +49,8 @@ class EventProducer:
         self._closing = threading.Event()
         self._client = self._new_client()
         self._poller = threading.Thread(target=self._poll, name="kafka-acks", daemon=True)
-        self._poller.start()
+        if threaded:
+            self._poller.start()
 
     def publish(
         self,
@@ -72,6 +81,18 @@ class EventProducer:
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
 
+    def serve(self, seconds: float = 0.0) -> int:
+        """Report what is acknowledged; waits up to `seconds` for the first.
+
+        Returns:
+            The number of records handed over and not yet reported.
+        """
+        try:
+            self._client.poll(seconds)
+        except KafkaException as error:
+            self._on_error(error.args[0])
+        return len(self._client)
+
     def flush(self, seconds: float) -> int:
         """Wait until everything handed over is reported; the number still open after `seconds`."""
         try:
@@ -84,7 +105,8 @@ class EventProducer:
         """Flush and release the client."""
         self.flush(seconds)
         self._closing.set()
-        self._poller.join(2.0)
+        if self._poller.is_alive():
+            self._poller.join(2.0)
 
     def _new_client(self) -> Producer:
         return Producer({**self._properties, "error_cb": self._on_error}, logger=CLIENT_LOG)
@@ -115,8 +137,6 @@ class EventProducer:
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            try:
-                self._client.poll(0.1)
-            except KafkaException as error:
-                self._on_error(error.args[0])
+            self.serve(0.1)
+            if self._broken:  # until somebody publishes again, polling a dead client says nothing
                 self._closing.wait(0.1)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.ids import new_message_id
@@ -164,6 +164,7 @@ def test_every_broken_rule_is_told_at_once() -> None:
 
 
 @given(st.text(max_size=60))
+@example("0@")
 def test_no_text_crashes_the_rules_and_none_is_quoted(text: str) -> None:
     secret = f"{text}\u2603secret"
     mail = replace(EMAIL, to=secret, sender=secret, cc=(secret,), headers={secret: secret})

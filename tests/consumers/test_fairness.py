@@ -1,0 +1,90 @@
+"""Turns among priorities and tenants."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.delivery import Delivery, Offset
+from consumers.fairness import TURNS, FairQueue
+from schemas.vocabulary import Priority
+from tests.consumers.harness import sms
+
+
+def delivery(tenant: str, priority: Priority, number: int = 0) -> Delivery:
+    message = sms(tenant=tenant, priority=priority)
+    return Delivery(message, b"", Offset(("comms.sms", 0), number, 1))
+
+
+def names(taken: list[Delivery]) -> list[tuple[str, Priority]]:
+    return [(d.message.tenant, d.message.priority) for d in taken]
+
+
+def test_one_tenants_bulk_leaves_the_next_turn_to_anothers_high() -> None:
+    queue = FairQueue()
+    for number in range(500):
+        queue.add(delivery("many", Priority.BULK, number))
+    assert names(queue.take(3)) == [("many", Priority.BULK)] * 3
+    queue.add(delivery("few", Priority.HIGH))
+    assert names(queue.take(1)) == [("few", Priority.HIGH)]
+
+
+def test_tenants_of_one_priority_alternate() -> None:
+    queue = FairQueue()
+    for number in range(100):
+        queue.add(delivery("many", Priority.NORMAL, number))
+    for number in range(3):
+        queue.add(delivery("few", Priority.NORMAL, number))
+    assert Counter(t for t, _ in names(queue.take(6))) == {"many": 3, "few": 3}
+
+
+def test_no_priority_starves_under_a_flood_of_a_higher_one() -> None:
+    queue = FairQueue()
+    for priority in Priority:
+        for number in range(200):
+            queue.add(delivery("acme", priority, number))
+    a_round = sum(TURNS.values())
+    assert Counter(p for _, p in names(queue.take(3 * a_round))) == {
+        priority: 3 * turns for priority, turns in TURNS.items()
+    }
+
+
+def test_what_could_not_begin_is_next_again() -> None:
+    queue = FairQueue()
+    for number in range(5):
+        queue.add(delivery("acme", Priority.NORMAL, number))
+    taken = queue.take(3)
+    for head in reversed(taken):
+        queue.add(head, first=True)
+    assert queue.take(3) == taken
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(list(Priority))), min_size=1, max_size=60
+    ),
+    st.lists(st.integers(1, 7)),
+)
+def test_everything_is_taken_once_and_each_tenants_in_order(
+    added: list[tuple[str, Priority]], sizes: list[int]
+) -> None:
+    queue = FairQueue()
+    deliveries = [delivery(tenant, priority, n) for n, (tenant, priority) in enumerate(added)]
+    for one in deliveries:
+        queue.add(one)
+    taken = [d for size in [*sizes, len(added)] for d in queue.take(size)]
+    assert sorted(map(id, taken)) == sorted(map(id, deliveries))
+    for line in {(d.message.tenant, d.message.priority) for d in deliveries}:
+        of_line = [d for d in taken if (d.message.tenant, d.message.priority) == line]
+        assert of_line == [d for d in deliveries if d in of_line]
+    assert len(queue) == 0
+
+
+def test_removing_leaves_the_rest_in_order() -> None:
+    queue = FairQueue()
+    deliveries = [delivery("acme", Priority.NORMAL, number) for number in range(6)]
+    for one in deliveries:
+        queue.add(one)
+    assert queue.remove(lambda d: d in deliveries[1:4]) == deliveries[1:4]
+    assert len(queue) == 3
+    assert queue.take(9) == [deliveries[0], deliveries[4], deliveries[5]]

@@ -1,0 +1,139 @@
+"""What a crash left half done, found in the ledger alone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from comms.database import async_pool
+from comms.kafka import Broker
+from consumers.announcer import Announcer
+from consumers.delivery import Delivery, Offset
+from consumers.intake import Intake
+from consumers.ledger import Claim, Ledger, Settlement
+from consumers.recovery import Recovery
+from schemas.codec import Codec
+from schemas.events import ProviderWords, accepted
+from schemas.messages import SmsMessage
+from schemas.vocabulary import Channel, Reason, Status
+from tests.consumers.harness import listener, sms
+
+CODEC, OWNER = Codec(), uuid4()
+WORDS = ProviderWords(provider_message_id="sim-1")
+
+
+@pytest.fixture
+async def ledger(database_url: str) -> AsyncIterator[Ledger]:
+    pool = async_pool(database_url, size=2, name="test")
+    await pool.open()
+    yield Ledger(pool, channel=Channel.SMS, owner=OWNER)
+    await pool.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    with psycopg.connect(database_url, autocommit=True) as session:
+        yield session
+
+
+def delivery_of(message: SmsMessage) -> Delivery:
+    value = CODEC.encode(message, topic="comms.sms")
+    return Delivery(message, value, Offset(("comms.sms", 0), 0, 1))
+
+
+async def claimed(ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]) -> Delivery:
+    """A message claimed two minutes ago, of which nothing more is known."""
+    delivery = delivery_of(sms())
+    await ledger.claim([Claim(delivery=delivery, attempt=1, provider="simulated")])
+    database.execute("UPDATE consumers.attempt SET claimed_at = now() - interval '2 min'")
+    return delivery
+
+
+def settlement(delivery: Delivery, at: datetime) -> Settlement:
+    return Settlement(
+        delivery=delivery,
+        attempt=1,
+        status=Status.SENT,
+        reason=Reason.ACCEPTED,
+        words=WORDS,
+        occurred_at=at,
+    )
+
+
+async def adopt(ledger: Ledger) -> int:
+    return await ledger.adopt_orphans(claimed_within=3600, older_than=25, even_of_the_living=900)
+
+
+async def test_a_claim_without_an_outcome_is_queued_with_its_content(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    delivery = await claimed(ledger, database)
+    assert await adopt(ledger) == 1
+    [(lease, value)] = await ledger.lease_due(10)
+    assert lease.message_id == delivery.message.id
+    assert value == delivery.value
+    assert await adopt(ledger) == 0
+
+
+async def test_a_claim_that_may_still_be_running_is_left_alone(ledger: Ledger) -> None:
+    await ledger.claim([Claim(delivery=delivery_of(sms()), attempt=1, provider="simulated")])
+    assert await adopt(ledger) == 0
+
+
+async def test_the_claims_of_a_process_that_runs_are_its_own_for_a_quarter_of_an_hour(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    await claimed(ledger, database)
+    database.execute(
+        "INSERT INTO consumers.worker (owner, channel, in_flight, lag_messages, lag_seconds,"
+        " providers) VALUES (%s, 'sms', 1, 0, 0, '[]')",
+        (OWNER,),
+    )
+    assert await adopt(ledger) == 0
+    database.execute("UPDATE consumers.attempt SET claimed_at = now() - interval '16 min'")
+    assert await adopt(ledger) == 1
+
+
+async def test_a_settled_claim_is_no_orphan(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    delivery = await claimed(ledger, database)
+    await ledger.settle([settlement(delivery, datetime.now(UTC))])
+    assert await adopt(ledger) == 0
+
+
+async def test_an_outcome_that_was_never_announced_is_announced(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=2)
+    delivery = await claimed(ledger, database)
+    await ledger.settle([settlement(delivery, at)])
+    producer = broker.producer()
+    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
+    recovery = Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25)
+    await recovery.look(3600)
+    with listener(broker) as heard:
+        event = await asyncio.to_thread(heard.wait_for, delivery.message.id, Status.SENT)
+    expected = accepted(delivery.message, attempt=1, provider="simulated", at=at, words=WORDS)
+    assert replace(event, created_at=expected.created_at) == expected
+    producer.close()
+
+
+async def test_an_outcome_the_audit_store_has_is_not_announced_again(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=2)
+    delivery = await claimed(ledger, database)
+    await ledger.settle([settlement(delivery, at)])
+    found = await ledger.untold(settled_within=3600, older_than=60, most=10)
+    assert [message_id for message_id, _, _ in found] == [delivery.message.id]
+    database.execute(
+        "INSERT INTO audit.history (message_id, id, tenant, channel, status, reason, attempt,"
+        " occurred_at) VALUES (%s, gen_random_uuid(), 'acme', 'sms', 'sent', 'accepted', 1, now())",
+        (delivery.message.id,),
+    )
+    assert await ledger.untold(settled_within=3600, older_than=60, most=10) == []
