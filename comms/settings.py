@@ -9,7 +9,7 @@ file: a provider's table names the environment variable that holds one.
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,49 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingPolicy:
+    """How a channel turns away from a provider that does badly, and back to it.
+
+    Args:
+        window_seconds: calls that ended within it are judged; minimum_calls: fewer are not.
+        error_rate, slow_rate: shares of the calls from which a provider does badly.
+        slow_seconds: what counts as a slow call.
+        step: points of weight moved at once; step_seconds: between two steps away.
+        recover_seconds: of doing well, for each step back.
+        floor: weight that even the worst provider keeps, so that its recovery is noticed.
+        breaker_failures: in a row, that open the breaker; breaker_rest_seconds: its first rest,
+            which doubles with each probe that fails, up to breaker_rest_cap_seconds.
+    """
+
+    window_seconds: float = 60.0
+    minimum_calls: int = 20
+    error_rate: float = 0.1
+    slow_rate: float = 0.15
+    slow_seconds: float = 5.0
+    step: int = 10
+    step_seconds: float = 10.0
+    recover_seconds: float = 300.0
+    floor: int = 5
+    breaker_failures: int = 10
+    breaker_rest_seconds: float = 15.0
+    breaker_rest_cap_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSettings:
     """One `[[CHANNEL.providers]]` table.
 
     Args:
         name: as it appears in events and metrics; kind: which adapter (the name, unless `type`).
-        weight: share of the traffic among the channel's providers.
+        weight: share of the traffic among the channel's providers; 0 is used when no other can be.
+        rate_limit: calls a second, of all processes together; None for no limit.
         options: the rest of the table, read by the adapter.
     """
 
     name: str
     kind: str
     weight: int = 100
+    rate_limit: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -78,6 +109,7 @@ class ChannelSettings:
     on_doubt: OnDoubt = OnDoubt.RESEND
     call_timeout_seconds: float = 15.0
     retry: RetryPolicy = RetryPolicy()
+    routing: RoutingPolicy = RoutingPolicy()
     providers: tuple[ProviderSettings, ...] = (
         ProviderSettings(name="simulated", kind="simulated"),
     )
@@ -224,9 +256,8 @@ def _kafka(
 
 def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> ChannelSettings:
     table = _table(value, channel)
-    _only_known(
-        table, channel, {"concurrency", "on_doubt", "call_timeout_seconds", "retry", "providers"}
-    )
+    known = {"concurrency", "on_doubt", "call_timeout_seconds", "retry", "routing", "providers"}
+    _only_known(table, channel, known)
     concurrency = env.get(f"COMMS_{channel.upper()}_CONCURRENCY", table.get("concurrency", 256))
     return ChannelSettings(
         concurrency=int(_number(concurrency, f"{channel}.concurrency", at_least=1)),
@@ -235,6 +266,7 @@ def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> Channel
             table.get("call_timeout_seconds", 15.0), f"{channel}.call_timeout_seconds", at_least=0.1
         ),
         retry=_retry(table.get("retry", {}), f"{channel}.retry"),
+        routing=_routing(table.get("routing", {}), f"{channel}.routing"),
         providers=_providers(table.get("providers"), channel),
     )
 
@@ -256,6 +288,17 @@ def _retry(value: object, key: str) -> RetryPolicy:
     )
 
 
+def _routing(value: object, key: str) -> RoutingPolicy:
+    table = _table(value, key)
+    known = {f.name: type(getattr(RoutingPolicy(), f.name)) for f in fields(RoutingPolicy)}
+    _only_known(table, key, set(known))
+    numbers: dict[str, Any] = {
+        name: known[name](_number(said, f"{key}.{name}", at_least=0))
+        for name, said in table.items()
+    }
+    return RoutingPolicy(**numbers)
+
+
 def _providers(value: object, channel: Channel) -> tuple[ProviderSettings, ...]:
     if value is None:
         return ChannelSettings().providers
@@ -272,10 +315,12 @@ def _provider(value: object, key: str) -> ProviderSettings:
     name = table.pop("name", None)
     if not isinstance(name, str) or not name:
         raise SettingsError(f"{key}.name", "missing")
+    limit = table.pop("rate_limit", None)
     return ProviderSettings(
         name=name,
         kind=str(table.pop("type", name)),
         weight=int(_number(table.pop("weight", 100), f"{key}.weight", at_least=0)),
+        rate_limit=None if limit is None else _number(limit, f"{key}.rate_limit", at_least=0.1),
         options=table,
     )
 

@@ -10,6 +10,7 @@ what came of a message, its source is reported as done.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
@@ -27,7 +28,7 @@ from consumers.lanes import Lanes
 from consumers.ledger import Claim, Ledger
 from consumers.outcomes import Ambiguous, Outcome
 from consumers.provider import Attempt, Provider
-from consumers.routing import Router
+from consumers.routing import Choice, Router
 from consumers.settlement import Call, Settled, Settler, repeated
 from consumers.verdicts import Begin, Hold, LedgerEntry, Repeat, StepAside, Verdict, decide
 from schemas import events
@@ -42,8 +43,10 @@ CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made
 DATABASE_PAUSE = 0.5
 BUSY = 32  # calls in flight from which it pays to gather before a statement
 GATHER_SECONDS = 0.01
+NO_WAY_FOR_DOUBT = 5.0
+NO_WAY_SECONDS = 0.05  # between looks for a provider that can be called
 
-Chosen = tuple[Delivery, Provider[Message]]
+Chosen = tuple[Delivery, Choice]
 
 
 class Dispatcher:
@@ -108,6 +111,8 @@ class Dispatcher:
     @property
     def room(self) -> int:
         """Calls that could begin now, less the messages that already wait for one."""
+        if self._router.is_waiting:
+            return 0
         return self._settings.concurrency - len(self._calls) - len(self._lanes)
 
     def discard(self) -> None:
@@ -143,18 +148,34 @@ class Dispatcher:
                 self._work.clear()
                 continue
             heads = [head for head in taken if self._keep(head)]
+            chosen = self._choose(heads)
             try:
-                await self._claim(heads)
+                await self._claim(chosen)
             except DatabaseUnavailableError as error:
                 log.warning("ledger.unavailable", problem=str(error))
                 self._lanes.put_back(heads)
                 await asyncio.sleep(DATABASE_PAUSE)
+                continue
+            if waiting := heads[len(chosen) :]:
+                self._lanes.put_back(waiting)
+                await asyncio.sleep(NO_WAY_SECONDS)
 
-    async def _claim(self, heads: Sequence[Delivery]) -> None:
-        chosen: list[Chosen] = [(head, self._router.choose()) for head in heads if self._keep(head)]
-        verdicts = await self._verdicts(chosen)
-        for delivery, provider in chosen:
-            self._act(delivery, provider, verdicts[id(delivery)])
+    def _choose(self, heads: Sequence[Delivery]) -> list[Chosen]:
+        """A provider for each, as far as there are any that can be called now; the rest wait
+        unclaimed, which costs them no attempt."""
+        chosen: list[Chosen] = []
+        for head in heads:
+            choice = self._router.choose(self._clock().timestamp())
+            if choice is None:
+                break
+            chosen.append((head, choice))
+        return chosen
+
+    async def _claim(self, chosen: Sequence[Chosen]) -> None:
+        if chosen:
+            verdicts = await self._verdicts(chosen)
+            for delivery, choice in chosen:
+                self._act(delivery, choice, verdicts[id(delivery)])
 
     def _keep(self, delivery: Delivery) -> bool:
         if self._is_current(delivery.source):
@@ -166,9 +187,9 @@ class Dispatcher:
     async def _verdicts(self, chosen: Sequence[Chosen]) -> dict[int, Verdict]:
         """A verdict for each delivery: most are new, and one statement claims them all."""
         verdicts: dict[int, Verdict] = {}
-        claims = [Claim(delivery=d, attempt=1, provider=p.name) for d, p in chosen]
+        claims = [Claim(delivery=d, attempt=1, provider=c.provider.name) for d, c in chosen]
         ours = await self._ledger.claim(claims) if claims else set()
-        known = [(d, p) for d, p in chosen if d.message.id not in ours]
+        known = [(d, c) for d, c in chosen if d.message.id not in ours]
         for delivery, _ in chosen:
             verdicts[id(delivery)] = Begin(1)
         if known:
@@ -178,13 +199,34 @@ class Dispatcher:
     async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, Verdict]:
         entries = await self._ledger.look_up([d.message.id for d, _ in known])
         verdicts = {id(d): self._decide(entries.get(d.message.id), d) for d, _ in known}
-        again = [(d, p, v) for d, p in known if isinstance(v := verdicts[id(d)], Begin)]
-        claims = [Claim(delivery=d, attempt=v.attempt, provider=p.name) for d, p, v in again]
+        again: list[tuple[Delivery, Begin]] = []
+        claims: list[Claim] = []
+        for delivery, choice in known:
+            verdict = verdicts[id(delivery)]
+            if isinstance(verdict, Begin):
+                verdict = self._by_whom(verdict, choice)
+                verdicts[id(delivery)] = verdict
+            if isinstance(verdict, Begin):
+                again.append((delivery, verdict))
+                name = (verdict.choice or choice).provider.name
+                claims.append(Claim(delivery=delivery, attempt=verdict.attempt, provider=name))
         ours = await self._ledger.claim(claims) if claims else set()
-        for delivery, _, _ in again:
+        for delivery, _ in again:
             if delivery.message.id not in ours:  # another process was quicker
                 verdicts[id(delivery)] = StepAside(self.doubt_after)
         return verdicts
+
+    def _by_whom(self, verdict: Begin, choice: Choice) -> Verdict:
+        """A call whose answer was lost is repeated by the same provider, which may know it from
+        the first time, and by no other: it steps aside until that one can be called."""
+        name = verdict.in_doubt_with
+        if name is None or name == choice.provider.name:
+            return verdict
+        try:
+            same = self._router.again(name, self._clock().timestamp())
+        except KeyError:  # it is configured no more: nobody can repeat the call
+            return Hold(verdict.attempt - 1, name)
+        return StepAside(NO_WAY_FOR_DOUBT) if same is None else replace(verdict, choice=same)
 
     def _decide(self, entry: LedgerEntry | None, delivery: Delivery) -> Verdict:
         if entry is None:  # it was there a moment ago: its partition of the ledger was dropped
@@ -210,13 +252,14 @@ class Dispatcher:
 
     # Acting on a verdict
 
-    def _act(self, delivery: Delivery, provider: Provider[Message], verdict: Verdict) -> None:
+    def _act(self, delivery: Delivery, choice: Choice, verdict: Verdict) -> None:
         match verdict:
-            case Begin(attempt=attempt, reason=reason):
+            case Begin(attempt=attempt, reason=reason, choice=other):
+                by = other or choice
                 call = Call(
-                    delivery=delivery, attempt=attempt, provider=provider.name, reason=reason
+                    delivery=delivery, attempt=attempt, provider=by.provider.name, reason=reason
                 )
-                self._begin(call, provider)
+                self._begin(call, by)
             case Repeat(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
                 self._finish(delivery, repeated(delivery, entry))
@@ -226,7 +269,7 @@ class Dispatcher:
             case StepAside(seconds=seconds):
                 self._track(asyncio.create_task(self._step_aside(delivery, seconds)))
 
-    def _begin(self, call: Call, provider: Provider[Message]) -> None:
+    def _begin(self, call: Call, choice: Choice) -> None:
         message, now = call.delivery.message, self._clock()
         if message.expires_at is not None and message.expires_at <= now:
             self._settle_later(self._settler.expired(call))
@@ -235,10 +278,15 @@ class Dispatcher:
             metrics.ambiguous_total.labels(self._channel).inc()
         self._announcer.announce(
             events.claimed(
-                message, attempt=call.attempt, provider=call.provider, at=now, reason=call.reason
+                message,
+                attempt=call.attempt,
+                provider=call.provider,
+                at=now,
+                reason=call.reason,
+                detail=choice.why,
             )
         )
-        self._track(asyncio.create_task(self._call(call, provider, perf_counter())))
+        self._track(asyncio.create_task(self._call(call, choice.provider, perf_counter())))
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._calls.add(task)
@@ -270,7 +318,9 @@ class Dispatcher:
             return
         outcome = await self._outcome(call, provider)
         seconds = perf_counter() - started
-        self._health.observe(provider.name, outcome, at=self._clock())
+        now = self._clock()
+        self._health.observe(provider.name, outcome, at=now)
+        self._router.observe(provider.name, outcome, seconds=seconds, now=now.timestamp())
         attempts, durations = self._meters(provider.name, type(outcome).__name__.lower())
         attempts.inc()
         durations.observe(seconds)

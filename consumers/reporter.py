@@ -13,10 +13,9 @@ from uuid import UUID
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from comms import metrics
 from comms.database import DatabaseError, translated
 from consumers.health import ProviderHealth
-from consumers.routing import Route
+from consumers.routing import Route, Router
 from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
@@ -56,11 +55,13 @@ class Reporter:
         channel: Channel,
         owner: UUID,
         routes: Sequence[tuple[Route, str]],
+        router: Router,
         health: ProviderHealth,
         load: Callable[[], Load],
     ) -> None:
         self._pool, self._channel, self._owner = pool, channel, owner
-        self._routes, self._health, self._load = routes, health, load
+        self._routes, self._router = routes, router
+        self._health, self._load = health, load
         self.database_problem: str | None = None
 
     async def run(self) -> None:
@@ -94,7 +95,6 @@ class Reporter:
         for route, _ in self._routes:
             problem = await route.provider.probe()
             self._health.of(route.provider.name).problem = problem
-            metrics.provider_weight.labels(self._channel, route.provider.name).set(route.weight)
 
     async def _report(self) -> None:
         load = self._load()
@@ -111,13 +111,14 @@ class Reporter:
                 await connection.execute(_REPORT, row)
 
     def _provider(self, route: Route, kind: str) -> dict[str, object]:
-        seen = self._health.of(route.provider.name)
+        name = route.provider.name
+        seen, resting = self._health.of(name), self._router.resting(name)
         return {
-            "name": route.provider.name,
+            "name": name,
             "kind": kind,
-            "weight": route.weight,
-            "readiness": self._readiness(kind, seen.problem),
-            "problem": seen.problem,
+            "weight": self._router.standings[name].weight,
+            "readiness": "paused" if resting else self._readiness(kind, seen.problem),
+            "problem": resting or seen.problem,
             "last_success": seen.last_success.isoformat() if seen.last_success else None,
             "last_error": seen.last_error,
             "last_error_at": seen.last_error_at.isoformat() if seen.last_error_at else None,

@@ -7,6 +7,7 @@ second thread.
 
 import asyncio
 import gc
+import random
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -35,6 +36,8 @@ from consumers.providers import build
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
+from consumers.routing.allowance import Allowance
+from consumers.routing.sharing import Sharing
 from consumers.runner import DRAIN_SECONDS, Progress, Runner
 from consumers.watermark import Watermark
 from schemas.vocabulary import Channel
@@ -192,11 +195,21 @@ async def _assemble(
     def is_current(source: Source) -> bool:
         return isinstance(source, Lease) or watermark.is_current(source)
 
+    limits = {p.name: p.rate_limit for p in configured.providers if p.rate_limit is not None}
+    allowance = Allowance(pool, limits, channel=channel)
+    router = Router(
+        [route for route, _ in routes],
+        configured.routing,
+        source=random.SystemRandom(),
+        has_allowance=allowance.permits,
+        spend=allowance.spend,
+    )
+    sharing = Sharing(pool, router, channel=channel, policy=configured.routing)
     dispatcher = Dispatcher(
         channel=channel,
         settings=configured,
         ledger=ledger,
-        router=Router([route for route, _ in routes]),
+        router=router,
         announcer=announcer,
         health=health,
         done=done,
@@ -223,11 +236,13 @@ async def _assemble(
         channel=channel,
         owner=owner,
         routes=routes,
+        router=router,
         health=health,
         load=lambda: Load(dispatcher.in_flight, *runner.lag),
     )
     dispatcher.start()
-    tasks = [asyncio.create_task(work.run()) for work in (feed, recovery, reporter)]
+    tasks = [asyncio.create_task(work.run()) for work in (feed, recovery, reporter, sharing)]
+    tasks.append(asyncio.create_task(allowance.run()))
     for task in tasks:
         task.add_done_callback(lambda t: _report_failure(t, failed))
     return _Process(

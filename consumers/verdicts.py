@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from consumers.delivery import Delivery, Lease
+from consumers.routing import Choice
 from schemas.events import ProviderWords
 from schemas.vocabulary import OnDoubt, Reason, Status
 
@@ -37,10 +38,17 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Make attempt number `attempt`; `reason` is `ambiguous` when it repeats a call in doubt."""
+    """Make attempt number `attempt`; `reason` is `ambiguous` when it repeats a call in doubt.
+
+    Args:
+        in_doubt_with: the provider that made the call in doubt, and alone may repeat it.
+        choice: the provider to take in place of the one chosen for the message.
+    """
 
     attempt: int
     reason: Reason = Reason.CLAIMED
+    in_doubt_with: str | None = None
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +94,9 @@ def decide(
     is_retry = entry.status is Status.SENDING and isinstance(delivery.source, Lease)
     if not is_retry:
         return Repeat(entry)
-    doubtful = entry.reason is Reason.AMBIGUOUS
-    return Begin(entry.attempt + 1, Reason.AMBIGUOUS if doubtful else Reason.CLAIMED)
+    if entry.reason is Reason.AMBIGUOUS:
+        return Begin(entry.attempt + 1, Reason.AMBIGUOUS, entry.provider)
+    return Begin(entry.attempt + 1)
 
 
 def _of_open_claim(
@@ -98,4 +107,4 @@ def _of_open_claim(
     hold = (delivery.message.on_doubt or on_doubt) is OnDoubt.HOLD
     if hold or entry.attempt >= most:
         return Hold(entry.attempt, entry.provider)
-    return Begin(entry.attempt + 1, Reason.AMBIGUOUS)
+    return Begin(entry.attempt + 1, Reason.AMBIGUOUS, entry.provider)

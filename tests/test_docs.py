@@ -19,7 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from comms import metrics
 from comms.services import SERVICES
-from comms.settings import ChannelSettings, RetryPolicy, load
+from comms.settings import ChannelSettings, RetryPolicy, RoutingPolicy, load
 from consumers.simulator.options import SimulatorOptions, read
 from schemas.codec import FILE_OF, SINGLE_OBJECT, Codec, fingerprint_of, schema_of, source_of
 from schemas.events import StatusEvent
@@ -127,12 +127,14 @@ def test_settings_names_every_key_of_a_channel_and_its_default() -> None:
     table = {row[0].strip("`"): row[1] for row in rows(text("docs/settings.md"))}
     channel, retry = ChannelSettings(), RetryPolicy()
     for key in fields(ChannelSettings):
-        assert key.name == "retry" or key.name in table
+        assert key.name in {"retry", "routing"} or key.name in table
     assert float(table["concurrency"]) == channel.concurrency
     assert float(table["call_timeout_seconds"]) == channel.call_timeout_seconds
     assert json.loads(table["on_doubt"].strip("`")) == channel.on_doubt
     for key in fields(RetryPolicy):
         assert float(table[f"retry.{key.name}"]) == getattr(retry, key.name)
+    for key in fields(RoutingPolicy):
+        assert float(table[key.name]) == getattr(channel.routing, key.name)
 
 
 def test_settings_names_every_option_of_the_simulator_and_its_default() -> None:

@@ -19,7 +19,7 @@ PROVIDERS = {"sms": "twilio", "email": "smtp", "push": "fcm", "voice": "simulate
 
 def play(connection: merge.Connection, *, now: datetime, count: int = 400) -> UUID:
     """Record the day; the id of a message that failed after a retry."""
-    dice = random.Random(7)  # noqa: S311 - a scene, not a secret
+    dice = random.Random(7)
     told: list[StatusEvent] = []
     for n in range(count):
         age = timedelta(seconds=3 + dice.expovariate(1 / 9000) * (n / count + 0.02))

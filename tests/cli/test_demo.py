@@ -19,7 +19,7 @@ NOW = datetime.now(UTC)
 
 
 def test_every_sample_is_a_message_the_rules_allow() -> None:
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     channels, workflows, recipients = set(), set(), set()
     for _ in range(2000):
         posted = sample(customers(), chance, NOW)
@@ -86,7 +86,7 @@ def test_it_waits_for_its_key(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_reminder_is_not_sent_when_it_is_stale() -> None:
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     samples = [sample(customers(), chance, NOW) for _ in range(50)]
     expiring = [s["expires_at"] for s in samples if s["workflow"] == "visit-reminder"]
     assert expiring

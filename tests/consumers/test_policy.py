@@ -91,7 +91,7 @@ def test_a_call_that_may_still_run_is_waited_for() -> None:
 
 def test_a_lost_call_is_repeated_or_held_as_the_sender_says() -> None:
     lost = entry(None, age=26.0)
-    assert verdict(lost, delivery()) == Begin(2, Reason.AMBIGUOUS)
+    assert verdict(lost, delivery()) == Begin(2, Reason.AMBIGUOUS, "p")
     assert verdict(lost, delivery(), on_doubt=OnDoubt.HOLD) == Hold(1, "p")
     assert verdict(lost, delivery(on_doubt=OnDoubt.HOLD)) == Hold(1, "p")
 
@@ -99,14 +99,14 @@ def test_a_lost_call_is_repeated_or_held_as_the_sender_says() -> None:
 @given(st.integers(1, 60), st.floats(0, 100), st.none() | st.floats(0, 1000))
 def test_waits_stay_within_their_bounds(attempt: int, base: float, after: float | None) -> None:
     policy = RetryPolicy(base_seconds=base, cap_seconds=300)
-    wait = wait_seconds(policy, attempt=attempt, after=after, source=random.Random(1))  # noqa: S311
+    wait = wait_seconds(policy, attempt=attempt, after=after, source=random.Random(1))
     assert (after or 0) <= wait <= (after or 0) + 300
 
 
 def settled(outcome: Outcome, *, attempt: int = 1, **changes: object) -> Settled:
     """What a settler with three attempts makes of an outcome."""
     settings = ChannelSettings(retry=RetryPolicy(attempts=3, base_seconds=10))
-    settler = Settler(settings, lambda: NOW, random.Random(1))  # noqa: S311
+    settler = Settler(settings, lambda: NOW, random.Random(1))
     return settler.settle(
         Call(delivery=delivery(TO, **changes), attempt=attempt, provider="p"), outcome
     )

@@ -38,7 +38,7 @@ def test_no_row_is_skipped_with_concurrent_writers(
     written = Event()
 
     def write(seed: int) -> list[UUID]:
-        chance, mine = random.Random(seed), []  # noqa: S311 - repeatable, no secret
+        chance, mine = random.Random(seed), []
         with psycopg.connect(database_url) as connection:
             for _ in range(60):
                 batch = [

@@ -1,0 +1,133 @@
+"""Chooses a provider for each attempt, by weight, among those that can be called now."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from comms.settings import RoutingPolicy
+from consumers.outcomes import Ambiguous, Outcome, TryLater
+from consumers.provider import Provider
+from consumers.routing.breaker import Breaker, State
+from consumers.routing.weights import Window
+from schemas.messages import Message
+from schemas.vocabulary import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A provider and its share of the traffic as configured."""
+
+    provider: Provider[Message]
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The provider of an attempt, its weight at that moment, and why it was taken."""
+
+    provider: Provider[Message]
+    weight: int
+    why: str
+
+
+@dataclass(slots=True)
+class Standing:
+    """What the router knows of one provider.
+
+    Args:
+        weight: its present share; seen: calls since the processes last compared notes.
+    """
+
+    route: Route
+    breaker: Breaker
+    weight: int
+    seen: Window = field(default_factory=Window)
+    problem: str | None = None
+
+
+class Router:
+    """One process's view of a channel's providers. Times are seconds since the epoch.
+
+    Args:
+        routes: the channel's providers; of weight 0 are those for when no other can be called.
+        has_allowance: whether a provider's rate limit permits a call now; spend: one is made.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        policy: RoutingPolicy,
+        *,
+        source: random.Random,
+        has_allowance: Callable[[str], bool] = lambda _: True,
+        spend: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.standings = {
+            route.provider.name: Standing(route, Breaker(policy), route.weight) for route in routes
+        }
+        self._policy, self._source = policy, source
+        self._has_allowance, self._spend = has_allowance, spend
+
+    def choose(self, now: float) -> Choice | None:
+        """The provider of the next attempt; None when no provider can be called now."""
+        able = [s for s in self.standings.values() if self._can_be_called(s, now)]
+        if not able:
+            return None
+        probes = [s for s in able if s.breaker.state(now) is State.PROBING]
+        if probes:
+            return self._take(probes[0], "as a probe: does it work again?", now)
+        total = sum(s.weight for s in able)
+        if total == 0:
+            return self._take(self._source.choice(able), "as no other can be called", now)
+        chosen = self._source.choices(able, [s.weight for s in able])[0]
+        return self._take(chosen, self._why(chosen, total, now), now)
+
+    def again(self, name: str, now: float) -> Choice | None:
+        """The same provider, for a call whose answer was lost; None while it cannot be called.
+
+        Raises:
+            KeyError: it is no longer configured.
+        """
+        standing = self.standings[name]
+        if not self._can_be_called(standing, now):
+            return None
+        return self._take(standing, "as before: its answer was lost", now)
+
+    def observe(self, name: str, outcome: Outcome, *, seconds: float, now: float) -> None:
+        """A call ended, after so many seconds."""
+        standing = self.standings[name]
+        is_error = isinstance(outcome, Ambiguous) or (
+            isinstance(outcome, TryLater) and outcome.reason is not Reason.RATE_LIMITED
+        )
+        slow = seconds > self._policy.slow_seconds
+        standing.seen = standing.seen.with_call(error=is_error, slow=slow)
+        if is_error:
+            standing.problem = outcome.words.detail or outcome.words.code or "no answer"
+            standing.breaker.failed(now)
+        elif not isinstance(outcome, TryLater):  # being asked to wait says nothing either way
+            standing.breaker.succeeded()
+
+    def resting(self, name: str) -> str | None:
+        """Why a provider is left alone; None if it is not."""
+        standing = self.standings[name]
+        if standing.breaker.open_until is None:
+            return None
+        return f"left alone after failures in a row; the last: {standing.problem or 'elsewhere'}"
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether every provider is left alone."""
+        return all(s.breaker.open_until is not None for s in self.standings.values())
+
+    def _can_be_called(self, standing: Standing, now: float) -> bool:
+        return standing.breaker.allows(now) and self._has_allowance(standing.route.provider.name)
+
+    def _take(self, standing: Standing, why: str, now: float) -> Choice:
+        standing.breaker.begin(now)
+        self._spend(standing.route.provider.name)
+        return Choice(standing.route.provider, standing.weight, f"weight {standing.weight} {why}")
+
+    def _why(self, chosen: Standing, total: int, now: float) -> str:
+        away = [n for n, s in self.standings.items() if s.breaker.state(now) is not State.CLOSED]
+        left = f"of {total}"
+        return f"{left}; left alone: {', '.join(away)}" if away else left

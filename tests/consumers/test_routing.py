@@ -1,0 +1,217 @@
+"""Weights, breakers and the choice among providers, with a clock passed in."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from comms.settings import RoutingPolicy
+from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from consumers.provider import Attempt
+from consumers.routing import Route, Router
+from consumers.routing.breaker import PROBE_SECONDS, Breaker, State
+from consumers.routing.weights import Share, Window, judge
+from schemas.messages import Message
+from schemas.vocabulary import Reason
+
+POLICY = RoutingPolicy(breaker_failures=3, breaker_rest_seconds=10, breaker_rest_cap_seconds=35)
+BROKEN = TryLater(reason=Reason.PROVIDER_ERROR)
+LIMITED = TryLater(reason=Reason.RATE_LIMITED)
+
+
+class Named:
+    """A provider that is never called here."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def open(self) -> None: ...
+
+    async def send(self, message: Message, attempt: Attempt) -> Outcome:
+        raise NotImplementedError
+
+    async def probe(self) -> str | None:
+        return None
+
+    async def close(self) -> None: ...
+
+
+def router(**weights: int) -> Router:
+    routes = [Route(Named(name), weight) for name, weight in weights.items()]
+    return Router(routes, POLICY, source=random.Random(7))
+
+
+def chosen(found: Router, now: float) -> str | None:
+    choice = found.choose(now)
+    return None if choice is None else choice.provider.name
+
+
+def test_the_choice_follows_the_weights() -> None:
+    found = router(a=70, b=30, standby=0)
+    counts = Counter(chosen(found, 0.0) for _ in range(2000))
+    assert set(counts) == {"a", "b"}
+    assert 1300 < counts["a"] < 1500
+
+
+def test_after_failures_in_a_row_a_provider_is_left_alone_and_the_choice_says_so() -> None:
+    found = router(a=70, b=30)
+    for _ in range(3):
+        found.observe("a", BROKEN, seconds=0.1, now=0.0)
+    assert {chosen(found, 1.0) for _ in range(50)} == {"b"}
+    choice = found.choose(1.0)
+    assert choice is not None
+    assert choice.why == "weight 30 of 30; left alone: a"
+
+
+@pytest.mark.parametrize("good", [Accepted(), Refused(reason=Reason.INVALID_RECIPIENT)])
+def test_an_answer_between_failures_keeps_the_breaker_closed(good: Outcome) -> None:
+    found = router(a=100)
+    for outcome in (BROKEN, Ambiguous(), good, BROKEN, BROKEN):
+        found.observe("a", outcome, seconds=0.1, now=0.0)
+    assert chosen(found, 1.0) == "a"
+
+
+def test_being_asked_to_wait_is_no_failure() -> None:
+    found = router(a=100)
+    for _ in range(20):
+        found.observe("a", LIMITED, seconds=0.1, now=0.0)
+    assert chosen(found, 1.0) == "a"
+
+
+def test_the_one_for_emergencies_is_taken_when_no_other_can_be_called() -> None:
+    found = router(a=100, standby=0)
+    for _ in range(3):
+        found.observe("a", BROKEN, seconds=0.1, now=0.0)
+    assert chosen(found, 1.0) == "standby"
+
+
+def test_with_nobody_left_nobody_is_chosen_and_a_probe_opens_the_way_again() -> None:
+    found = router(a=100)
+    for _ in range(3):
+        found.observe("a", BROKEN, seconds=0.1, now=0.0)
+    assert chosen(found, 9.0) is None
+    assert found.is_waiting
+    assert chosen(found, 10.0) == "a"  # one probe
+    assert chosen(found, 10.0) is None
+    found.observe("a", Accepted(), seconds=0.1, now=10.5)
+    assert chosen(found, 10.5) == "a"
+    assert not found.is_waiting
+
+
+def test_each_probe_that_fails_doubles_the_rest_up_to_its_cap() -> None:
+    breaker, now, rests = Breaker(POLICY), 0.0, []
+    for _ in range(3):
+        breaker.failed(now)
+    for _ in range(4):
+        assert breaker.open_until is not None
+        rests.append(breaker.open_until - now)
+        now = breaker.open_until
+        breaker.begin(now)
+        breaker.failed(now)
+    assert rests == [10, 20, 35, 35]
+
+
+def test_a_call_in_doubt_goes_to_the_provider_that_made_it_or_waits() -> None:
+    found = router(a=1, b=99)
+    choice = found.again("a", 0.0)
+    assert choice is not None
+    assert choice.provider.name == "a"
+    for _ in range(3):
+        found.observe("a", Ambiguous(), seconds=0.1, now=0.0)
+    assert found.again("a", 1.0) is None
+
+
+def test_a_weight_moves_away_in_steps_to_its_floor_and_back_in_steps() -> None:
+    policy = RoutingPolicy(step=10, step_seconds=10, recover_seconds=300, floor=5)
+    bad, good = Window(100, 50, 0), Window(100, 0, 0)
+    share, seen, now = Share(30, 0.0), [], 10.0
+    for _ in range(4):
+        share = judge(share, bad, configured=30, policy=policy, now=now)
+        seen.append(share.weight)
+        now += 10
+    assert seen == [20, 10, 5, 5]
+    unchanged = judge(share, good, configured=30, policy=policy, now=now + 280)
+    assert unchanged.weight == 5  # a good while has to pass first
+    for expected in (15, 25, 30, 30):
+        now += 310
+        share = judge(share, good, configured=30, policy=policy, now=now)
+        assert share.weight == expected
+
+
+def test_too_few_calls_are_not_judged() -> None:
+    share = Share(50, 0.0)
+    window = Window(calls=19, errors=19, slow=19)
+    assert judge(share, window, configured=50, policy=RoutingPolicy(), now=1000) == share
+
+
+@given(st.integers(0, 100), st.lists(st.tuples(st.booleans(), st.floats(0, 400)), max_size=40))
+def test_a_weight_stays_between_its_floor_and_what_is_configured(
+    configured: int, minutes: list[tuple[bool, float]]
+) -> None:
+    policy, share, now = RoutingPolicy(), Share(configured, 0.0), 0.0
+    for bad, seconds in minutes:
+        now += seconds
+        before = share.weight
+        share = judge(
+            share, Window(100, 60 if bad else 0, 0), configured=configured, policy=policy, now=now
+        )
+        assert min(policy.floor, configured) <= share.weight <= configured
+        assert abs(share.weight - before) <= policy.step
+
+
+class ProvidersComeAndGo(RuleBasedStateMachine):
+    """Against a model that knows only: how many failures in a row, and until when it rests."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.found, self.now = router(a=60, b=40), 0.0
+        self.failures = {"a": 0, "b": 0}
+        self.rest = {"a": 0.0, "b": 0.0}
+        self.rests_until: dict[str, float | None] = {"a": None, "b": None}
+
+    @rule(name=st.sampled_from("ab"))
+    def fails(self, name: str) -> None:
+        self.found.observe(name, BROKEN, seconds=0.1, now=self.now)
+        self.failures[name] += 1
+        until = self.rests_until[name]
+        if until is None and self.failures[name] >= POLICY.breaker_failures:
+            self.rest[name] = POLICY.breaker_rest_seconds
+            self.rests_until[name] = self.now + self.rest[name]
+        elif until is not None and self.now >= until:
+            self.rest[name] = min(2 * self.rest[name], POLICY.breaker_rest_cap_seconds)
+            self.rests_until[name] = self.now + self.rest[name]
+
+    @rule(name=st.sampled_from("ab"))
+    def succeeds(self, name: str) -> None:
+        self.found.observe(name, Accepted(), seconds=0.1, now=self.now)
+        self.failures[name], self.rests_until[name] = 0, None
+
+    @rule(seconds=st.floats(0.1, 50))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def chooses(self) -> None:
+        name = chosen(self.found, self.now)
+        if name is None:
+            assert all(until is not None for until in self.rests_until.values())
+        else:
+            until = self.rests_until[name]
+            assert until is None or self.now >= until
+            if until is not None:  # a probe: the next one waits for its answer
+                assert not self.found.standings[name].breaker.allows(self.now)
+                assert self.found.standings[name].breaker.allows(self.now + PROBE_SECONDS)
+
+    @invariant()
+    def agree(self) -> None:
+        if not hasattr(self, "found"):
+            return
+        for name, until in self.rests_until.items():
+            is_closed = self.found.standings[name].breaker.state(self.now) is State.CLOSED
+            assert is_closed == (until is None)
+
+
+TestProvidersComeAndGo = ProvidersComeAndGo.TestCase
