@@ -134,7 +134,7 @@ def test_settings_names_every_key_of_a_channel_and_its_default() -> None:
     for key in fields(RetryPolicy):
         assert float(table[f"retry.{key.name}"]) == getattr(retry, key.name)
     for key in fields(RoutingPolicy):
-        assert float(table[key.name]) == getattr(channel.routing, key.name)
+        assert float(table[f"routing.{key.name}"]) == getattr(channel.routing, key.name)
 
 
 def test_settings_names_every_option_of_the_simulator_and_its_default() -> None:
