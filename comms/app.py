@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 import audit.api
 import audit.page
 import consumers.receipts
+import consumers.suppression.api
 import producer.api
 from audit.feed import Feed
 from comms import health, problems
@@ -85,6 +86,9 @@ def application(parts: Parts) -> FastAPI:
         producer.api.router(pool=parts.pool, codec=codec, authenticator=authenticator)
     )
     app.include_router(audit.api.router(pool=parts.pool, authenticator=authenticator, feed=feed))
+    app.include_router(
+        consumers.suppression.api.router(pool=parts.pool, authenticator=authenticator)
+    )
     _include_receipts(app, parts)
     app.include_router(
         audit.page.router(pool=parts.pool, authenticator=authenticator), include_in_schema=False

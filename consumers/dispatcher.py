@@ -10,7 +10,6 @@ what came of a message, its source is reported as done.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
@@ -22,15 +21,23 @@ from comms.clock import Clock, utc_now
 from comms.database import DatabaseUnavailableError
 from comms.settings import ChannelSettings
 from consumers.announcer import Announcer
+from consumers.claiming import CLAIM_IS_STALE, Chosen, Claimer
 from consumers.delivery import Delivery, Source
 from consumers.health import ProviderHealth
 from consumers.lanes import Lanes
-from consumers.ledger import Claim, Ledger
+from consumers.ledger import Ledger
 from consumers.outcomes import Ambiguous, Outcome
 from consumers.provider import Attempt, Provider
 from consumers.routing import Choice, Router
 from consumers.settlement import Call, Settled, Settler, repeated
-from consumers.verdicts import Begin, Hold, LedgerEntry, Repeat, StepAside, Verdict, decide
+from consumers.verdicts import (
+    Begin,
+    Hold,
+    Repeat,
+    StepAside,
+    Suppress,
+    Verdict,
+)
 from schemas import events
 from schemas.events import ProviderWords
 from schemas.messages import Message
@@ -39,14 +46,10 @@ from schemas.vocabulary import Channel, Reason, Status
 log = structlog.get_logger(__name__)
 
 CLAIM_BATCH = 200
-CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
 DATABASE_PAUSE = 0.5
 BUSY = 32  # calls in flight from which it pays to gather before a statement
 GATHER_SECONDS = 0.01
-NO_WAY_FOR_DOUBT = 5.0
 NO_WAY_SECONDS = 0.05  # between looks for a provider that can be called
-
-Chosen = tuple[Delivery, Choice]
 
 
 class Dispatcher:
@@ -76,6 +79,7 @@ class Dispatcher:
     ) -> None:
         self._channel, self._settings, self._clock = channel, settings, clock
         self._ledger, self._router, self._announcer = ledger, router, announcer
+        self._claimer = Claimer(ledger, router, settings, clock)
         self._health, self._settler = health, Settler(settings, clock)
         self._done, self._abandoned, self._is_current = done, abandoned, is_current
         self._failed, self._stopping = failed, False
@@ -107,6 +111,11 @@ class Dispatcher:
     def in_flight(self) -> int:
         """Calls being made now."""
         return len(self._calls)
+
+    @property
+    def doubt_after(self) -> float:
+        """Seconds after which a claim's call cannot be running any more, wherever it was made."""
+        return self._claimer.doubt_after
 
     @property
     def room(self) -> int:
@@ -173,7 +182,7 @@ class Dispatcher:
 
     async def _claim(self, chosen: Sequence[Chosen]) -> None:
         if chosen:
-            verdicts = await self._verdicts(chosen)
+            verdicts = await self._claimer.verdicts(chosen)
             for delivery, choice in chosen:
                 self._act(delivery, choice, verdicts[id(delivery)])
 
@@ -183,66 +192,6 @@ class Dispatcher:
         self._lanes.release(delivery)
         self._abandoned(delivery.source)
         return False
-
-    async def _verdicts(self, chosen: Sequence[Chosen]) -> dict[int, Verdict]:
-        """A verdict for each delivery: most are new, and one statement claims them all."""
-        verdicts: dict[int, Verdict] = {}
-        claims = [Claim(delivery=d, attempt=1, provider=c.provider.name) for d, c in chosen]
-        ours = await self._ledger.claim(claims) if claims else set()
-        known = [(d, c) for d, c in chosen if d.message.id not in ours]
-        for delivery, _ in chosen:
-            verdicts[id(delivery)] = Begin(1)
-        if known:
-            verdicts |= await self._verdicts_on_known(known)
-        return verdicts
-
-    async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, Verdict]:
-        entries = await self._ledger.look_up([d.message.id for d, _ in known])
-        verdicts = {id(d): self._decide(entries.get(d.message.id), d) for d, _ in known}
-        again: list[tuple[Delivery, Begin]] = []
-        claims: list[Claim] = []
-        for delivery, choice in known:
-            verdict = verdicts[id(delivery)]
-            if isinstance(verdict, Begin):
-                verdict = self._by_whom(verdict, choice)
-                verdicts[id(delivery)] = verdict
-            if isinstance(verdict, Begin):
-                again.append((delivery, verdict))
-                name = (verdict.choice or choice).provider.name
-                claims.append(Claim(delivery=delivery, attempt=verdict.attempt, provider=name))
-        ours = await self._ledger.claim(claims) if claims else set()
-        for delivery, _ in again:
-            if delivery.message.id not in ours:  # another process was quicker
-                verdicts[id(delivery)] = StepAside(self.doubt_after)
-        return verdicts
-
-    def _by_whom(self, verdict: Begin, choice: Choice) -> Verdict:
-        """A call whose answer was lost is repeated by the same provider, which may know it from
-        the first time, and by no other: it steps aside until that one can be called."""
-        name = verdict.in_doubt_with
-        if name is None or name == choice.provider.name:
-            return verdict
-        try:
-            same = self._router.again(name, self._clock().timestamp())
-        except KeyError:  # it is configured no more: nobody can repeat the call
-            return Hold(verdict.attempt - 1, name)
-        return StepAside(NO_WAY_FOR_DOUBT) if same is None else replace(verdict, choice=same)
-
-    def _decide(self, entry: LedgerEntry | None, delivery: Delivery) -> Verdict:
-        if entry is None:  # it was there a moment ago: its partition of the ledger was dropped
-            return StepAside(DATABASE_PAUSE)
-        return decide(
-            entry,
-            delivery,
-            on_doubt=self._settings.on_doubt,
-            doubt_after=self.doubt_after,
-            most=self._settings.retry.attempts,
-        )
-
-    @property
-    def doubt_after(self) -> float:
-        """Seconds after which a claim's call cannot be running any more, wherever it was made."""
-        return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
 
     async def _gather(self) -> None:
         """Wait a moment for more while there is much to do: a statement costs the same for one
@@ -263,6 +212,9 @@ class Dispatcher:
             case Repeat(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
                 self._finish(delivery, repeated(delivery, entry))
+            case Suppress(attempt=attempt, why=why):
+                call = Call(delivery=delivery, attempt=attempt, provider=choice.provider.name)
+                self._settle_later(self._settler.suppressed(call, why))
             case Hold():
                 metrics.ambiguous_total.labels(self._channel).inc()
                 self._settle_later(self._settler.held(delivery, verdict))
@@ -314,7 +266,7 @@ class Dispatcher:
     async def _call(self, call: Call, provider: Provider[Message], claimed: float) -> None:
         started = perf_counter()
         if started - claimed > CLAIM_IS_STALE:  # this process was stopped; somebody may have it
-            await self._step_aside(call.delivery, self.doubt_after)
+            await self._step_aside(call.delivery, self._claimer.doubt_after)
             return
         outcome = await self._outcome(call, provider)
         seconds = perf_counter() - started

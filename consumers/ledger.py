@@ -15,20 +15,30 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.database import translated
 from consumers.delivery import Delivery, Lease
+from consumers.suppression import normal
 from consumers.verdicts import LedgerEntry
 from schemas.events import ProviderWords
 from schemas.vocabulary import Channel, Reason, Status
 
 LEASE_SECONDS = 60.0
 
+# One statement for both: who may call, and who must not be called.
 _CLAIM = """
-INSERT INTO consumers.attempt
-    (message_id, attempt, tenant, channel, provider, owner, claimed_at, value)
-SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value
-FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::bytea[])
-    AS c (id, attempt, tenant, provider, value)
-ON CONFLICT DO NOTHING
-RETURNING message_id
+WITH wish AS (
+    SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::bytea[],
+                         %b::text[])
+        AS w (id, attempt, tenant, provider, value, recipient)
+), ours AS (
+    INSERT INTO consumers.attempt
+        (message_id, attempt, tenant, channel, provider, owner, claimed_at, value)
+    SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value FROM wish
+    ON CONFLICT DO NOTHING
+    RETURNING message_id
+)
+SELECT ours.message_id, s.reason, s.created_at
+FROM ours JOIN wish ON wish.id = ours.message_id
+LEFT JOIN consumers.suppression s
+    ON s.tenant = wish.tenant AND s.channel = %s AND s.recipient = wish.recipient
 """
 
 _LOOK_UP = """
@@ -139,22 +149,31 @@ class Ledger:
     def __init__(self, pool: AsyncConnectionPool, *, channel: Channel, owner: UUID) -> None:
         self._pool, self._channel, self._owner = pool, channel, owner
 
-    async def claim(self, claims: Sequence[Claim]) -> set[UUID]:
-        """Claim attempts in one statement; the ids of the messages that are now ours to send."""
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, str | None]:
+        """Claim attempts in one statement.
+
+        Returns:
+            The messages that are now ours, each with why its recipient must not be reached, if so.
+        """
         rows = {c.delivery.message.id: c for c in claims}
         parameters = (
-            self._channel,
-            self._owner,
             list(rows),
             [c.attempt for c in rows.values()],
             [c.delivery.message.tenant for c in rows.values()],
             [c.provider for c in rows.values()],
             [c.delivery.value if c.attempt == 1 else None for c in rows.values()],
+            [normal(self._channel, c.delivery.message.recipient) for c in rows.values()],
+            self._channel,
+            self._owner,
+            self._channel,
         )
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_CLAIM, parameters)
-                return {row[0] for row in await cursor.fetchall()}
+                return {
+                    message_id: None if reason is None else f"{reason} since {since:%Y-%m-%d}"
+                    for message_id, reason, since in await cursor.fetchall()
+                }
 
     async def look_up(self, ids: Sequence[UUID]) -> dict[UUID, LedgerEntry]:
         """The newest attempt of each message that has one."""

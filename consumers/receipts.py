@@ -23,6 +23,7 @@ from comms import metrics
 from comms.database import DatabaseError, translated
 from comms.kafka import Ack, EventProducer, KafkaFault, KafkaUnavailableError
 from comms.problems import Problem
+from consumers.suppression.store import SuppressionList
 from consumers.webhook import BadSignatureError, Receipt, ReceiptParser, UnreadableReceiptError
 from schemas import events
 from schemas.codec import Codec
@@ -134,6 +135,7 @@ class ReceiptDesk:
 
     def __init__(self, pool: AsyncConnectionPool, producer: EventProducer, codec: Codec) -> None:
         self._pool, self._producer, self._codec = pool, producer, codec
+        self._suppressed = SuppressionList(pool)
         self._waiting: deque[_Asked] = deque()
         self._held = 0
         self._worker: asyncio.Task[None] | None = None
@@ -173,6 +175,7 @@ class ReceiptDesk:
     async def _announce_all(self, batch: list[_Asked]) -> None:
         try:
             known = await self._look_up(batch)
+            await self._suppress(batch, known)
         except DatabaseError as error:
             for asked in batch:
                 asked.problem = error
@@ -181,6 +184,16 @@ class ReceiptDesk:
             await self._publish_all(batch, known)
         for asked in batch:
             asked.settle()
+
+    async def _suppress(self, batch: list[_Asked], known: _Known) -> None:
+        found = [
+            (receipt.message_id, receipt.suppress)
+            for asked in batch
+            for receipt in asked.receipts
+            if receipt.suppress and (receipt.message_id, asked.source) in known
+        ]
+        if found:
+            await self._suppressed.add_from_receipts(found)
 
     async def _publish_all(self, batch: list[_Asked], known: _Known) -> None:
         acks = _Acks()

@@ -67,6 +67,10 @@ class Settler:
         """The message's time passed before the call was made."""
         return self._final(call, Status.FAILED, Reason.EXPIRED, events.SILENCE)
 
+    def suppressed(self, call: Call, why: str) -> Settled:
+        """The recipient must not be reached; no call was made."""
+        return self._final(call, Status.FAILED, Reason.SUPPRESSED, ProviderWords(detail=why))
+
     def held(self, delivery: Delivery, verdict: Hold) -> Settled:
         """An attempt whose worker was lost in the call, for a sender who wants no repetition."""
         call = Call(delivery=delivery, attempt=verdict.attempt, provider=verdict.provider)

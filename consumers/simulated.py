@@ -17,6 +17,7 @@ from comms.settings import Secret
 from consumers.kinds import Kind, Setup
 from consumers.outcomes import Accepted, Outcome, Refused, TryLater
 from consumers.provider import Attempt
+from consumers.suppression import SuppressionReason
 from consumers.transport import Answer, HttpTransport, TransportError, outcome_of
 from consumers.webhook import (
     SIGNATURE_AGE_SECONDS,
@@ -173,6 +174,7 @@ def _receipt(item: Mapping[str, Any]) -> Receipt:
     return Receipt(
         message_id=UUID(item["client_ref"]),
         delivered=status == "delivered",
+        suppress=SuppressionReason(item["suppress"]) if item.get("suppress") else None,
         occurred_at=at,
         words=ProviderWords(
             provider_message_id=_text(item.get("id")),

@@ -6,6 +6,7 @@ dispatcher acts on the verdict.
     Begin     an attempt is this process's to make
     Repeat    it is settled already: announce the outcome again, send nothing
     Hold      its answer was lost, and the sender wants no repetition: it is unknown
+    Suppress  its recipient must not be reached
     StepAside a call may still be running elsewhere: look again later
 """
 
@@ -73,7 +74,15 @@ class StepAside:
     seconds: float
 
 
-Verdict = Begin | Repeat | Hold | StepAside
+@dataclass(frozen=True, slots=True)
+class Suppress:
+    """Attempt `attempt` is claimed, and must not be made: `why`."""
+
+    attempt: int
+    why: str
+
+
+Verdict = Begin | Repeat | Hold | StepAside | Suppress
 
 
 def decide(

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from consumers.suppression import SuppressionReason
 from schemas.events import SILENCE, ProviderWords
 from schemas.vocabulary import Reason
 
@@ -34,6 +35,7 @@ class Receipt:
 
     Args:
         reason: why it failed, where it did.
+        suppress: why its recipient must not be reached again, where the provider says so.
         occurred_at: when, in the provider's words; the time of arrival where it says nothing.
     """
 
@@ -42,6 +44,7 @@ class Receipt:
     occurred_at: datetime
     reason: Reason = Reason.UNDELIVERED
     words: ProviderWords = SILENCE
+    suppress: SuppressionReason | None = None
 
 
 class ReceiptParser(Protocol):

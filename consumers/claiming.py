@@ -1,0 +1,99 @@
+"""Claims a batch of messages and decides, of each, what is to happen.
+
+The dispatcher hands over messages with the provider chosen for each and acts on the verdicts. Most
+are new: one statement claims them all. What the ledger knows already is looked up and decided by
+`consumers.verdicts`, and claimed again where another attempt is due.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from comms.clock import Clock
+from comms.settings import ChannelSettings
+from consumers.delivery import Delivery
+from consumers.ledger import Claim, Ledger
+from consumers.routing import Choice, Router
+from consumers.verdicts import Begin, Hold, LedgerEntry, StepAside, Suppress, Verdict, decide
+
+CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
+NO_WAY_FOR_DOUBT = 5.0  # seconds until it is seen again whether the provider in doubt can be called
+VANISHED_SECONDS = 0.5
+
+Chosen = tuple[Delivery, Choice]
+
+
+class Claimer:
+    """For one channel's process. Every method may raise `DatabaseUnavailableError`: nothing is
+    claimed, as far as is known, and the same may be tried again."""
+
+    def __init__(
+        self, ledger: Ledger, router: Router, settings: ChannelSettings, clock: Clock
+    ) -> None:
+        self._ledger, self._router = ledger, router
+        self._settings, self._clock = settings, clock
+
+    async def verdicts(self, chosen: Sequence[Chosen]) -> dict[int, Verdict]:
+        """A verdict for each delivery: most are new, and one statement claims them all."""
+        verdicts: dict[int, Verdict] = {}
+        claims = [Claim(delivery=d, attempt=1, provider=c.provider.name) for d, c in chosen]
+        ours = await self._ledger.claim(claims) if claims else {}
+        known = [(d, c) for d, c in chosen if d.message.id not in ours]
+        for delivery, _ in chosen:
+            verdicts[id(delivery)] = _unless_suppressed(Begin(1), ours.get(delivery.message.id))
+        if known:
+            verdicts |= await self._verdicts_on_known(known)
+        return verdicts
+
+    async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, Verdict]:
+        entries = await self._ledger.look_up([d.message.id for d, _ in known])
+        verdicts = {id(d): self._decide(entries.get(d.message.id), d) for d, _ in known}
+        again: list[tuple[Delivery, Begin]] = []
+        claims: list[Claim] = []
+        for delivery, choice in known:
+            verdict = verdicts[id(delivery)]
+            if isinstance(verdict, Begin):
+                verdict = self._by_whom(verdict, choice)
+                verdicts[id(delivery)] = verdict
+            if isinstance(verdict, Begin):
+                again.append((delivery, verdict))
+                name = (verdict.choice or choice).provider.name
+                claims.append(Claim(delivery=delivery, attempt=verdict.attempt, provider=name))
+        ours = await self._ledger.claim(claims) if claims else {}
+        for delivery, begin in again:
+            if delivery.message.id not in ours:  # another process was quicker
+                verdicts[id(delivery)] = StepAside(self.doubt_after)
+            else:
+                verdicts[id(delivery)] = _unless_suppressed(begin, ours[delivery.message.id])
+        return verdicts
+
+    def _by_whom(self, verdict: Begin, choice: Choice) -> Verdict:
+        """A call whose answer was lost is repeated by the same provider, which may know it from
+        the first time, and by no other: it steps aside until that one can be called."""
+        name = verdict.in_doubt_with
+        if name is None or name == choice.provider.name:
+            return verdict
+        try:
+            same = self._router.again(name, self._clock().timestamp())
+        except KeyError:  # it is configured no more: nobody can repeat the call
+            return Hold(verdict.attempt - 1, name)
+        return StepAside(NO_WAY_FOR_DOUBT) if same is None else replace(verdict, choice=same)
+
+    def _decide(self, entry: LedgerEntry | None, delivery: Delivery) -> Verdict:
+        if entry is None:  # it was there a moment ago: its partition of the ledger was dropped
+            return StepAside(VANISHED_SECONDS)
+        return decide(
+            entry,
+            delivery,
+            on_doubt=self._settings.on_doubt,
+            doubt_after=self.doubt_after,
+            most=self._settings.retry.attempts,
+        )
+
+    @property
+    def doubt_after(self) -> float:
+        """Seconds after which a claim's call cannot be running any more, wherever it was made."""
+        return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
+
+
+def _unless_suppressed(begin: Begin, why: str | None) -> Verdict:
+    return begin if why is None else Suppress(begin.attempt, why)
