@@ -18,7 +18,8 @@ MADE    := $(VENV)/.made-with-$(VERSION)
 ENGINES := mta or browser or apache
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all lint types format imports schemas bench lock clean python
+SEED   ?= $(shell date +%s)
+.PHONY: chaos help up test test-all lint types format imports schemas bench lock clean python
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,9 @@ format: $(VENV)/.ready-to-test ## put the code into its form
 
 bench: $(VENV)/.ready-to-test ## messages a second of one channel process
 	$(RUN) benchmarks.deliver $(ARGS)
+
+chaos: $(VENV)/.ready-to-test ## break everything under traffic (SEED=n), and count what was lost
+	$(RUN) tests.chaos --seed $(SEED) $(ARGS)
 
 lock: python ## renew constraints.lock from a clean environment
 	@rm -rf $(VENV)-lock

@@ -30,6 +30,17 @@ class EmbeddedBroker:
         """What Kafka clients connect to."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process that `start` began.
+
+        Raises:
+            EngineError: it does not run.
+        """
+        if self._process is None:
+            raise EngineError("the engine does not run")
+        return self._process.pid
+
     def program(self) -> Program:
         """What to run, for a supervisor that keeps it alive."""
         url = f"tcp://{self.bootstrap_servers}"

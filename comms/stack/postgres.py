@@ -82,6 +82,17 @@ class EmbeddedPostgres:
             self._initialise(self._account)
         _end_former_owner(self._cluster)
 
+    @property
+    def pid(self) -> int:
+        """The process that `start` began.
+
+        Raises:
+            EngineError: it does not run.
+        """
+        if self._process is None:
+            raise EngineError("the engine does not run")
+        return self._process.pid
+
     def program(self) -> Program:
         """What to run, for a supervisor that keeps it alive; `prepare` comes before it."""
         if self._account is None:

@@ -1,0 +1,94 @@
+"""Steady traffic on all channels, as a client with patience sends it.
+
+Each thread has recipients of its own and sends one message at a time, so that the order in which a
+recipient's messages were accepted is known. What is not answered is sent again with the same key.
+"""
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+CHANNELS = ("sms", "email", "push", "voice")
+RECIPIENTS = 12  # of each thread
+_AGAIN_SECONDS = 0.3
+
+
+class Traffic:
+    """Sends until told to stop; `answers` gets a line for each message accepted."""
+
+    def __init__(self, url: str, key: str, answers: Path, *, seed: int, rate: float) -> None:
+        self._address = urlsplit(url).netloc
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._answers, self._lock = answers.open("a", buffering=1), threading.Lock()
+        self._stop = threading.Event()
+        self.refused: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._send, args=(channel, seed, rate / len(CHANNELS)))
+            for channel in CHANNELS
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Finish what was begun: a message once sent is repeated until it is answered."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _send(self, channel: str, seed: int, rate: float) -> None:
+        chance = random.Random(f"{seed}-{channel}")
+        number = 0
+        while not self._stop.wait(chance.expovariate(rate)):
+            number += 1
+            recipient = chance.randrange(RECIPIENTS)
+            body = _body(channel, recipient) | {"idempotency_key": f"chaos-{channel}-{number}"}
+            accepted = self._until_answered(body)
+            if accepted is not None:
+                line = {"id": accepted, "channel": channel, "recipient": body["to"]}
+                with self._lock:
+                    self._answers.write(json.dumps(line) + "\n")
+
+    def _until_answered(self, body: Mapping[str, str]) -> str | None:
+        """The message's id; None when no answer came for so long that the run is over."""
+        give_up_at = time.monotonic() + 120
+        while time.monotonic() < give_up_at:
+            try:
+                status, said = self._post(body)
+            except (OSError, http.client.HTTPException, ValueError):
+                time.sleep(_AGAIN_SECONDS)
+                continue
+            if status in (200, 202):
+                return str(said["id"])
+            if status < 500 and status != 429:
+                self.refused.append(f"{status}: {said}")
+                return None
+            time.sleep(_AGAIN_SECONDS)
+        return None
+
+    def _post(self, body: Mapping[str, str]) -> tuple[int, Mapping[str, str]]:
+        connection = http.client.HTTPConnection(self._address, timeout=10)
+        try:
+            connection.request("POST", "/v1/messages", json.dumps(body), self._headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+
+def _body(channel: str, recipient: int) -> dict[str, str]:
+    number = f"+1212555{2000 + recipient:04d}"
+    content = {
+        "sms": {"to": number, "body": "Your visit is tomorrow"},
+        "email": {"to": f"r{recipient}@example.com", "subject": "Visit", "text": "Tomorrow"},
+        "push": {"to": f"simulator:device{recipient}", "title": "Visit", "body": "Tomorrow"},
+        "voice": {"to": number, "text": "Your visit is tomorrow"},
+    }
+    return {"channel": channel, **content[channel]}
