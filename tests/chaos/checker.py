@@ -1,13 +1,15 @@
 """What really became of every accepted message, by evidence that the product does not write itself.
 
 Reads the provider's journal (what was asked for), the API's answers (what was promised) and SQL
-(what is said about it). Shares no code with the product: a fault in there must not hide itself here.
+(what is said about it). Shares no code with the product: a fault in there must not hide itself
+here.
 """
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +140,7 @@ def _check_duplicates(
     """A repeated call is declared when an event between the two says that there was doubt."""
     for message_id, lines in calls.items():
         effective = [line["attempt"] for line in lines if line["answer"] in TOOK_EFFECT]
-        for before, after in zip(effective, effective[1:], strict=False):
+        for before, after in pairwise(effective):
             found.duplicate_calls += 1
             spoken = any(before <= n <= after for n in doubts.get(message_id, ()))
             if after > before and spoken:
