@@ -40,7 +40,8 @@ class Running:
     def children(self) -> dict[str, int]:
         """Process numbers by service or program name."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return {_name_of(int(pid)): int(pid) for pid in listed.split()}
+        named = ((_name_of(int(pid)), int(pid)) for pid in listed.split())
+        return {name: pid for name, pid in named if name}
 
     def status(self, path: str, *, key: str = "") -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -52,7 +53,11 @@ class Running:
 
 
 def _name_of(pid: int) -> str:
-    words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    """Nothing for a process that has ended since it was listed."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    except OSError:
+        return ""
     return words[-1] if "comms" in words else Path(words[0]).name
 
 
