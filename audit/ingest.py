@@ -89,7 +89,7 @@ class Ingest:
             except LogReplacedError as error:
                 # An alarm, not a trace: somebody should know that a broker lost its records.
                 log.error("audit.log_replaced", problem=str(error))  # noqa: TRY400
-                self._restart.add(error.place)
+                self._restart |= error.places
             except (DatabaseError, KafkaFault, OffsetConflictError) as error:
                 self._problem = str(error)
                 log.warning("audit.session_ended", problem=str(error))
@@ -148,7 +148,7 @@ class Recorder:
         """Store the batch and how far it reaches, all or nothing.
 
         Raises:
-            LogReplacedError, OffsetConflictError: reading must begin again elsewhere.
+            OffsetConflictError: somebody else reads the same partition.
             DatabaseError, KafkaFault: nothing is stored; the batch will be read again.
         """
         fresh = self._positions.unread(records)

@@ -9,7 +9,7 @@ recorded, and its checksum must be the one on file; if not, the partition is rea
 
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -19,11 +19,12 @@ from comms.kafka import Place, Record
 
 
 class LogReplacedError(Exception):
-    """The record at a stored offset is not the one that was recorded; `place` names where."""
+    """The records at stored offsets are not those that were recorded; `places` names where."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(f"{place[0]} [{place[1]}] does not hold what was read from it before")
-        self.place = place
+    def __init__(self, places: Collection[Place]) -> None:
+        named = ", ".join(f"{topic} [{partition}]" for topic, partition in sorted(places))
+        super().__init__(f"{named}: does not hold what was read from it before")
+        self.places = frozenset(places)
 
 
 WITNESS_SECONDS = 5.0
@@ -54,6 +55,7 @@ class Positions:
     ) -> None:
         self._connection, self._restart, self._monotonic = connection, restart, monotonic
         self._known: dict[Place, _Known] = {}
+        self._replaced: set[Place] = set()
 
     def load(self, places: Sequence[Place]) -> Mapping[Place, int]:
         """Where to begin reading each partition that was read before.
@@ -81,14 +83,16 @@ class Positions:
         """The partitions are somebody else's now."""
         for place in places:
             self._known.pop(place, None)
+            self._replaced.discard(place)
 
     def unread(self, records: Sequence[Record]) -> list[Record]:
-        """`records` without those read only to recognise the log.
-
-        Raises:
-            LogReplacedError: the log is another one.
-        """
-        return [record for record in records if not self._is_witness(record)]
+        """`records` without those read only to recognise the log, and those of a log that is
+        another one: that is read from its beginning soon."""
+        return [
+            record
+            for record in records
+            if not self._is_witness(record) and record.place not in self._replaced
+        ]
 
     def steps(self, records: Sequence[Record]) -> dict[Place, Step]:
         """How far `records` move each partition."""
@@ -112,15 +116,23 @@ class Positions:
     def expect_witnesses(self) -> None:
         """Called while the broker answers: what was recorded must have been seen by now.
 
-        Not every broker says that an offset lies beyond its log; some just send nothing.
+        Not every broker says that an offset lies beyond its log; some just send nothing. A broker
+        that lost one log has lost the others too, so the last doubt is waited for before reading
+        begins again: once for all of them.
 
         Raises:
-            LogReplacedError: a record that was recorded is not there any more.
+            LogReplacedError: records that were recorded are not there any more.
         """
         latest = self._monotonic() - WITNESS_SECONDS
-        for place, known in self._known.items():
-            if known.doubtful_since is not None and known.doubtful_since < latest:
-                raise LogReplacedError(place)
+        doubts = [since for known in self._known.values() if (since := known.doubtful_since)]
+        missing = {
+            place
+            for place, known in self._known.items()
+            if known.doubtful_since is not None and known.doubtful_since < latest
+        }
+        found = missing | self._replaced
+        if found and all(since < latest for since in doubts):
+            raise LogReplacedError(found)
 
     def _is_witness(self, record: Record) -> bool:
         known = self._known.get(record.place)
@@ -130,7 +142,7 @@ class Positions:
         if record.offset != known.next_offset - 1:
             return False  # the record has outlived its retention, or the log was begun anew
         if _checksum(record) != known.witness:
-            raise LogReplacedError(record.place)
+            self._replaced.add(record.place)
         return True
 
 

@@ -7,6 +7,7 @@ serves or flushes the same producer may be the one that calls it: it must be qui
 
 import asyncio
 from collections.abc import Callable
+from uuid import UUID
 
 import structlog
 
@@ -35,6 +36,10 @@ class Announcer:
         """Publish `event`; `done` follows when the broker has it, however long that takes."""
         value = self._codec.encode(event, topic=topics.STATUS)
         self._publish(str(event.message_id), value, done)
+
+    def repeat(self, message_id: UUID, value: bytes) -> None:
+        """Publish an encoded event that was published before, and lost."""
+        self._publish(str(message_id), value, None)
 
     def _publish(self, key: str, value: bytes, done: Done | None) -> None:
         def on_ack(fault: KafkaFault | None) -> None:

@@ -14,6 +14,7 @@ from consumers.delivery import Delivery
 from consumers.ledger import Claim, Ledger
 from consumers.routing import Choice, Router
 from consumers.verdicts import Begin, Hold, LedgerEntry, StepAside, Suppress, Verdict, decide
+from schemas.vocabulary import Reason
 
 CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
 NO_WAY_FOR_DOUBT = 5.0  # seconds until it is seen again whether the provider in doubt can be called
@@ -57,7 +58,15 @@ class Claimer:
             if isinstance(verdict, Begin):
                 again.append((delivery, verdict))
                 name = (verdict.choice or choice).provider.name
-                claims.append(Claim(delivery=delivery, attempt=verdict.attempt, provider=name))
+                in_doubt = verdict.reason is Reason.AMBIGUOUS
+                claims.append(
+                    Claim(
+                        delivery=delivery,
+                        attempt=verdict.attempt,
+                        provider=name,
+                        repeats_doubt=in_doubt,
+                    )
+                )
         ours = await self._ledger.claim(claims) if claims else {}
         for delivery, begin in again:
             if delivery.message.id not in ours:  # another process was quicker

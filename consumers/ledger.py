@@ -22,18 +22,25 @@ from schemas.vocabulary import Channel, Reason, Status
 
 LEASE_SECONDS = 60.0
 
-# One statement for both: who may call, and who must not be called.
+# One statement for all: who may call, who must not be called, and that the call before is in doubt
+# where this one repeats it. So the doubt is on record before a second call can be made.
 _CLAIM = """
 WITH wish AS (
     SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::bytea[],
-                         %b::text[])
-        AS w (id, attempt, tenant, provider, value, recipient)
+                         %b::text[], %b::boolean[])
+        AS w (id, attempt, tenant, provider, value, recipient, repeats_doubt)
 ), ours AS (
     INSERT INTO consumers.attempt
         (message_id, attempt, tenant, channel, provider, owner, claimed_at, value)
     SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value FROM wish
     ON CONFLICT DO NOTHING
     RETURNING message_id
+), doubt AS (
+    INSERT INTO consumers.outcome (message_id, attempt, status, reason, detail, occurred_at)
+    SELECT id, attempt - 1, 'sending', 'ambiguous', 'its worker was lost in the call',
+           clock_timestamp()
+    FROM ours JOIN wish ON wish.id = ours.message_id WHERE repeats_doubt
+    ON CONFLICT DO NOTHING
 )
 SELECT ours.message_id, s.reason, s.created_at
 FROM ours JOIN wish ON wish.id = ours.message_id
@@ -97,29 +104,49 @@ WHERE a.channel = %s AND first.value IS NOT NULL
 ON CONFLICT DO NOTHING
 """
 
-# Outcomes of which the audit store has not heard.
-_UNTOLD = """
+# Outcomes and receipts of which the audit store has not heard, although it has had its time: a
+# minute, or less where it has recorded everything that was published until now.
+_HAS_HAD_ITS_TIME = """
+least(clock_timestamp() - interval '5 seconds',
+      greatest(clock_timestamp() - make_interval(secs => %s),
+               (SELECT min(caught_up_at) - interval '2 seconds' FROM audit.consumer_offset
+                WHERE topic = 'comms.status')))
+"""
+_UNTOLD = f"""
 SELECT o.message_id, first.value, a.attempt, a.provider, 0::float8,
     o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response
 FROM consumers.outcome o
 JOIN consumers.attempt a USING (message_id, attempt)
 JOIN consumers.attempt first ON first.message_id = o.message_id AND first.attempt = 1
 WHERE a.channel = %s AND first.value IS NOT NULL AND o.status <> 'cancelled'
-  AND o.occurred_at BETWEEN clock_timestamp() - make_interval(secs => %s)
-                        AND clock_timestamp() - make_interval(secs => %s)
+  AND o.occurred_at BETWEEN clock_timestamp() - make_interval(secs => %s) AND {_HAS_HAD_ITS_TIME}
   AND NOT EXISTS (SELECT FROM audit.history h WHERE h.message_id = o.message_id
                   AND h.attempt = o.attempt AND h.status = o.status AND h.reason = o.reason)
 ORDER BY o.occurred_at LIMIT %s
-"""
+"""  # noqa: S608 - constants of this module
+
+_UNTOLD_RECEIPTS = f"""
+SELECT r.message_id, r.value FROM consumers.receipt r
+WHERE r.channel = %s
+  AND r.taken_at BETWEEN clock_timestamp() - make_interval(secs => %s) AND {_HAS_HAD_ITS_TIME}
+  AND NOT EXISTS (SELECT FROM audit.history h
+                  WHERE h.message_id = r.message_id AND h.id = r.event_id)
+ORDER BY r.taken_at LIMIT %s
+"""  # noqa: S608 - constants of this module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A wish to make attempt `attempt` of a message through `provider`."""
+    """A wish to make attempt `attempt` of a message through `provider`.
+
+    Args:
+        repeats_doubt: the attempt before was a call whose answer was lost.
+    """
 
     delivery: Delivery
     attempt: int
     provider: str
+    repeats_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +190,7 @@ class Ledger:
             [c.provider for c in rows.values()],
             [c.delivery.value if c.attempt == 1 else None for c in rows.values()],
             [normal(self._channel, c.delivery.message.recipient) for c in rows.values()],
+            [c.repeats_doubt for c in rows.values()],
             self._channel,
             self._owner,
             self._channel,
@@ -239,6 +267,18 @@ class Ledger:
                     _UNTOLD, (self._channel, settled_within, older_than, most)
                 )
                 return [(row[0], bytes(row[1]), _entry(row[2:])) for row in await cursor.fetchall()]
+
+    async def untold_receipts(
+        self, *, taken_within: float, older_than: float, most: int
+    ) -> list[tuple[UUID, bytes]]:
+        """Receipts whose event the audit store does not have, oldest first: the message's id and
+        the encoded event. Arguments as for `untold`."""
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(
+                    _UNTOLD_RECEIPTS, (self._channel, taken_within, older_than, most)
+                )
+                return [(row[0], bytes(row[1])) for row in await cursor.fetchall()]
 
     async def finish(self, leases: Sequence[Lease]) -> None:
         """Drop rows of the deferred queue that are settled; one deferred again stays."""

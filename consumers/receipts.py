@@ -1,9 +1,10 @@
 """The receipt endpoint: a provider's later word, verified and announced on `comms.status`.
 
 `POST /receipts/{channel}/{provider}` proves who speaks, finds whose message it is in the ledger of
-attempts, publishes the event and answers 204 once the broker has it. Whenever that cannot be done
-now the answer is 503, and the provider says it again. Requests that come together share one look
-into the ledger and one wait for the broker.
+attempts, keeps the event there, publishes it, and answers 204 once the broker has it. Whenever that
+cannot be done now the answer is 503, and the provider says it again. Requests that come together
+share the statements and one wait for the broker. An event that the broker loses is found in the
+ledger by `consumers.recovery`.
 """
 
 import asyncio
@@ -49,6 +50,13 @@ WHERE message_id = ANY(%(ids)s) AND (channel, provider) IN
 ORDER BY message_id, channel, provider, attempt DESC
 """
 
+# A provider that repeats itself says the same event.
+_KEEP = """
+INSERT INTO consumers.receipt (message_id, event_id, channel, value)
+SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::text[], %b::bytea[])
+ON CONFLICT DO NOTHING
+"""
+
 
 @cache  # finding a counter by its labels costs more than the rest of counting
 def _counter(channel: Channel, provider: str, result: str) -> Counter:
@@ -75,6 +83,15 @@ class _Attempted:
 
 
 _Known = Mapping[tuple[UUID, _Source], _Attempted]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """An event made of a receipt, as it will be published, and whose request brought it."""
+
+    asked: "_Asked"
+    event: StatusEvent
+    value: bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -176,12 +193,14 @@ class ReceiptDesk:
         try:
             known = await self._look_up(batch)
             await self._suppress(batch, known)
+            said = self._encoded(batch, known)
+            await self._keep(said)
         except DatabaseError as error:
             for asked in batch:
                 asked.problem = error
                 asked.source.count("unavailable")
         else:
-            await self._publish_all(batch, known)
+            await self._publish_all(said)
         for asked in batch:
             asked.settle()
 
@@ -195,30 +214,47 @@ class ReceiptDesk:
         if found:
             await self._suppressed.add_from_receipts(found)
 
-    async def _publish_all(self, batch: list[_Asked], known: _Known) -> None:
-        acks = _Acks()
+    def _encoded(self, batch: list[_Asked], known: _Known) -> list[_Said]:
+        said = []
         for asked in batch:
             for receipt in asked.receipts:
                 found = known.get((receipt.message_id, asked.source))
                 if found is None:
                     asked.source.count("unknown")
+                    continue
+                event = _event(receipt, asked.source, found)
+                try:
+                    value = self._codec.encode(event, topic=STATUS)
+                except ContractError:
+                    # As unwritable the next time: taken, counted, and told to the operator.
+                    log.exception("receipt.not_encodable", message_id=str(event.message_id))
+                    asked.source.count("unreadable")
                 else:
-                    self._publish(_event(receipt, asked.source, found), asked, acks)
-        await acks.wait()
+                    said.append(_Said(asked, event, value))
+        return said
 
-    def _publish(self, event: StatusEvent, asked: _Asked, acks: _Acks) -> None:
-        try:
-            value = self._codec.encode(event, topic=STATUS)
-        except ContractError:
-            # It would be as unwritable the next time: taken, counted, and told to the operator.
-            log.exception("receipt.not_encodable", message_id=str(event.message_id))
-            asked.source.count("unreadable")
+    async def _keep(self, said: list[_Said]) -> None:
+        if not said:
             return
-        on_ack = acks.expect(asked, event.status)
-        try:
-            self._producer.publish(STATUS, key=str(event.message_id), value=value, on_ack=on_ack)
-        except KafkaFault as fault:
-            on_ack(fault)
+        columns = (
+            [one.event.message_id for one in said],
+            [one.event.id for one in said],
+            [str(one.event.channel) for one in said],
+            [one.value for one in said],
+        )
+        with translated():
+            async with self._pool.connection() as connection:
+                await connection.execute(_KEEP, columns)
+
+    async def _publish_all(self, said: list[_Said]) -> None:
+        acks = _Acks()
+        for one in said:
+            on_ack, key = acks.expect(one.asked, one.event.status), str(one.event.message_id)
+            try:
+                self._producer.publish(STATUS, key=key, value=one.value, on_ack=on_ack)
+            except KafkaFault as fault:
+                on_ack(fault)
+        await acks.wait()
 
     async def _look_up(self, batch: list[_Asked]) -> _Known:
         sources = {asked.source for asked in batch}

@@ -1,12 +1,14 @@
 """What a crash left half done is taken up from the ledger alone, without the topic's help.
 
 The topic usually repeats what was not committed. Where a broker loses what it held at the same time
-as a worker dies, only the ledger still knows: of a claim whose call was cut off, and of an outcome
-that was recorded and never announced. A task on the channel's event loop looks for both, far back
-when the process starts and over the last hour after that.
+as a worker dies, only the ledger still knows: of a claim whose call was cut off, of an outcome or a
+receipt that was recorded and whose event was lost. A task on the channel's event loop looks for
+all of them, far back when the process starts and no further than the last look after that.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 
 import structlog
 
@@ -20,11 +22,12 @@ from consumers.verdicts import LedgerEntry
 
 log = structlog.get_logger(__name__)
 
-EVERY_SECONDS = 20.0
+EVERY_SECONDS = 10.0
 FAR_BACK = 7 * 86_400.0
 AN_HOUR = 3600.0
+OVERLAP = 180.0  # seconds that a row may be written after the time that stands in it
 ON_ITS_WAY = 60.0  # seconds that an event may take to the audit store
-MOST_UNTOLD = 200
+MOST_UNTOLD = 2000
 EVEN_OF_THE_LIVING = 900.0
 
 
@@ -36,43 +39,68 @@ class Recovery:
     """
 
     def __init__(
-        self, ledger: Ledger, intake: Intake, announcer: Announcer, *, doubt_after: float
+        self,
+        ledger: Ledger,
+        intake: Intake,
+        announcer: Announcer,
+        *,
+        doubt_after: float,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger, self._intake, self._announcer = ledger, intake, announcer
-        self._doubt_after = doubt_after
+        self._doubt_after, self._monotonic = doubt_after, monotonic
+        # Everything before these is known to be told, or settled.
+        self._told_until = self._settled_until = monotonic() - FAR_BACK
 
     async def run(self) -> None:
         """Look until cancelled.
 
         The first wait, and the one after each failure, lets workers that live settle first.
         """
-        looked_back = FAR_BACK
         while True:
             await asyncio.sleep(EVERY_SECONDS)
             try:
-                await self.look(looked_back)
-                looked_back = AN_HOUR
+                await self.look()
             except DatabaseUnavailableError as error:
                 log.warning("ledger.unavailable", problem=str(error))
+                # What waited for the database may be written now with the time of back then.
+                an_hour_ago = self._monotonic() - AN_HOUR
+                self._told_until = min(self._told_until, an_hour_ago)
+                self._settled_until = min(self._settled_until, an_hour_ago)
 
-    async def look(self, seconds: float) -> None:
-        """Take up what was left behind within the last `seconds`.
+    async def look(self) -> None:
+        """Take up what was left behind since the last look that found everything in order.
 
         Raises:
             DatabaseUnavailableError: look again later.
         """
+        now = self._monotonic()
         adopted = await self._ledger.adopt_orphans(
-            claimed_within=seconds,
+            claimed_within=now - self._settled_until,
             older_than=self._doubt_after,
             even_of_the_living=EVEN_OF_THE_LIVING,
         )
+        self._settled_until = now - EVEN_OF_THE_LIVING - OVERLAP
+        since = now - self._told_until
         untold = await self._ledger.untold(
-            settled_within=seconds, older_than=ON_ITS_WAY, most=MOST_UNTOLD
+            settled_within=since, older_than=ON_ITS_WAY, most=MOST_UNTOLD
         )
         for message_id, value, entry in untold:
             self._tell(self._intake.read(value, Lease(message_id)), entry)
-        if adopted or untold:
-            log.warning("ledger.recovered", calls_cut_off=adopted, outcomes_untold=len(untold))
+        receipts = await self._ledger.untold_receipts(
+            taken_within=since, older_than=ON_ITS_WAY, most=MOST_UNTOLD
+        )
+        for message_id, value in receipts:
+            self._announcer.repeat(message_id, value)
+        if not untold and not receipts:
+            self._told_until = now - ON_ITS_WAY - OVERLAP
+        if adopted or untold or receipts:
+            log.warning(
+                "ledger.recovered",
+                calls_cut_off=adopted,
+                outcomes_untold=len(untold),
+                receipts_untold=len(receipts),
+            )
 
     def _tell(self, found: Delivery | Bad, entry: LedgerEntry) -> None:
         if isinstance(found, Bad):  # it was good when it was sent: the rules changed

@@ -13,7 +13,13 @@ from uuid import UUID
 import structlog
 
 from comms.clock import Clock, utc_now
-from comms.kafka import EventProducer, KafkaFault, KafkaRefusedError, KafkaUnavailableError
+from comms.kafka import (
+    EventProducer,
+    KafkaFault,
+    KafkaForgotError,
+    KafkaRefusedError,
+    KafkaUnavailableError,
+)
 from producer.queue import Row, message_of
 from schemas.codec import Codec
 from schemas.events import ProviderWords, StatusEvent, failed, queued
@@ -22,7 +28,7 @@ from schemas.vocabulary import Reason
 
 log = structlog.get_logger(__name__)
 
-ACK_SECONDS = 30.0  # longer than librdkafka itself tries, so that every record is reported on
+ACK_SECONDS = 30.0
 # What is wrong with the one record, and not with the cluster or our rights on it.
 _ABOUT_THE_RECORD = ("MSG_SIZE_TOO_LARGE", "INVALID_MSG", "INVALID_RECORD")
 
@@ -50,15 +56,24 @@ class Publisher:
             again: they were published before, and so was their `queued` event.
 
         Raises:
+            KafkaForgotError: something acknowledged earlier is lost; publish that again too.
             KafkaUnavailableError: something was not acknowledged; publish all of it again.
             KafkaRefusedError: the cluster does not let us publish.
         """
         batch = _Batch()
         for row in rows:
             self._hand_over(row, batch, again=again)
-        self._await(batch)
+        try:
+            self._await(batch)
+        except KafkaFault:
+            self.renew()  # a rest of this batch must not come after its repetition
+            raise
         for row in rows:
             self._refused.pop(row.message_id, None)
+
+    def renew(self) -> None:
+        """Begin with a producer that the cluster has not seen."""
+        self._producer.renew()
 
     def _hand_over(self, row: Row, batch: "_Batch", *, again: bool) -> None:
         if row.message_id in self._refused and not row.is_event:
@@ -139,6 +154,8 @@ def _is_about_the_record(fault: KafkaFault) -> bool:
 
 
 def _most_lasting(faults: Sequence[KafkaFault]) -> KafkaFault:
-    """The one to tell people of: a refusal of the cluster's, before what passes by itself."""
+    """The one to tell people of: a loss, then a refusal of the cluster's, then what passes."""
+    if lost := [f for f in faults if isinstance(f, KafkaForgotError)]:
+        return lost[0]
     refusals = (f for f in faults if isinstance(f, KafkaRefusedError))
     return next((f for f in refusals if not _is_about_the_record(f)), faults[0])

@@ -174,6 +174,14 @@ def advance(connection: Connection[Any], rows: Sequence[Row]) -> None:
         _drop_events(connection, rows)
 
 
+def rewind(connection: Connection[Any], shards: frozenset[int]) -> None:
+    """Read `shards` from their beginning again: what nobody has claimed is still there."""
+    connection.execute(
+        "UPDATE producer.relay_position SET xid = '0', seq = 0 WHERE shard = ANY(%s)",
+        (sorted(shards),),
+    )
+
+
 def postpone(connection: Connection[Any], rows: Sequence[Row]) -> None:
     """`rows` were published again: look at them later, and later every time, up to an hour."""
     with connection.transaction():

@@ -3,7 +3,8 @@
 `comms run relay` calls `run_relay`. Several may run: a relay takes every shard that nobody holds,
 so a second one stands by until the first one's session ends. It publishes a batch, waits until all
 of it is acknowledged, and moves the cursor; whatever fails before that, the batch is published
-again. Consumers recognise what they have seen.
+again. Consumers recognise what they have seen. Where the cluster turns out to have lost what it
+acknowledged, everything unclaimed is published again from the beginning, in its order.
 """
 
 import time
@@ -20,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 from comms import metrics
 from comms.database import DatabaseError, translated
 from comms.health import HealthServer
-from comms.kafka import Broker, KafkaFault
+from comms.kafka import Broker, EventProducer, KafkaFault, KafkaForgotError
 from comms.registry import RegistryUnavailableError, codec_of
 from comms.settings import Settings
 from producer import queue
@@ -51,6 +52,7 @@ class Pace:
         shards: for shards to take over; sweep: for rows that nobody has claimed.
         settle: how long a published row is left to its consumer before it can count as lost.
         measure: how often the backlog is counted.
+        verify: how often the topics are asked whether they still hold what was acknowledged.
     """
 
     idle: float = 0.02
@@ -59,6 +61,27 @@ class Pace:
     sweep: float = 1.0
     settle: float = 30.0
     measure: float = 5.0
+    verify: float = 5.0
+
+
+class Topics:
+    """Whether the cluster still holds what it acknowledged to our producer."""
+
+    def __init__(self, broker: Broker, producer: EventProducer) -> None:
+        self._broker, self._producer = broker, producer
+
+    def verify(self) -> None:
+        """Compare the ends of the logs with the acknowledgements.
+
+        Raises:
+            KafkaForgotError: a log ends before a record that was acknowledged.
+            KafkaUnavailableError: the cluster does not say.
+        """
+        acknowledged = self._producer.acknowledged
+        ends = self._broker.log_ends(acknowledged)
+        for place, offset in acknowledged.items():
+            if ends.get(place, 0) <= offset:
+                raise KafkaForgotError(f"{place[0]} [{place[1]}] has lost acknowledged records")
 
 
 class Relay:
@@ -76,6 +99,7 @@ class Relay:
         self,
         connection: psycopg.Connection[Any],
         publisher: Publisher,
+        topics: Topics,
         pace: Pace,
         active: Event,
     ) -> None:
@@ -91,6 +115,7 @@ class Relay:
             _Chore(pace.settle, self._let_settle),
             _Chore(pace.sweep, self._sweep),
             _Chore(pace.measure, self._measure),
+            _Chore(pace.verify, topics.verify),
         ]
 
     def step(self) -> int:
@@ -99,6 +124,18 @@ class Relay:
             for chore in self._chores:
                 chore.run_if_due()
             return self._relay_batch()
+
+    def begin_again(self) -> None:
+        """The cluster lost records: read the shards from their first unclaimed row again.
+
+        Raises:
+            DatabaseError: the session is over; another one will sweep what is unclaimed.
+        """
+        log.warning("relay.rewound", shards=sorted(self.shards))
+        self._publisher.renew()
+        self._settled, self._settling = [], []
+        with translated():
+            queue.rewind(self._connection, self.shards)
 
     def _relay_batch(self) -> int:
         if not self.shards:
@@ -113,6 +150,7 @@ class Relay:
         shards = queue.take_shards(self._connection, self.shards)
         if new := shards - self.shards:
             log.info("relay.shards_taken", shards=sorted(new))
+            self._publisher.renew()
             self._active.set()
             # What the former owner published has been waiting for its consumer long enough.
             self._settled += queue.positions(self._connection, new)
@@ -184,11 +222,11 @@ def relay(
     thread.start()
     producer = broker.producer(idempotent=True)
     try:
-        publisher = Publisher(producer, codec, stop)
+        publisher, topics = Publisher(producer, codec, stop), Topics(broker, producer)
         backoff = _Backoff(stop)
         while not stop.is_set():
             with backoff.from_troubles(conditions), _session(database_url) as connection:
-                session = Relay(connection, publisher, pace, active)
+                session = Relay(connection, publisher, topics, pace, active)
                 _work(session, conditions, backoff, pace=pace, stop=stop)
     finally:
         producer.close(2.0)
@@ -204,6 +242,8 @@ def _work(
         try:
             found = session.step()
         except (KafkaFault, RegistryUnavailableError) as fault:
+            if isinstance(fault, KafkaForgotError):
+                session.begin_again()
             conditions.bad("kafka", str(fault))
             log.warning("relay.kafka", problem=str(fault))
             backoff.wait()

@@ -5,9 +5,15 @@ Every service gets a `Broker` from its settings and asks it for an `EventProduce
 """
 
 from comms.kafka.cluster import Broker
-from comms.kafka.consuming import Place, Rebalance, Record, TopicConsumer
-from comms.kafka.faults import KafkaFault, KafkaRefusedError, KafkaUnavailableError, fault_of
-from comms.kafka.producing import Ack, EventProducer, Headers
+from comms.kafka.consuming import Rebalance, Record, TopicConsumer
+from comms.kafka.faults import (
+    KafkaFault,
+    KafkaForgotError,
+    KafkaRefusedError,
+    KafkaUnavailableError,
+    fault_of,
+)
+from comms.kafka.producing import Ack, EventProducer, Headers, Place
 
 __all__ = [
     "Ack",
@@ -15,6 +21,7 @@ __all__ = [
     "EventProducer",
     "Headers",
     "KafkaFault",
+    "KafkaForgotError",
     "KafkaRefusedError",
     "KafkaUnavailableError",
     "Place",

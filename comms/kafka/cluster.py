@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
-from comms.kafka.consuming import Place, Rebalance, TopicConsumer
+from comms.kafka.consuming import Rebalance, TopicConsumer
 from comms.kafka.faults import CLIENT_LOG, KafkaUnavailableError, fault_of
-from comms.kafka.producing import EventProducer
+from comms.kafka.producing import EventProducer, Place
 from schemas.topics import LARGEST_RECORD, TOPICS, Topic
 
 
@@ -68,6 +68,28 @@ class Broker:
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
         return {name: len(topic.partitions) for name, topic in found.items()}
+
+    def log_ends(self, places: Iterable[Place], seconds: float = 2.0) -> dict[Place, int]:
+        """The next offset of each partition; without those that do not exist.
+
+        Raises:
+            KafkaUnavailableError: no broker answered within `seconds`.
+        """
+        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
+        if not asked:
+            return {}
+        try:
+            found = self._admin().list_offsets(asked, request_timeout=seconds)
+        except KafkaException as error:
+            raise fault_of(error.args[0]) from error
+        ends: dict[Place, int] = {}
+        for partition, future in found.items():
+            try:
+                ends[partition.topic, partition.partition] = future.result().offset
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise fault_of(error.args[0]) from error
+        return ends
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Wait for a broker to answer.

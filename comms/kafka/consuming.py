@@ -14,11 +14,10 @@ from confluent_kafka import (
 )
 
 from comms.kafka.faults import CLIENT_LOG, KafkaFault, fault_of
+from comms.kafka.producing import Place
 from schemas.topics import LARGEST_RECORD
 
 log = structlog.get_logger(__name__)
-
-Place = tuple[str, int]  # (topic, partition)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 KafkaFault
 ├── KafkaUnavailableError   retry: no broker answers, or it cannot do it now
+│   └── KafkaForgotError    the broker does not know what it acknowledged: publish that again too
 └── KafkaRefusedError       do not retry: the record or the client is not acceptable
 """
 
@@ -12,12 +13,16 @@ from confluent_kafka import KafkaError
 CLIENT_LOG = logging.getLogger("kafka.client")  # librdkafka's own lines
 
 
-class KafkaFault(Exception):  # noqa: N818 - the base; what is caught are the two below
+class KafkaFault(Exception):  # noqa: N818 - the base; what is caught are those below
     """Kafka did not do what was asked."""
 
 
 class KafkaUnavailableError(KafkaFault):
     """No broker answers, or it cannot do it now; the same call may succeed later."""
+
+
+class KafkaForgotError(KafkaUnavailableError):
+    """The broker does not remember this producer: it lost what it held, or a part of it."""
 
 
 class KafkaRefusedError(KafkaFault):
@@ -35,8 +40,24 @@ _REFUSALS = frozenset(
     }
 )
 
+# An idempotent producer numbers its records, and a broker that lost some sees the gap.
+_FORGOT = frozenset(
+    {
+        KafkaError.UNKNOWN_PRODUCER_ID,
+        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError._FATAL,
+    }
+)
+
 
 def fault_of(error: KafkaError) -> KafkaFault:
     """Our error for one of librdkafka's."""
-    kind = KafkaRefusedError if error.code() in _REFUSALS else KafkaUnavailableError
+    kind: type[KafkaFault] = KafkaUnavailableError
+    if error.code() in _REFUSALS:
+        kind = KafkaRefusedError
+    elif error.fatal() or error.code() in _FORGOT:
+        kind = KafkaForgotError
     return kind(f"{error.name()}: {error.str()}")

@@ -11,12 +11,19 @@ from collections.abc import Callable, Mapping
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from comms.kafka.faults import CLIENT_LOG, KafkaFault, KafkaUnavailableError, fault_of
+from comms.kafka.faults import (
+    CLIENT_LOG,
+    KafkaFault,
+    KafkaForgotError,
+    KafkaUnavailableError,
+    fault_of,
+)
 from schemas.topics import LARGEST_RECORD
 
 log = structlog.get_logger(__name__)
 
 Headers = Mapping[str, bytes]
+Place = tuple[str, int]  # (topic, partition)
 Ack = Callable[[KafkaFault | None], None]
 
 
@@ -24,9 +31,9 @@ class EventProducer:
     """Publishes records and reports each acknowledgement; safe to use from any thread.
 
     Acknowledgements arrive on a thread of its own, unless it is not `threaded`: then they arrive
-    where `serve` or `flush` is called. A fatal error of the client (a broker that
-    restarted without its memory forgets idempotent producers) replaces the client; what was in
-    flight is reported as unavailable, and its owner publishes it again.
+    where `serve` or `flush` is called. A fatal error of the client replaces it; what was in flight
+    is reported as unavailable, and its owner publishes it again. An idempotent producer is replaced
+    by its owner alone, with `renew`: a record must not overtake one that will be published again.
     """
 
     def __init__(
@@ -39,11 +46,14 @@ class EventProducer:
             "compression.type": "lz4",
             "message.max.bytes": str(LARGEST_RECORD),
             "queue.buffering.max.messages": "500000",
-            "delivery.timeout.ms": "30000",
+            # An idempotent record may wait until its owner renews: none passes one that gave up.
+            "delivery.timeout.ms": "600000" if idempotent else "30000",
             "topic.metadata.refresh.interval.ms": "10000",
             "reconnect.backoff.max.ms": "1000",
             **properties,
         }
+        self._idempotent = idempotent
+        self._acked: dict[Place, int] = {}
         self._lock = threading.Lock()
         self._broken = False
         self._closing = threading.Event()
@@ -64,6 +74,7 @@ class EventProducer:
         """Hand a record over; `on_ack(None)` follows once every in-sync replica has it.
 
         Raises:
+            KafkaForgotError: the broker has forgotten this idempotent producer: `renew` it.
             KafkaUnavailableError: the client's buffer is full.
             KafkaRefusedError: the record is not acceptable.
         """
@@ -101,6 +112,18 @@ class EventProducer:
             self._on_error(error.args[0])
             return len(self._client)
 
+    @property
+    def acknowledged(self) -> Mapping[Place, int]:
+        """The highest offset acknowledged in each partition since an idempotent producer began
+        or was renewed; empty for others."""
+        return dict(self._acked)
+
+    def renew(self) -> None:
+        """Begin anew: what is open is reported as unavailable and will not be sent."""
+        with self._lock:
+            self._replace()
+            self._acked.clear()
+
     def close(self, seconds: float = 10.0) -> None:
         """Flush and release the client."""
         self.flush(seconds)
@@ -114,12 +137,17 @@ class EventProducer:
     def _healthy_client(self) -> Producer:
         if not self._broken:
             return self._client
+        if self._idempotent:
+            raise KafkaForgotError("the broker has forgotten this producer")
         with self._lock:
             if self._broken:
-                old, self._client, self._broken = self._client, self._new_client(), False
-                old.purge()
-                old.poll(0.1)
+                self._replace()
             return self._client
+
+    def _replace(self) -> None:
+        old, self._client, self._broken = self._client, self._new_client(), False
+        old.purge()
+        old.poll(0.1)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -127,11 +155,19 @@ class EventProducer:
             log.error("kafka.producer_replaced", problem=error.str())
 
     def _reporter(self, on_ack: Ack | None) -> Callable[[KafkaError | None, Message], None]:
-        def report(error: KafkaError | None, _: Message) -> None:
-            if error is not None and error.fatal():
+        client = self._client
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            fault = None if error is None else fault_of(error)
+            if client is not self._client:
+                pass  # a client that was replaced proves nothing about the present one
+            elif isinstance(fault, KafkaForgotError):
                 self._broken = True
+            elif fault is None and self._idempotent:
+                place = message.topic() or "", message.partition() or 0
+                self._acked[place] = max(message.offset() or 0, self._acked.get(place, 0))
             if on_ack is not None:
-                on_ack(None if error is None else fault_of(error))
+                on_ack(fault)
 
         return report
 

@@ -17,7 +17,7 @@ from consumers.intake import Intake
 from consumers.ledger import Claim, Ledger, Settlement
 from consumers.recovery import Recovery
 from schemas.codec import Codec
-from schemas.events import ProviderWords, accepted
+from schemas.events import ProviderWords, accepted, receipt
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import listener, sms
@@ -115,7 +115,7 @@ async def test_an_outcome_that_was_never_announced_is_announced(
     producer = broker.producer()
     announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
     recovery = Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25)
-    await recovery.look(3600)
+    await recovery.look()
     with listener(broker) as heard:
         event = await asyncio.to_thread(heard.wait_for, delivery.message.id, Status.SENT)
     expected = accepted(delivery.message, attempt=1, provider="simulated", at=at, words=WORDS)
@@ -137,3 +137,43 @@ async def test_an_outcome_the_audit_store_has_is_not_announced_again(
         (delivery.message.id,),
     )
     assert await ledger.untold(settled_within=3600, older_than=60, most=10) == []
+
+
+async def test_a_receipt_whose_event_was_lost_is_announced_again(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+) -> None:
+    message = sms()
+    event = receipt(
+        message_id=message.id,
+        tenant=message.tenant,
+        channel=Channel.SMS,
+        provider="simulated",
+        attempt=1,
+        delivered=True,
+        at=datetime.now(UTC),
+        words=WORDS,
+    )
+    database.execute(
+        "INSERT INTO consumers.receipt (message_id, event_id, channel, value, taken_at)"
+        " VALUES (%s, %s, 'sms', %s, now() - interval '2 min')",
+        (message.id, event.id, CODEC.encode(event, topic="comms.status")),
+    )
+    producer = broker.producer()
+    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
+    await Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25).look()
+    with listener(broker) as heard:
+        assert await asyncio.to_thread(heard.wait_for, message.id, Status.DELIVERED) == event
+    producer.close()
+
+
+async def test_a_claim_that_repeats_a_call_in_doubt_puts_the_doubt_on_record(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    delivery = await claimed(ledger, database)
+    again = Claim(delivery=delivery, attempt=2, provider="simulated", repeats_doubt=True)
+    assert delivery.message.id in await ledger.claim([again])
+    found = database.execute(
+        "SELECT attempt, status, reason FROM consumers.outcome WHERE message_id = %s",
+        (delivery.message.id,),
+    ).fetchall()
+    assert found == [(1, "sending", "ambiguous")]
