@@ -76,3 +76,6 @@ class Reason(StrEnum):
     NO_PROVIDER = "no_provider"  # no provider is configured for the channel
     CANCELLED = "cancelled"  # withdrawn before an attempt began
     DUPLICATE = "duplicate"  # the same message again; nothing was sent twice
+    RESENT = "resent"  # a person asked for another attempt
+    RESOLVED = "resolved"  # a person settled what was unknown
+    NO_RECEIPT = "no_receipt"  # nothing came for so long that somebody should know
