@@ -3,17 +3,18 @@
 `tests/conftest.py` offers them to every test. By default both engines are the embedded ones,
 started once for the session; the environment names others:
 
-    COMMS_TEST_KAFKA         embedded (default), docker, maven, or the address of a broker
+    COMMS_TEST_KAFKA         embedded (default), maven (the genuine Apache Kafka), docker, or the
+                             address of a broker
     COMMS_TEST_DATABASE_URL  a server on which databases may be created and dropped
 
 `database_url` is a database of the test's own, with the migrations applied. `kafka_bootstrap` is
 the session's broker; `broker` is one that nothing but the test's module has touched, with the
-topics.
+topics; `new_engine` makes one that a test may stop and start.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -26,11 +27,19 @@ from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
 from comms.kafka import Broker
-from comms.stack.broker import EmbeddedBroker
+from comms.stack.errors import EngineError
 from comms.stack.postgres import EmbeddedPostgres
 from comms.upgrading import upgrade
+from tests import brokers
 
-__all__ = ["broker", "database_url", "kafka_bootstrap", "postgres_url", "template_database"]
+__all__ = [
+    "broker",
+    "database_url",
+    "kafka_bootstrap",
+    "new_engine",
+    "postgres_url",
+    "template_database",
+]
 
 # A test's database need not survive the machine; without this a clone takes far longer.
 _FAST_AND_FORGETFUL = {
@@ -54,17 +63,20 @@ def broker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Broker]:
     """A broker that holds the topics and nothing else when the module begins."""
-    if _kafka_kind() == "embedded":
-        engine = EmbeddedBroker(tmp_path_factory.mktemp("broker"))
-        engine.start()
-        try:
-            yield _with_topics(engine.bootstrap_servers)
-        finally:
-            engine.stop()
+    if _own_kind() is not None:
+        with _engine(tmp_path_factory.mktemp("broker")) as bootstrap:
+            yield _with_topics(bootstrap)
     else:
-        bootstrap: str = request.getfixturevalue("kafka_bootstrap")
+        bootstrap = request.getfixturevalue("kafka_bootstrap")
         _empty(bootstrap)
         yield _with_topics(bootstrap)
+
+
+@pytest.fixture
+def new_engine() -> Callable[[Path], brokers.Engine]:
+    """Makes brokers, not started, of the kind that the tests run on; the embedded one where that
+    is not for us to start."""
+    return lambda data_dir: brokers.engine(_own_kind() or brokers.Kind.EMBEDDED, data_dir)
 
 
 @pytest.fixture(scope="session")
@@ -101,24 +113,39 @@ def _kafka_kind() -> str:
     return os.environ.get("COMMS_TEST_KAFKA", "embedded")
 
 
+def _own_kind() -> brokers.Kind | None:
+    """The kind of broker that we start by ourselves, unless one was named."""
+    kind = _kafka_kind()
+    return brokers.Kind(kind) if kind in list(brokers.Kind) else None
+
+
+@contextmanager
+def _engine(data_dir: Path) -> Iterator[str]:
+    kind = _own_kind()
+    assert kind is not None
+    engine = brokers.engine(kind, data_dir)
+    try:
+        engine.start()
+    except EngineError as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        yield engine.bootstrap_servers
+    finally:
+        engine.stop()
+
+
 @contextmanager
 def _session_kafka(data_dir: Path) -> Iterator[str]:
     kind = _kafka_kind()
-    if kind == "embedded":
-        engine = EmbeddedBroker(data_dir)
-        engine.start()
-        try:
-            yield engine.bootstrap_servers
-        finally:
-            engine.stop()
+    if _own_kind() is not None:
+        with _engine(data_dir) as bootstrap:
+            yield bootstrap
     elif kind == "docker":
         # Only here: its import asks for a Docker configuration that others need not have.
         from testcontainers.kafka import KafkaContainer  # noqa: PLC0415
 
         with KafkaContainer().with_kraft() as container:
             yield container.get_bootstrap_server()
-    elif kind == "maven":
-        pytest.fail("COMMS_TEST_KAFKA=maven is not arranged yet", pytrace=False)
     else:
         yield kind
 

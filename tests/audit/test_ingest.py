@@ -1,7 +1,7 @@
 """Ingest on a real broker and a real database: exactly once, through restarts and lost logs."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,12 @@ import pytest
 
 from audit.ingest import GROUP, Ingest
 from comms.kafka import Broker, Record
-from comms.stack.broker import EmbeddedBroker
 from schemas import events
 from schemas.codec import Codec
 from schemas.events import StatusEvent
 from schemas.topics import DEAD_LETTERS, STATUS
 from tests.audit import samples
+from tests.brokers import Engine
 from tests.waiting import wait_for
 
 CODEC = Codec()
@@ -125,13 +125,13 @@ def test_the_reader_says_so_while_there_is_no_broker(
 
 @pytest.mark.parametrize("second_log", [3, 60])
 def test_a_broker_that_lost_its_log_is_read_from_the_beginning(
-    database_url: str, tmp_path: Path, second_log: int
+    new_engine: Callable[[Path], Engine], database_url: str, tmp_path: Path, second_log: int
 ) -> None:
     """Whether the stored offset lies beyond the new log, or by chance inside it."""
     first = [events.queued(samples.sms(to=f"+1202555{n:04}")) for n in range(30)]
     second = [events.queued(samples.sms(to=f"+1202556{n:04}")) for n in range(second_log)]
     for n, told in enumerate((first, second)):
-        engine = EmbeddedBroker(tmp_path / str(n))
+        engine = new_engine(tmp_path / str(n))
         engine.start()
         try:
             broker = Broker({"bootstrap.servers": engine.bootstrap_servers})

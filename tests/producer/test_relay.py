@@ -160,9 +160,15 @@ def test_a_row_that_nobody_claims_is_published_again(
         wait_for(lambda: unread(database) == 0)
         database.execute("UPDATE producer.outbox SET republish_at = now()")
         topics.read_until(lambda t: t.times(message.id) == 2 and t.statuses(message.id) != [])
-        row = database.execute("SELECT republished FROM producer.outbox").fetchone()
-        assert row == (1,)
+        # The topic has it first: a fast broker's reader may be earlier than the relay's note.
+        wait_for(lambda: times_published_again(database) == 1)
     assert topics.statuses(message.id) == [Status.PENDING]
+
+
+def times_published_again(database: psycopg.Connection) -> int:
+    row = database.execute("SELECT republished FROM producer.outbox").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_a_status_event_in_the_queue_is_published_and_gone(

@@ -1,0 +1,221 @@
+"""The genuine Apache Kafka as a test engine: one node that is broker and controller.
+
+It has the surface of `comms.stack.broker.EmbeddedBroker`, so that tests, and the world that is
+broken on purpose, run on either. Two things are its own: what it held is there again after a
+restart, unless `wipe` forgets it, and `kill` ends it as a machine's end would.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from comms.kafka import Broker, KafkaFault
+from comms.stack.errors import EngineError
+from comms.stack.process import (
+    Program,
+    end,
+    free_port,
+    kill_group,
+    last_words,
+    launch,
+    rotate,
+    wait_until_ready,
+)
+from tests.apache import jars
+
+_CLUSTER_ID = "Y29tbXMtdGVzdC1rYWZrYQ"  # 16 bytes in URL-safe base64, as Kafka wants it
+_FORMAT_SECONDS = 60
+# Small, and quick to start: C1 alone compiles, and no thread is there for collecting garbage.
+_JVM = (
+    *("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+    *("-XX:-UsePerfData", "-Djava.awt.headless=true"),
+    *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true"),
+)
+# What a test would otherwise wait for, or a machine of two cores not bear.
+_QUICK = {
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "300",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "log.cleaner.dedupe.buffer.size": "4194304",
+    "log.initial.task.delay.ms": "500",
+    "log.retention.check.interval.ms": "500",
+    "log.segment.delete.delay.ms": "500",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """Its place in a cluster.
+
+    Args:
+        id: counted from 1; port: for clients; controllers: every node's own port for the quorum.
+    """
+
+    id: int
+    port: int
+    controllers: Mapping[int, int]
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """How it knows the others, and how many copies there are of what."""
+        copies, enough = str(len(self.controllers)), str(len(self.controllers) // 2 + 1)
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(self.id),
+            "controller.quorum.voters": ",".join(
+                f"{id_}@127.0.0.1:{port}" for id_, port in self.controllers.items()
+            ),
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"CLIENT://127.0.0.1:{self.port},"
+            f"CONTROLLER://127.0.0.1:{self.controllers[self.id]}",
+            "advertised.listeners": f"CLIENT://127.0.0.1:{self.port}",
+            "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "CLIENT",
+            "default.replication.factor": copies,
+            "min.insync.replicas": enough,
+            "offsets.topic.replication.factor": copies,
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": enough,
+        }
+
+
+class ApacheKafka:
+    """A node on a loopback port, for as long as we live.
+
+    Args:
+        node: its place in a cluster; alone, unless given.
+        properties: of the server, in addition or in place of ours.
+        client: properties with which `answers` asks, where the server wants to know who does.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        node: Node | None = None,
+        properties: Mapping[str, str] | None = None,
+        client: Mapping[str, str] | None = None,
+    ) -> None:
+        self._node = node or Node(id=1, port=free_port(), controllers={1: free_port()})
+        self._data_dir = data_dir
+        self._properties = dict(properties or {})
+        self._client = dict(client or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What Kafka clients connect to."""
+        return f"127.0.0.1:{self._node.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process that `start` began.
+
+        Raises:
+            EngineError: it does not run.
+        """
+        if self._process is None:
+            raise EngineError("the engine does not run")
+        return self._process.pid
+
+    @property
+    def logs(self) -> Path:
+        """Where the records are: a folder for each partition."""
+        return self._data_dir / "data"
+
+    def program(self) -> Program:
+        """What to run."""
+        return self._java("kafka.Kafka", str(self._data_dir / "server.properties"))
+
+    def start(self, *, timeout: float = 60.0) -> None:
+        """Start it and return once it answers a metadata request.
+
+        Raises:
+            EngineError: Java or Kafka are not to be had, or it does not start.
+        """
+        self.begin()
+        self.wait(timeout=timeout)
+
+    def begin(self) -> None:
+        """Start it and do not wait: a node of a cluster answers only with the others."""
+        if not self.logs.is_dir():
+            self._format()
+        program = self.program()
+        rotate(program.log)
+        self._process = launch(program)
+
+    def wait(self, *, timeout: float = 60.0) -> None:
+        """Wait until what `begin` began answers a metadata request."""
+        assert self._process is not None
+        try:
+            wait_until_ready(self._process, self.program(), answers=self.answers, timeout=timeout)
+        except EngineError:
+            self.stop(grace=0)
+            raise
+
+    def stop(self, *, grace: float = 20.0) -> None:
+        """Stop it; what it held is there when it starts again."""
+        if self._process is not None:
+            end(self._process, with_signal=self.program().stop_signal, grace=grace)
+            self._process = None
+
+    def kill(self) -> None:
+        """As a machine's end would."""
+        if self._process is not None:
+            kill_group(self._process)
+            end(self._process, with_signal=signal.SIGKILL, grace=5)
+            self._process = None
+
+    def wipe(self) -> None:
+        """Forget what the stopped node held: it starts as one that nobody has touched."""
+        shutil.rmtree(self.logs, ignore_errors=True)
+
+    def answers(self) -> bool:
+        """Whether a metadata request is answered now."""
+        # The port first: a Kafka client that finds it closed complains loudly and retries slowly.
+        try:
+            socket.create_connection(("127.0.0.1", self._node.port), timeout=1).close()
+        except OSError:
+            return False
+        try:
+            Broker({"bootstrap.servers": self.bootstrap_servers, **self._client}).topic_names(2.0)
+        except KafkaFault:
+            return False
+        return True
+
+    def _format(self) -> None:
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        config = self._data_dir / "server.properties"
+        values = {
+            **self._node.properties,
+            **_QUICK,
+            "log.dirs": str(self.logs),
+            **self._properties,
+        }
+        config.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        config.chmod(0o600)
+        options = ("format", "--cluster-id", _CLUSTER_ID, "--config", str(config))
+        program = self._java("kafka.tools.StorageTool", *options)
+        process = launch(program)
+        if process.wait(_FORMAT_SECONDS):
+            raise EngineError(f"Kafka's storage was not formatted: {last_words(program.log)}")
+
+    def _java(self, main: str, *options: str) -> Program:
+        return Program(
+            name="apache-kafka",
+            argv=(jars.java(), *_JVM, "-cp", jars.class_path(), main, *options),
+            log=self._data_dir / "logs" / "broker.log",
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+            cwd=self._data_dir,
+        )
