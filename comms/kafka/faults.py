@@ -36,6 +36,7 @@ _REFUSALS = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_SESSION_TIMEOUT,  # outside of what the cluster's own settings allow
         KafkaError._INVALID_ARG,
     }
 )

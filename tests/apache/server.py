@@ -41,6 +41,7 @@ _JVM = (
 _QUICK = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
     "broker.session.timeout.ms": "2000",
