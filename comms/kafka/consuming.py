@@ -174,10 +174,14 @@ class TopicConsumer:
         return fault_of(error)
 
     def _start_over(self, place: Place) -> None:
+        if place not in self.assignment:
+            return
         self.resets += 1
         log.error("kafka.offset_out_of_range", topic=place[0], partition=place[1])
         try:
-            self._consumer.seek(TopicPartition(*place, OFFSET_BEGINNING))
+            # Assigned anew, for the client has stopped fetching it and seeks only where it fetches.
+            self._consumer.incremental_unassign([TopicPartition(*place)])
+            self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING)])
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
 
