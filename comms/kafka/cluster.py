@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
@@ -13,12 +16,19 @@ from comms.kafka.faults import CLIENT_LOG, KafkaUnavailableError, fault_of
 from comms.kafka.producing import EventProducer, Place
 from schemas.topics import LARGEST_RECORD, TOPICS, Topic
 
+ADMIN_SECONDS = 30.0
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Broker:
-    """A Kafka cluster as the settings describe it: librdkafka properties for every client."""
+    """A Kafka cluster as the settings describe it: librdkafka properties for every client.
 
-    properties: Mapping[str, str]
+    Args:
+        properties: `bootstrap.servers` and whatever else; a SASL password may be among them.
+    """
+
+    properties: Mapping[str, str] = field(repr=False)
 
     def producer(self, *, idempotent: bool = False, threaded: bool = True) -> EventProducer:
         """A producer; `idempotent` where the order of a partition must survive retries, not
@@ -44,17 +54,12 @@ class Broker:
         Raises:
             KafkaUnavailableError, KafkaRefusedError: a topic could not be created.
         """
-        admin = self._admin()
         missing = [topic for topic in topics if topic.name not in self.topic_names()]
         if not missing:
             return []
-        futures = admin.create_topics([_new_topic(topic) for topic in missing])
+        futures = self._admin.create_topics([_new_topic(topic) for topic in missing])
         for future in futures.values():
-            try:
-                future.result()
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise fault_of(error.args[0]) from error
+            _result_of(future, unless=KafkaError.TOPIC_ALREADY_EXISTS)
         return [topic.name for topic in missing]
 
     def topic_names(self, seconds: float = 5.0) -> Mapping[str, int]:
@@ -64,7 +69,7 @@ class Broker:
             KafkaUnavailableError: no broker answered within `seconds`.
         """
         try:
-            found = self._admin().list_topics(timeout=seconds).topics
+            found = self._admin.list_topics(timeout=seconds).topics
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
         return {name: len(topic.partitions) for name, topic in found.items()}
@@ -79,16 +84,14 @@ class Broker:
         if not asked:
             return {}
         try:
-            found = self._admin().list_offsets(asked, request_timeout=seconds)
+            found = self._admin.list_offsets(asked, request_timeout=seconds)
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
         ends: dict[Place, int] = {}
         for partition, future in found.items():
-            try:
-                ends[partition.topic, partition.partition] = future.result().offset
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise fault_of(error.args[0]) from error
+            end = _result_of(future, unless=KafkaError.UNKNOWN_TOPIC_OR_PART, seconds=2 * seconds)
+            if end is not None:
+                ends[partition.topic, partition.partition] = end.offset
         return ends
 
     def wait_until_reachable(self, seconds: float) -> None:
@@ -107,8 +110,27 @@ class Broker:
             else:
                 return
 
+    @cached_property
     def _admin(self) -> AdminClient:
+        """One for all calls: it costs threads and connections, and the futures of one that nobody
+        holds any more never end."""
         return AdminClient(dict(self.properties), logger=CLIENT_LOG)
+
+
+def _result_of(future: "Future[T]", *, unless: int, seconds: float = ADMIN_SECONDS) -> T | None:
+    """What the cluster answered; None where it said `unless`.
+
+    Raises:
+        KafkaFault: it said something else, or nothing within `seconds`.
+    """
+    try:
+        return future.result(seconds)
+    except TimeoutError as error:
+        raise KafkaUnavailableError("the cluster did not answer in time") from error
+    except KafkaException as error:
+        if error.args[0].code() == unless:
+            return None
+        raise fault_of(error.args[0]) from error
 
 
 def _new_topic(topic: Topic) -> NewTopic:
