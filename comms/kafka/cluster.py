@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from comms.kafka.consuming import Rebalance, TopicConsumer
@@ -74,25 +74,19 @@ class Broker:
             raise fault_of(error.args[0]) from error
         return {name: len(topic.partitions) for name, topic in found.items()}
 
-    def log_ends(self, places: Iterable[Place], seconds: float = 2.0) -> dict[Place, int]:
-        """The next offset of each partition; without those that do not exist.
+    def topic_ids(self, names: Iterable[str], seconds: float = 2.0) -> dict[str, str]:
+        """The id that the cluster gave each topic when it was created: another id, another log.
 
         Raises:
-            KafkaUnavailableError: no broker answered within `seconds`.
+            KafkaUnavailableError: no broker answered within `seconds`, or a topic does not exist.
         """
-        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
-        if not asked:
-            return {}
-        try:
-            found = self._admin.list_offsets(asked, request_timeout=seconds)
-        except KafkaException as error:
-            raise fault_of(error.args[0]) from error
-        ends: dict[Place, int] = {}
-        for partition, future in found.items():
-            end = _result_of(future, unless=KafkaError.UNKNOWN_TOPIC_OR_PART, seconds=2 * seconds)
-            if end is not None:
-                ends[partition.topic, partition.partition] = end.offset
-        return ends
+        asked = TopicCollection(list(names))
+        futures = self._admin.describe_topics(asked, request_timeout=seconds)
+        found = {}
+        for name, future in futures.items():
+            described = _result_of(future, seconds=2 * seconds)
+            found[name] = str(described.topic_id) if described is not None else ""
+        return found
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Wait for a broker to answer.
@@ -117,7 +111,9 @@ class Broker:
         return AdminClient(dict(self.properties), logger=CLIENT_LOG)
 
 
-def _result_of(future: "Future[T]", *, unless: int, seconds: float = ADMIN_SECONDS) -> T | None:
+def _result_of(
+    future: "Future[T]", *, unless: int | None = None, seconds: float = ADMIN_SECONDS
+) -> T | None:
     """What the cluster answered; None where it said `unless`.
 
     Raises:
