@@ -44,12 +44,12 @@ class Acknowledger:
         self._conditions = conditions
 
     def run(self, stop: Event, active: Event) -> None:
-        """Follow the topic from when `active` is set until `stop` is."""
-        while not stop.is_set() and not active.wait(0.2):
-            continue
+        """Follow the topic while `active` is set, until `stop` is."""
         while not stop.is_set():
+            if not active.wait(0.2):
+                continue
             try:
-                self._follow(stop)
+                self._follow(stop, active)
             except KafkaFault as fault:
                 self._conditions.bad("status topic", str(fault))
                 log.warning("acknowledger.kafka", problem=str(fault))
@@ -59,12 +59,12 @@ class Acknowledger:
                 log.warning("acknowledger.database", problem=str(error))
                 stop.wait(RETRY_SECONDS)
 
-    def _follow(self, stop: Event) -> None:
+    def _follow(self, stop: Event, active: Event) -> None:
         """With one consumer and one connection; what was read and not committed is read again."""
         with translated(), _connect(self._database_url) as connection:
             consumer = self._broker.consumer(GROUP, [STATUS])
             try:
-                while not stop.is_set():
+                while active.is_set() and not stop.is_set():
                     self.take(consumer, connection)
                     self._conditions.good("status topic", "acknowledging")
             finally:

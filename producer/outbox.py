@@ -142,7 +142,7 @@ class Outbox:
         return run(connection, accept(entries)) if entries else ()
 
     def _entry(self, message: Message, key: str | None) -> Entry:
-        topic = of_channel(message.channel)
+        topic = of_channel(message.channel, message.priority)
         send_at = message.send_at
         return Entry(
             message=message,

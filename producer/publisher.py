@@ -16,10 +16,10 @@ from comms.clock import Clock, utc_now
 from comms.kafka import (
     EventProducer,
     KafkaFault,
-    KafkaForgotError,
     KafkaRefusedError,
     KafkaUnavailableError,
 )
+from producer.logs import Logs
 from producer.queue import Row, message_of
 from schemas.codec import Codec
 from schemas.events import ProviderWords, StatusEvent, failed, queued
@@ -38,25 +38,29 @@ class Publisher:
 
     Args:
         stop: set when the process ends; a wait for acknowledgements is given up then.
+        logs: asked, while acknowledgements are missing, whether they can still come.
     """
 
     def __init__(
-        self, producer: EventProducer, codec: Codec, stop: Event, clock: Clock = utc_now
+        self,
+        producer: EventProducer,
+        codec: Codec,
+        stop: Event,
+        logs: Logs,
+        clock: Clock = utc_now,
     ) -> None:
-        self._producer = producer
-        self._codec = codec
-        self._stop = stop
-        self._clock = clock
+        self._producer, self._codec = producer, codec
+        self._stop, self._logs, self._clock = stop, logs, clock
         self._refused: dict[UUID, str] = {}
 
-    def publish(self, rows: Sequence[Row], *, again: bool = False) -> None:
+    def publish(self, rows: Sequence[Row], *, log: str, again: bool = False) -> None:
         """Publish `rows` in order and wait until all are acknowledged.
 
         Args:
+            log: the identity of the logs they go to.
             again: they were published before, and so was their `queued` event.
 
         Raises:
-            KafkaForgotError: something acknowledged earlier is lost; publish that again too.
             KafkaUnavailableError: something was not acknowledged; publish all of it again.
             KafkaRefusedError: the cluster does not let us publish.
         """
@@ -64,7 +68,7 @@ class Publisher:
         for row in rows:
             self._hand_over(row, batch, again=again)
         try:
-            self._await(batch)
+            self._await(batch, log)
         except KafkaFault:
             self.renew()  # a rest of this batch must not come after its repetition
             raise
@@ -94,10 +98,11 @@ class Publisher:
         except KafkaFault as fault:
             on_ack(fault)
 
-    def _await(self, batch: "_Batch") -> None:
+    def _await(self, batch: "_Batch", to_log: str) -> None:
         deadline = time.monotonic() + ACK_SECONDS
         while batch.open and time.monotonic() < deadline and not self._stop.is_set():
-            self._producer.flush(0.5)
+            if self._producer.flush(0.5) and self._is_lost(to_log):
+                break
         if self._stop.is_set() and batch.open:
             self._producer.flush(2.0)
         if batch.open:
@@ -108,6 +113,13 @@ class Publisher:
                 log.error("relay.record_refused", message_id=str(message_id), problem=str(fault))
         if batch.faults:
             raise _most_lasting([fault for _, fault in batch.faults])
+
+    def _is_lost(self, to_log: str) -> bool:
+        """Whether the logs are others by now; a cluster that does not answer may only be slow."""
+        try:
+            return self._logs.identity() != to_log
+        except KafkaUnavailableError:
+            return False
 
     @staticmethod
     def _queued(row: Row) -> StatusEvent | None:
@@ -154,8 +166,6 @@ def _is_about_the_record(fault: KafkaFault) -> bool:
 
 
 def _most_lasting(faults: Sequence[KafkaFault]) -> KafkaFault:
-    """The one to tell people of: a loss, then a refusal of the cluster's, then what passes."""
-    if lost := [f for f in faults if isinstance(f, KafkaForgotError)]:
-        return lost[0]
+    """The one to tell people of: a refusal of the cluster's before what passes by itself."""
     refusals = (f for f in faults if isinstance(f, KafkaRefusedError))
     return next((f for f in refusals if not _is_about_the_record(f)), faults[0])

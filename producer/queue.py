@@ -1,8 +1,8 @@
-"""The queue as the relay sees it: take shards, read beyond a cursor, move the cursor on.
+"""The queue as the relay sees it: read beyond a cursor, move the cursor on.
 
 Every function is one statement on the relay's own connection, whose session holds the advisory
-locks of its shards: a lost connection ends the ownership together with the ability to move a
-cursor.
+locks of its shards (`producer.shards`): a lost connection ends the ownership together with the
+ability to move a cursor.
 
 The cursor runs over (xid, seq). A row becomes visible when its transaction commits, which is not
 the order in which xids and seqs were given out; so the cursor stays below `pg_snapshot_xmin`, under
@@ -16,16 +16,17 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from producer.outline import outline
+from producer.shards import BULK, HIGH, LOCKS, SCHEDULE_LOCK, lane_of
 from schemas.messages import Message
 from schemas.topics import STATUS
+from schemas.vocabulary import Priority
 
-SHARDS = range(8)
 BATCH_ROWS = 500  # of a shard
+BULK_ROWS = 100  # the same in the bulk lane: an urgent message waits until a batch is published
 BATCH_BYTES = 8 * 1024 * 1024  # of a shard, but always one row
-_LOCKS = 0x636F6D73  # the first half of every lock's number, so that others' locks do not meet ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class Row:
         return self.topic == STATUS
 
     @property
+    def lane(self) -> Priority:
+        """The priority whose topic it goes to."""
+        return lane_of(self.shard)
+
+    @property
     def position(self) -> Position:
         return Position(self.shard, self.xid, self.seq)
 
@@ -91,7 +97,8 @@ CROSS JOIN LATERAL (
         SELECT * FROM producer.outbox o
         WHERE o.shard = p.shard AND (o.xid, o.seq) > (p.xid, p.seq)
           AND o.xid < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY o.xid, o.seq LIMIT {BATCH_ROWS}
+        ORDER BY o.xid, o.seq
+        LIMIT CASE WHEN p.shard >= {BULK.start} THEN {BULK_ROWS} ELSE {BATCH_ROWS} END
     ) near
     WINDOW earlier AS (ORDER BY xid, seq)
 ) o
@@ -117,10 +124,32 @@ WHERE o.size - octet_length(o.value) < {BATCH_BYTES}
 ORDER BY o.xid, o.seq
 """  # noqa: S608 - constants of this module
 
+# Nothing is looked for while no slower lane holds anything: one step into an index tells.
+_PASSABLE = f"""
+SELECT DISTINCT ON (o.seq) {_COLUMNS}, q.topic AS faster_topic
+FROM unnest(%(keys)s::text[], %(seqs)s::bigint[], %(topics)s::text[]) AS q (key, seq, topic)
+JOIN producer.outbox o ON o.key = q.key AND o.seq < q.seq
+ AND (o.shard >= {BULK.start} OR (o.shard < {HIGH.start} AND q.topic LIKE '%%.high'))
+LEFT JOIN producer.message m ON m.id = o.message_id
+WHERE EXISTS (SELECT FROM producer.outbox WHERE shard >= {BULK.start}
+              OR (%(urgent)s AND shard < {HIGH.start}))
+  AND split_part(o.topic, '.', 2) = split_part(q.topic, '.', 2)
+ORDER BY o.seq
+"""  # noqa: S608 - constants of this module
+
 _ADVANCE = """
 UPDATE producer.relay_position p SET xid = e.xid::xid8, seq = e.seq
 FROM unnest(%s::smallint[], %s::text[], %s::bigint[]) AS e (shard, xid, seq)
 WHERE p.shard = e.shard
+"""
+
+_FOLLOW_LOG = """
+UPDATE producer.relay_position p SET log = %(log)s,
+    xid = CASE WHEN before.log IS NULL THEN p.xid ELSE '0' END,
+    seq = CASE WHEN before.log IS NULL THEN p.seq ELSE 0 END
+FROM producer.relay_position before
+WHERE p.shard = before.shard AND p.shard = ANY(%(shards)s) AND p.log IS DISTINCT FROM %(log)s
+RETURNING p.shard, before.log IS NOT NULL
 """
 
 _MOVE_DUE = f"""
@@ -133,16 +162,6 @@ WITH due AS (
 INSERT INTO producer.outbox (message_id, topic, key, value)
 SELECT message_id, topic, key, value FROM due ORDER BY due_at, message_id
 """  # noqa: S608 - constants of this module
-
-
-def take_shards(connection: Connection[Any], owned: frozenset[int]) -> frozenset[int]:
-    """Lock every shard that nobody holds, for as long as the session lives; all that are ours."""
-    free = [shard for shard in SHARDS if shard not in owned]
-    rows = connection.execute(
-        "SELECT shard FROM unnest(%s::int[]) AS shard WHERE pg_try_advisory_lock(%s, shard)",
-        (free, _LOCKS),
-    )
-    return owned | {row[0] for row in rows}
 
 
 def positions(connection: Connection[Any], shards: frozenset[int]) -> list[Position]:
@@ -166,6 +185,21 @@ def overdue(connection: Connection[Any], upto: Sequence[Position]) -> list[Row]:
         return cursor.execute(_OVERDUE, _columns(upto)).fetchall()
 
 
+def passable(connection: Connection[Any], rows: Sequence[Row]) -> list[Row]:
+    """What `rows` must not pass: earlier messages to their recipients that wait in slower lanes and
+    are not claimed, as rows of the topic of the faster one. Publishing a message twice is harmless,
+    and the faster lane keeps a recipient's order."""
+    values = {
+        "keys": [row.key for row in rows],
+        "seqs": [row.seq for row in rows],
+        "topics": [row.topic for row in rows],
+        "urgent": any(row.lane is Priority.HIGH for row in rows),
+    }
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(_PASSABLE, values).fetchall()
+    return [Row(**(row | {"topic": row.pop("faster_topic")})) for row in found]
+
+
 def advance(connection: Connection[Any], rows: Sequence[Row]) -> None:
     """All of `rows` stand in their topics: move the cursors past them, drop the status events."""
     last = {row.shard: row.position for row in rows}
@@ -174,12 +208,11 @@ def advance(connection: Connection[Any], rows: Sequence[Row]) -> None:
         _drop_events(connection, rows)
 
 
-def rewind(connection: Connection[Any], shards: frozenset[int]) -> None:
-    """Read `shards` from their beginning again: what nobody has claimed is still there."""
-    connection.execute(
-        "UPDATE producer.relay_position SET xid = '0', seq = 0 WHERE shard = ANY(%s)",
-        (sorted(shards),),
-    )
+def follow_log(connection: Connection[Any], shards: frozenset[int], log: str) -> frozenset[int]:
+    """`shards` are published to `log` from now on. Those that were published to another one are
+    read from their beginning again, since what nobody has claimed is still there: returns them."""
+    rows = connection.execute(_FOLLOW_LOG, {"shards": sorted(shards), "log": log})
+    return frozenset(shard for shard, rewound in rows if rewound)
 
 
 def postpone(connection: Connection[Any], rows: Sequence[Row]) -> None:
@@ -212,7 +245,7 @@ def move_due(connection: Connection[Any]) -> int:
         row = connection.execute(
             "SELECT EXISTS (SELECT FROM producer.scheduled WHERE due_at <= now())"
             " AND pg_try_advisory_xact_lock(%s, %s)",
-            (_LOCKS, len(SHARDS)),
+            (LOCKS, SCHEDULE_LOCK),
         ).fetchone()
         return connection.execute(_MOVE_DUE).rowcount if row and row[0] else 0
 

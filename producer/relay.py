@@ -1,14 +1,14 @@
 """The relay: what was committed to the queue is published to the topics.
 
-`comms run relay` calls `run_relay`. Several may run: a relay takes every shard that nobody holds,
-so a second one stands by until the first one's session ends. It publishes a batch, waits until all
-of it is acknowledged, and moves the cursor; whatever fails before that, the batch is published
-again. Consumers recognise what they have seen. Where the cluster turns out to have lost what it
-acknowledged, everything unclaimed is published again from the beginning, in its order.
+`comms run relay` calls `run_relay`. Several may run, and share the work by shards. A relay
+publishes a batch of a lane, the urgent one first, waits until all of it is acknowledged, and moves
+the cursor; whatever fails before that, the batch is published again. Consumers recognise what they
+have seen. Where the cluster turns out to have lost what it acknowledged, everything unclaimed is
+published again from the beginning, in its order.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -21,25 +21,30 @@ from psycopg.conninfo import make_conninfo
 from comms import metrics
 from comms.database import DatabaseError, translated
 from comms.health import HealthServer
-from comms.kafka import Broker, EventProducer, KafkaFault, KafkaForgotError
+from comms.kafka import Broker, KafkaFault
 from comms.registry import RegistryUnavailableError, codec_of
 from comms.settings import Settings
-from producer import queue
+from producer import queue, shards
 from producer.acknowledger import Acknowledger
 from producer.conditions import Conditions
+from producer.logs import Logs
 from producer.publisher import Publisher
+from producer.shards import SHARDS
 from schemas.codec import Codec
+from schemas.vocabulary import Priority
 
 log = structlog.get_logger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds between tries while something is away
 
 # The server ends a session whose machine is gone, and with it the ownership of its shards.
-KEEPALIVE = {
+KEEPALIVE: Mapping[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
+    # And that of one that stands still: longer than any wait for acknowledgements.
+    "options": "-c idle_session_timeout=45s",
 }
 
 
@@ -52,7 +57,8 @@ class Pace:
         shards: for shards to take over; sweep: for rows that nobody has claimed.
         settle: how long a published row is left to its consumer before it can count as lost.
         measure: how often the backlog is counted.
-        verify: how often the topics are asked whether they still hold what was acknowledged.
+        verify: how often it is asked, while there is nothing to publish, whether the topics are the
+            same logs.
     """
 
     idle: float = 0.02
@@ -61,34 +67,14 @@ class Pace:
     sweep: float = 1.0
     settle: float = 30.0
     measure: float = 5.0
-    verify: float = 5.0
-
-
-class Topics:
-    """Whether the cluster still holds what it acknowledged to our producer."""
-
-    def __init__(self, broker: Broker, producer: EventProducer) -> None:
-        self._broker, self._producer = broker, producer
-
-    def verify(self) -> None:
-        """Compare the ends of the logs with the acknowledgements.
-
-        Raises:
-            KafkaForgotError: a log ends before a record that was acknowledged.
-            KafkaUnavailableError: the cluster does not say.
-        """
-        acknowledged = self._producer.acknowledged
-        ends = self._broker.log_ends(acknowledged)
-        for place, offset in acknowledged.items():
-            if ends.get(place, 0) <= offset:
-                raise KafkaForgotError(f"{place[0]} [{place[1]}] has lost acknowledged records")
+    verify: float = 1.0
 
 
 class Relay:
     """One session of relaying: its shards are its own as long as `connection` lives.
 
     Args:
-        active: set with the first shard taken.
+        active: set while the first of all shards is ours: its owner acknowledges for everybody.
 
     Raises, from `step`:
         DatabaseError: the session is over; begin another.
@@ -99,13 +85,14 @@ class Relay:
         self,
         connection: psycopg.Connection[Any],
         publisher: Publisher,
-        topics: Topics,
+        logs: Logs,
         pace: Pace,
         active: Event,
     ) -> None:
         self._connection = connection
-        self._publisher = publisher
+        self._publisher, self._logs = publisher, logs
         self._active = active
+        self._log = ""
         self.shards: frozenset[int] = frozenset()
         self._settled: list[queue.Position] = []
         self._settling: list[queue.Position] = []
@@ -115,7 +102,7 @@ class Relay:
             _Chore(pace.settle, self._let_settle),
             _Chore(pace.sweep, self._sweep),
             _Chore(pace.measure, self._measure),
-            _Chore(pace.verify, topics.verify),
+            _Chore(pace.verify, self._follow_log),
         ]
 
     def step(self) -> int:
@@ -125,36 +112,50 @@ class Relay:
                 chore.run_if_due()
             return self._relay_batch()
 
-    def begin_again(self) -> None:
-        """The cluster lost records: read the shards from their first unclaimed row again.
-
-        Raises:
-            DatabaseError: the session is over; another one will sweep what is unclaimed.
-        """
-        log.warning("relay.rewound", shards=sorted(self.shards))
-        self._publisher.renew()
-        self._settled, self._settling = [], []
-        with translated():
-            queue.rewind(self._connection, self.shards)
-
     def _relay_batch(self) -> int:
         if not self.shards:
             return 0
         rows = queue.read(self._connection, self.shards)
-        if rows:
-            self._publisher.publish(rows)
-            queue.advance(self._connection, rows)
+        if rows and self._follow_log():
+            return len(rows)  # earlier ones come first
+        for lane in shards.URGENCY:
+            if batch := [row for row in rows if row.lane is lane]:
+                self._relay_lane(lane, batch)
         return len(rows)
 
+    def _relay_lane(self, lane: Priority, rows: Sequence[queue.Row]) -> None:
+        ahead = queue.passable(self._connection, rows) if lane is not Priority.BULK else []
+        self._publisher.publish([*ahead, *rows], log=self._log)
+        queue.advance(self._connection, rows)
+
+    def _follow_log(self) -> bool:
+        """Whether the cluster lost what was published, and it will be published again."""
+        log_now = self._logs.identity()
+        if log_now == self._log:
+            return False
+        rewound = queue.follow_log(self._connection, self.shards, log_now)
+        self._log = log_now
+        if rewound:
+            log.warning("relay.rewound", shards=sorted(rewound))
+            self._publisher.renew()
+            self._settled, self._settling = [], []
+        return bool(rewound)
+
     def _take_shards(self) -> None:
-        shards = queue.take_shards(self._connection, self.shards)
-        if new := shards - self.shards:
+        held = shards.take_shards(self._connection, self.shards)
+        if gone := self.shards - held:
+            log.info("relay.shards_given", shards=sorted(gone))
+        if new := held - self.shards:
             log.info("relay.shards_taken", shards=sorted(new))
             self._publisher.renew()
-            self._active.set()
             # What the former owner published has been waiting for its consumer long enough.
             self._settled += queue.positions(self._connection, new)
-        self.shards = shards
+            self._log = ""  # they may have been published to another one
+        self.shards = held
+        if SHARDS[0] in held:
+            self._active.set()
+        else:
+            self._active.clear()
 
     def _let_settle(self) -> None:
         """What was published before the last call of this has had its time."""
@@ -163,10 +164,11 @@ class Relay:
         self._settling = queue.positions(self._connection, self.shards)
 
     def _sweep(self) -> None:
-        rows = queue.overdue(self._connection, self._settled)
-        if rows:
+        ours = [place for place in self._settled if place.shard in self.shards]
+        rows = queue.overdue(self._connection, ours)
+        if rows and not self._follow_log():
             log.info("relay.published_again", rows=len(rows))
-            self._publisher.publish(rows, again=True)
+            self._publisher.publish(rows, log=self._log, again=True)
             queue.postpone(self._connection, rows)
 
     def _measure(self) -> None:
@@ -216,17 +218,18 @@ def relay(
 ) -> None:
     """Relay and acknowledge between these two engines until `stop` is set."""
     acknowledger = Acknowledger(broker, database_url, codec, conditions)
-    # A relay that stands by stays out of the group too: fewer members, fewer rebalances.
+    # One relay is enough for it: fewer members of the group, fewer rebalances.
     active = Event()
     thread = Thread(target=acknowledger.run, args=(stop, active), name="acknowledger", daemon=True)
     thread.start()
     producer = broker.producer(idempotent=True)
     try:
-        publisher, topics = Publisher(producer, codec, stop), Topics(broker, producer)
+        logs = Logs(broker)
+        publisher = Publisher(producer, codec, stop, logs)
         backoff = _Backoff(stop)
         while not stop.is_set():
             with backoff.from_troubles(conditions), _session(database_url) as connection:
-                session = Relay(connection, publisher, topics, pace, active)
+                session = Relay(connection, publisher, logs, pace, active)
                 _work(session, conditions, backoff, pace=pace, stop=stop)
     finally:
         producer.close(2.0)
@@ -242,8 +245,6 @@ def _work(
         try:
             found = session.step()
         except (KafkaFault, RegistryUnavailableError) as fault:
-            if isinstance(fault, KafkaForgotError):
-                session.begin_again()
             conditions.bad("kafka", str(fault))
             log.warning("relay.kafka", problem=str(fault))
             backoff.wait()

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Priority
 
 STATUS = "comms.status"
 DEAD_LETTERS = "comms.dead-letters"
@@ -23,18 +23,22 @@ class Topic:
     retention_ms: int
 
 
-def of_channel(channel: Channel) -> str:
-    """The topic of a channel's messages, e.g. `comms.sms`."""
-    return f"comms.{channel}"
+def of_channel(channel: Channel, priority: Priority = Priority.NORMAL) -> str:
+    """The topic of a channel's messages of a priority: `comms.sms`, `comms.sms.high`."""
+    return f"comms.{channel}" + ("" if priority is Priority.NORMAL else f".{priority}")
 
 
-def group_of(channel: Channel) -> str:
-    """The consumer group of a channel, e.g. `comms-sms`."""
-    return f"comms-{channel}"
+def group_of(channel: Channel, priority: Priority = Priority.NORMAL) -> str:
+    """The consumer group that reads it: `comms-sms`, `comms-sms-high`."""
+    return of_channel(channel, priority).replace(".", "-")
 
 
 TOPICS = (
-    *(Topic(of_channel(channel), 12, 7 * DAY_MS) for channel in Channel),
+    *(
+        Topic(of_channel(channel, priority), 12, 7 * DAY_MS)
+        for channel in Channel
+        for priority in Priority
+    ),
     Topic(STATUS, 12, 7 * DAY_MS),
     Topic(DEAD_LETTERS, 1, 30 * DAY_MS),
 )

@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from comms.kafka.consuming import Rebalance, TopicConsumer
@@ -13,12 +16,19 @@ from comms.kafka.faults import CLIENT_LOG, KafkaUnavailableError, fault_of
 from comms.kafka.producing import EventProducer, Place
 from schemas.topics import LARGEST_RECORD, TOPICS, Topic
 
+ADMIN_SECONDS = 30.0
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Broker:
-    """A Kafka cluster as the settings describe it: librdkafka properties for every client."""
+    """A Kafka cluster as the settings describe it: librdkafka properties for every client.
 
-    properties: Mapping[str, str]
+    Args:
+        properties: `bootstrap.servers` and whatever else; a SASL password may be among them.
+    """
+
+    properties: Mapping[str, str] = field(repr=False)
 
     def producer(self, *, idempotent: bool = False, threaded: bool = True) -> EventProducer:
         """A producer; `idempotent` where the order of a partition must survive retries, not
@@ -44,17 +54,12 @@ class Broker:
         Raises:
             KafkaUnavailableError, KafkaRefusedError: a topic could not be created.
         """
-        admin = self._admin()
         missing = [topic for topic in topics if topic.name not in self.topic_names()]
         if not missing:
             return []
-        futures = admin.create_topics([_new_topic(topic) for topic in missing])
+        futures = self._admin.create_topics([_new_topic(topic) for topic in missing])
         for future in futures.values():
-            try:
-                future.result()
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise fault_of(error.args[0]) from error
+            _result_of(future, unless=KafkaError.TOPIC_ALREADY_EXISTS)
         return [topic.name for topic in missing]
 
     def topic_names(self, seconds: float = 5.0) -> Mapping[str, int]:
@@ -64,32 +69,24 @@ class Broker:
             KafkaUnavailableError: no broker answered within `seconds`.
         """
         try:
-            found = self._admin().list_topics(timeout=seconds).topics
+            found = self._admin.list_topics(timeout=seconds).topics
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
         return {name: len(topic.partitions) for name, topic in found.items()}
 
-    def log_ends(self, places: Iterable[Place], seconds: float = 2.0) -> dict[Place, int]:
-        """The next offset of each partition; without those that do not exist.
+    def topic_ids(self, names: Iterable[str], seconds: float = 2.0) -> dict[str, str]:
+        """The id that the cluster gave each topic when it was created: another id, another log.
 
         Raises:
-            KafkaUnavailableError: no broker answered within `seconds`.
+            KafkaUnavailableError: no broker answered within `seconds`, or a topic does not exist.
         """
-        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
-        if not asked:
-            return {}
-        try:
-            found = self._admin().list_offsets(asked, request_timeout=seconds)
-        except KafkaException as error:
-            raise fault_of(error.args[0]) from error
-        ends: dict[Place, int] = {}
-        for partition, future in found.items():
-            try:
-                ends[partition.topic, partition.partition] = future.result().offset
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise fault_of(error.args[0]) from error
-        return ends
+        asked = TopicCollection(list(names))
+        futures = self._admin.describe_topics(asked, request_timeout=seconds)
+        found = {}
+        for name, future in futures.items():
+            described = _result_of(future, seconds=2 * seconds)
+            found[name] = str(described.topic_id) if described is not None else ""
+        return found
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Wait for a broker to answer.
@@ -107,8 +104,29 @@ class Broker:
             else:
                 return
 
+    @cached_property
     def _admin(self) -> AdminClient:
+        """One for all calls: it costs threads and connections, and the futures of one that nobody
+        holds any more never end."""
         return AdminClient(dict(self.properties), logger=CLIENT_LOG)
+
+
+def _result_of(
+    future: "Future[T]", *, unless: int | None = None, seconds: float = ADMIN_SECONDS
+) -> T | None:
+    """What the cluster answered; None where it said `unless`.
+
+    Raises:
+        KafkaFault: it said something else, or nothing within `seconds`.
+    """
+    try:
+        return future.result(seconds)
+    except TimeoutError as error:
+        raise KafkaUnavailableError("the cluster did not answer in time") from error
+    except KafkaException as error:
+        if error.args[0].code() == unless:
+            return None
+        raise fault_of(error.args[0]) from error
 
 
 def _new_topic(topic: Topic) -> NewTopic:

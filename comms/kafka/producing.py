@@ -53,7 +53,6 @@ class EventProducer:
             **properties,
         }
         self._idempotent = idempotent
-        self._acked: dict[Place, int] = {}
         self._lock = threading.Lock()
         self._broken = False
         self._closing = threading.Event()
@@ -112,17 +111,10 @@ class EventProducer:
             self._on_error(error.args[0])
             return len(self._client)
 
-    @property
-    def acknowledged(self) -> Mapping[Place, int]:
-        """The highest offset acknowledged in each partition since an idempotent producer began
-        or was renewed; empty for others."""
-        return dict(self._acked)
-
     def renew(self) -> None:
         """Begin anew: what is open is reported as unavailable and will not be sent."""
         with self._lock:
             self._replace()
-            self._acked.clear()
 
     def close(self, seconds: float = 10.0) -> None:
         """Flush and release the client."""
@@ -157,15 +149,11 @@ class EventProducer:
     def _reporter(self, on_ack: Ack | None) -> Callable[[KafkaError | None, Message], None]:
         client = self._client
 
-        def report(error: KafkaError | None, message: Message) -> None:
+        def report(error: KafkaError | None, _: Message) -> None:
             fault = None if error is None else fault_of(error)
-            if client is not self._client:
-                pass  # a client that was replaced proves nothing about the present one
-            elif isinstance(fault, KafkaForgotError):
+            # A client that was replaced proves nothing about the present one.
+            if client is self._client and isinstance(fault, KafkaForgotError):
                 self._broken = True
-            elif fault is None and self._idempotent:
-                place = message.topic() or "", message.partition() or 0
-                self._acked[place] = max(message.offset() or 0, self._acked.get(place, 0))
             if on_ack is not None:
                 on_ack(fault)
 

@@ -4,9 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
+from schemas.vocabulary import Priority
 
 
-def sms(body: str = "hello", *, to: str = "+12025550100", in_minutes: float = 0) -> SmsMessage:
+def sms(
+    body: str = "hello",
+    *,
+    to: str = "+12025550100",
+    in_minutes: float = 0,
+    priority: Priority = Priority.NORMAL,
+) -> SmsMessage:
     """A text message as a workflow would make it, to be sent in some minutes."""
     now = datetime.now(UTC)
     return SmsMessage(
@@ -15,5 +22,6 @@ def sms(body: str = "hello", *, to: str = "+12025550100", in_minutes: float = 0)
         created_at=now,
         to=to,
         body=body,
+        priority=priority,
         send_at=now + timedelta(minutes=in_minutes) if in_minutes else None,
     )

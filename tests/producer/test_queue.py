@@ -11,10 +11,12 @@ import pytest
 
 from producer import queue
 from producer.outbox import Outbox
+from producer.shards import BULK, SHARDS, lane_of, take_shards
+from schemas.vocabulary import Priority
 from tests.producer.samples import sms
 
 OUTBOX = Outbox()
-ALL = frozenset(queue.SHARDS)
+ALL = frozenset(SHARDS)
 
 
 @pytest.fixture
@@ -100,13 +102,68 @@ def test_a_batch_is_bounded_by_its_bytes_and_has_a_row(relay: psycopg.Connection
 def test_a_shard_has_one_owner_until_its_session_ends(
     database_url: str, relay: psycopg.Connection
 ) -> None:
-    assert queue.take_shards(relay, frozenset()) == ALL
-    with psycopg.connect(database_url, autocommit=True) as standby:
-        assert queue.take_shards(standby, frozenset()) == frozenset()
+    first = take_shards(relay, frozenset())
+    assert first == ALL
+    with psycopg.connect(database_url, autocommit=True) as other:
+        second = take_shards(other, frozenset())
+        assert second == frozenset(), "what is held is not taken"
         relay.close()
-        taken: frozenset[int] = frozenset()
-        while taken != ALL:  # the server notices a closed session a moment later
-            taken = queue.take_shards(standby, taken)
+        while second != ALL:  # the server notices a closed session a moment later
+            second = take_shards(other, second)
+
+
+def test_relays_share_the_shards_of_every_lane_evenly(
+    database_url: str, relay: psycopg.Connection
+) -> None:
+    held = take_shards(relay, frozenset())
+    with psycopg.connect(database_url, autocommit=True) as other:
+        taken = take_shards(other, frozenset())
+        held = take_shards(relay, held)
+        taken = take_shards(other, taken)
+        assert (len(held), held | taken, held & taken) == (12, ALL, frozenset())
+        assert {lane_of(shard) for shard in held} == {lane_of(shard) for shard in taken}
+        assert (take_shards(relay, held), take_shards(other, taken)) == (held, taken)
+
+
+def test_an_urgent_message_is_not_read_behind_bulk(relay: psycopg.Connection) -> None:
+    bulk = [sms(f"bulk {n}", priority=Priority.BULK) for n in range(900)]
+    OUTBOX.enqueue(relay, bulk)
+    urgent = sms("code 1234", priority=Priority.HIGH, to="+12025550177")
+    OUTBOX.enqueue(relay, urgent)
+    rows = queue.read(relay, ALL)
+    assert urgent.id in {row.message_id for row in rows}
+    assert len(rows) <= 1 + len(BULK) * queue.BULK_ROWS
+    assert {row.topic for row in rows} == {"comms.sms.high", "comms.sms.bulk"}
+
+
+def test_what_an_urgent_message_would_pass_goes_before_it(relay: psycopg.Connection) -> None:
+    other = sms("somebody else", priority=Priority.BULK, to="+12025550166")
+    slow = sms("newsletter", priority=Priority.BULK)
+    usual = sms("your visit")
+    OUTBOX.enqueue(relay, [other, slow])
+    OUTBOX.enqueue(relay, usual)
+    OUTBOX.enqueue(relay, sms("code 1234", priority=Priority.HIGH))
+    OUTBOX.enqueue(relay, sms("accepted later", priority=Priority.BULK))
+    rows = queue.read(relay, ALL)
+    urgent = [row for row in rows if row.lane is Priority.HIGH]
+    ahead = queue.passable(relay, urgent)
+    assert [(row.message_id, row.topic) for row in ahead] == [
+        (slow.id, "comms.sms.high"),
+        (usual.id, "comms.sms.high"),
+    ]
+    normal = [row for row in rows if row.lane is Priority.NORMAL]
+    assert [row.message_id for row in queue.passable(relay, normal)] == [slow.id]
+
+
+def test_another_log_is_published_to_from_the_beginning(relay: psycopg.Connection) -> None:
+    message = sms()
+    OUTBOX.enqueue(relay, message)
+    assert drain(relay) == [message.id]
+    assert queue.follow_log(relay, ALL, "a") == frozenset(), "the first one known"
+    assert queue.follow_log(relay, ALL, "a") == frozenset()
+    assert drain(relay) == []
+    assert queue.follow_log(relay, ALL, "b") == ALL
+    assert drain(relay) == [message.id]
 
 
 def test_what_is_due_joins_the_queue_in_the_order_of_its_time(relay: psycopg.Connection) -> None:

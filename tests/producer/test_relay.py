@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from threading import Event, Thread
 from uuid import UUID, uuid4
 
@@ -12,10 +13,12 @@ import psycopg
 import pytest
 
 from comms.kafka import Broker
+from comms.stack.broker import EmbeddedBroker
 from producer import queue
 from producer.conditions import Conditions
 from producer.outbox import Outbox
 from producer.relay import Pace, relay
+from producer.shards import SHARDS
 from schemas.codec import Codec
 from schemas.events import StatusEvent, cancelled, claimed
 from schemas.messages import SmsMessage
@@ -96,7 +99,7 @@ def queued_rows(database: psycopg.Connection) -> int:
 
 
 def unread(database: psycopg.Connection) -> int:
-    return len(queue.read(database, frozenset(queue.SHARDS)))
+    return len(queue.read(database, frozenset(SHARDS)))
 
 
 def test_what_is_committed_is_published_with_its_event_and_in_order(
@@ -258,3 +261,26 @@ def test_a_record_too_large_for_kafka_fails_alone(
     with relaying(broker, database_url):
         topics.read_until(lambda t: Status.FAILED in t.statuses(large.id) and t.times(small.id) > 0)
         wait_for(lambda: queued_rows(database) == 1)
+
+
+def test_a_broker_that_forgot_everything_gets_it_again_in_order(
+    tmp_path: Path, database_url: str, database: psycopg.Connection
+) -> None:
+    engine = EmbeddedBroker(tmp_path)
+    engine.start()
+    broker = Broker({"bootstrap.servers": engine.bootstrap_servers})
+    broker.apply_topics()
+    before, after = [sms(f"{n}") for n in range(20)], [sms(f"{n}") for n in range(20, 25)]
+    try:
+        with relaying(broker, database_url, Pace()):
+            OUTBOX.enqueue(database, before)
+            wait_for(lambda: unread(database) == 0)
+            engine.stop(grace=0)
+            OUTBOX.enqueue(database, after)
+            engine.start()
+            broker.apply_topics()
+            topics = Topics(broker)
+            topics.read_until(lambda t: t.times(after[-1].id) > 0)
+    finally:
+        engine.stop()
+    assert [message.id for message in topics.messages] == [m.id for m in (*before, *after)]
