@@ -101,7 +101,9 @@ class Runner:
         self._consumer = broker.consumer(
             topics.group_of(channel),
             [topics.of_channel(channel)],
-            rebalance=Rebalance(self._assigned, self._revoked, self._lost),
+            rebalance=Rebalance(
+                self._assigned, self._revoked, self._lost, self._watermark.begin_anew
+            ),
         )
 
     def run(self, should_stop: Callable[[], bool]) -> None:

@@ -2,7 +2,8 @@
 
 The poll thread alone uses a `Watermark`. It tracks what was fetched, hears what is done, and knows
 for each partition the next offset to commit. A partition that left and came back has a new epoch,
-and what is reported under an old one is dropped.
+and what is reported under an old one is dropped. One that is read from its beginning has a new one
+too, without having left: what was fetched before is still ours to process.
 """
 
 import time
@@ -17,6 +18,7 @@ from consumers.delivery import Offset
 @dataclass(slots=True)
 class _Partition:
     epoch: int
+    ours_since: int  # an epoch
     fetched: deque[tuple[int, int]] = field(default_factory=deque)  # (offset, timestamp), in order
     done: set[int] = field(default_factory=set)
     abandoned: int = 0
@@ -40,7 +42,13 @@ class Watermark:
         """Begin with these partitions, under a new epoch."""
         self._epoch += 1
         for place in places:
-            self._partitions[place] = _Partition(self._epoch)
+            self._partitions[place] = _Partition(self._epoch, self._epoch)
+
+    def begin_anew(self, place: Place) -> None:
+        """The partition's log is another one, or a part of it: its offsets begin again."""
+        if place in self._partitions:
+            self._epoch += 1
+            self._partitions[place] = _Partition(self._epoch, self._partitions[place].ours_since)
 
     def revoke(self, places: Iterable[Place]) -> None:
         """These partitions are leaving: what has not begun in them is no longer current."""
@@ -79,9 +87,13 @@ class Watermark:
             partition.abandoned += 1
 
     def is_current(self, source: Offset) -> bool:
-        """Whether the record's partition is still ours, under the same epoch, and stays so."""
-        partition = self._current(source)
-        return partition is not None and not partition.leaving
+        """Whether the record's partition has been ours since it was fetched, and stays so."""
+        partition = self._partitions.get(source.place)
+        return (
+            partition is not None
+            and partition.ours_since <= source.epoch
+            and not partition.leaving
+        )
 
     def to_commit(self) -> Mapping[Place, int]:
         """The next offsets that are further than what was committed."""

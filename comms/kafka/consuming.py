@@ -44,11 +44,14 @@ class Rebalance:
         assigned: given the new partitions, after they are assigned.
         revoked: given those to be handed over: finish, commit, return in bounded time.
         lost: given those already gone: forget them, commit nothing.
+        begun_anew: given a partition that is read from its beginning, since its log does not have
+            what came next: offsets seen before may come again, and mean other records.
     """
 
     assigned: Callable[[Sequence[Place]], None] = lambda _: None
     revoked: Callable[[Sequence[Place]], None] = lambda _: None
     lost: Callable[[Sequence[Place]], None] = lambda _: None
+    begun_anew: Callable[[Place], None] = lambda _: None
 
 
 class TopicConsumer:
@@ -184,6 +187,7 @@ class TopicConsumer:
             self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING)])
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
+        self._rebalance.begun_anew(place)
 
     def _committed(self, places: Sequence[Place]) -> Mapping[Place, int]:
         asked = [TopicPartition(*place) for place in places]

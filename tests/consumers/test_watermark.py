@@ -66,3 +66,17 @@ def test_a_leaving_partition_has_nothing_current_and_still_commits() -> None:
     assert not watermark.is_current(sources[0])
     watermark.done(sources[0])
     assert watermark.to_commit() == {PLACE: 11}
+
+
+def test_a_log_that_begins_anew_shares_no_offset_with_the_former_one() -> None:
+    watermark, sources = fetched(3)
+    watermark.begin_anew(PLACE)
+    again = watermark.fetched(PLACE, 10, 0)
+    watermark.done(sources[0])
+    assert watermark.to_commit() == {}
+    assert all(watermark.is_current(source) for source in sources)  # and still to be processed
+    assert again is not None
+    watermark.done(again)
+    assert watermark.to_commit() == {PLACE: 11}
+    watermark.revoke([PLACE])
+    assert not watermark.is_current(sources[1])

@@ -1,0 +1,31 @@
+"""A node of Apache Kafka for these tests, whatever the others run on."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from comms.kafka import Broker
+from comms.stack.errors import EngineError
+from tests.apache.server import ApacheKafka
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """One node, with nothing in it when the module begins."""
+    engine = ApacheKafka(tmp_path_factory.mktemp("apache"))
+    try:
+        engine.start()
+    except EngineError as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        yield engine
+    finally:
+        engine.kill()
+
+
+@pytest.fixture(scope="module")
+def broker(kafka: ApacheKafka) -> Broker:
+    """The node with the topics in it."""
+    made = Broker({"bootstrap.servers": kafka.bootstrap_servers})
+    made.apply_topics()
+    return made

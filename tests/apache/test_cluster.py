@@ -1,0 +1,64 @@
+"""Three brokers, of which one ends at a time: nothing is lost, and nothing called twice unsaid."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from comms.kafka import Broker
+from comms.stack.errors import EngineError
+from schemas.vocabulary import Status
+from tests.apache.cluster import Cluster
+from tests.apache.walk import calls_undeclared, enqueue, relaying
+from tests.consumers.harness import channel, listener, settings_for, simulator, sms
+
+pytestmark = pytest.mark.apache
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path / "cluster")
+    try:
+        made.start()
+        yield made
+    except EngineError as error:
+        pytest.fail(str(error), pytrace=False)
+    finally:
+        made.stop()
+
+
+def test_brokers_end_one_after_another_under_traffic(
+    cluster: Cluster, database_url: str, tmp_path: Path
+) -> None:
+    broker = Broker({"bootstrap.servers": cluster.bootstrap_servers})
+    broker.apply_topics()
+    assert copies(cluster, "comms.sms") == {3}  # the cluster's own default, which we do not name
+    settings = settings_for(broker, database_url, tmp_path)
+    waves = [[sms(to=f"+1212{wave}{n:06}") for n in range(100)] for wave in (555, 556, 557)]
+    messages = [message for wave in waves for message in wave]
+    with (
+        simulator(settings) as provider,
+        listener(broker) as heard,
+        channel(settings),
+        relaying(broker, settings),
+    ):
+        enqueue(settings, waves[0])
+        heard.wait_for(waves[0][0].id, Status.SENT)
+        cluster.nodes[0].kill()
+        enqueue(settings, waves[1])
+        heard.wait_for(waves[1][0].id, Status.SENT)
+        cluster.nodes[0].start()
+        cluster.nodes[1].kill()
+        enqueue(settings, waves[2])
+        for message in messages:
+            heard.wait_for(message.id, Status.SENT)
+        assert calls_undeclared(heard, provider, messages) == {}
+
+
+def copies(cluster: Cluster, topic: str) -> set[int]:
+    """How many copies each partition of a topic has."""
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
+    described = admin.describe_topics(TopicCollection([topic]))[topic].result(20)
+    return {len(partition.replicas) for partition in described.partitions}

@@ -1,0 +1,59 @@
+"""Messages from the queue to the provider, on whatever broker a test names."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
+from uuid import UUID
+
+import psycopg
+
+from comms.kafka import Broker
+from comms.settings import Settings
+from producer.conditions import Conditions
+from producer.outbox import Outbox
+from producer.relay import Pace, relay
+from schemas.codec import Codec
+from schemas.messages import Message
+from schemas.vocabulary import Reason, Status
+from tests.consumers.harness import Listener, SimulatorClient
+
+_QUICK = Pace(schedule=0.05, shards=0.1, sweep=0.5, settle=0.5, measure=0.5, verify=0.5)
+
+
+@contextmanager
+def relaying(broker: Broker, settings: Settings) -> Iterator[Conditions]:
+    """A relay on a thread, stopped at the end."""
+    stop, conditions = Event(), Conditions()
+    thread = Thread(
+        target=relay,
+        args=(broker, settings.need_database(), Codec()),
+        kwargs={"conditions": conditions, "stop": stop, "pace": _QUICK},
+    )
+    thread.start()
+    try:
+        yield conditions
+    finally:
+        stop.set()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def enqueue(settings: Settings, messages: Sequence[Message]) -> None:
+    """Accept messages as a workflow does."""
+    with psycopg.connect(settings.need_database(), autocommit=True) as connection:
+        Outbox().enqueue(connection, messages)
+
+
+def calls_undeclared(
+    heard: Listener, provider: SimulatorClient, messages: Sequence[Message]
+) -> dict[UUID, int]:
+    """Calls beyond the first that no event of their message accounts for; nothing, it should be."""
+    found = {}
+    for message in messages:
+        declared = sum(
+            status is Status.SENDING and reason is Reason.AMBIGUOUS
+            for status, reason in heard.statuses(message.id)
+        )
+        if extra := provider.calls(message.id) - 1 - declared:
+            found[message.id] = extra
+    return found
