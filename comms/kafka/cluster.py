@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from comms.kafka.consuming import Rebalance, TopicConsumer
-from comms.kafka.faults import CLIENT_LOG, KafkaUnavailableError, fault_of
+from comms.kafka.faults import CLIENT_LOG, Admission, KafkaFault, KafkaUnavailableError, fault_of
 from comms.kafka.producing import EventProducer, Place
 from schemas.topics import LARGEST_RECORD, TOPICS, Topic
 
@@ -59,7 +59,7 @@ class Broker:
             return []
         futures = self._admin.create_topics([_new_topic(topic) for topic in missing])
         for future in futures.values():
-            _result_of(future, unless=KafkaError.TOPIC_ALREADY_EXISTS)
+            self._result_of(future, unless=KafkaError.TOPIC_ALREADY_EXISTS)
         return [topic.name for topic in missing]
 
     def topic_names(self, seconds: float = 5.0) -> Mapping[str, int]:
@@ -67,11 +67,13 @@ class Broker:
 
         Raises:
             KafkaUnavailableError: no broker answered within `seconds`.
+            KafkaRefusedError: the cluster does not let us in.
         """
         try:
             found = self._admin.list_topics(timeout=seconds).topics
         except KafkaException as error:
-            raise fault_of(error.args[0]) from error
+            raise self._fault_of(error.args[0]) from error
+        self._admission.given()
         return {name: len(topic.partitions) for name, topic in found.items()}
 
     def topic_ids(self, names: Iterable[str], seconds: float = 2.0) -> dict[str, str]:
@@ -79,12 +81,13 @@ class Broker:
 
         Raises:
             KafkaUnavailableError: no broker answered within `seconds`, or a topic does not exist.
+            KafkaRefusedError: the cluster does not let us in, or not to that topic.
         """
         asked = TopicCollection(list(names))
         futures = self._admin.describe_topics(asked, request_timeout=seconds)
         found = {}
         for name, future in futures.items():
-            described = _result_of(future, seconds=2 * seconds)
+            described = self._result_of(future, seconds=2 * seconds)
             found[name] = str(described.topic_id) if described is not None else ""
         return found
 
@@ -108,25 +111,38 @@ class Broker:
     def _admin(self) -> AdminClient:
         """One for all calls: it costs threads and connections, and the futures of one that nobody
         holds any more never end."""
-        return AdminClient(dict(self.properties), logger=CLIENT_LOG)
+        return AdminClient(
+            {**self.properties, "error_cb": self._admission.heard},  # type: ignore[dict-item]
+            logger=CLIENT_LOG,
+        )
 
+    @cached_property
+    def _admission(self) -> Admission:
+        return Admission()
 
-def _result_of(
-    future: "Future[T]", *, unless: int | None = None, seconds: float = ADMIN_SECONDS
-) -> T | None:
-    """What the cluster answered; None where it said `unless`.
+    def _result_of(
+        self, future: "Future[T]", *, unless: int | None = None, seconds: float = ADMIN_SECONDS
+    ) -> T | None:
+        """What the cluster answered; None where it said `unless`.
 
-    Raises:
-        KafkaFault: it said something else, or nothing within `seconds`.
-    """
-    try:
-        return future.result(seconds)
-    except TimeoutError as error:
-        raise KafkaUnavailableError("the cluster did not answer in time") from error
-    except KafkaException as error:
-        if error.args[0].code() == unless:
-            return None
-        raise fault_of(error.args[0]) from error
+        Raises:
+            KafkaFault: it said something else, or nothing within `seconds`.
+        """
+        try:
+            found = future.result(seconds)
+        except TimeoutError as error:
+            raise KafkaUnavailableError("the cluster did not answer in time") from error
+        except KafkaException as error:
+            if error.args[0].code() == unless:
+                return None
+            raise self._fault_of(error.args[0]) from error
+        self._admission.given()
+        return found
+
+    def _fault_of(self, error: KafkaError) -> KafkaFault:
+        """Why the cluster did not answer, where it has said so aside."""
+        self._admin.poll(0)
+        return self._admission.denied() or fault_of(error)
 
 
 def _new_topic(topic: Topic) -> NewTopic:

@@ -13,7 +13,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from comms.kafka.faults import CLIENT_LOG, KafkaFault, fault_of
+from comms.kafka.faults import CLIENT_LOG, Admission, KafkaFault, fault_of
 from comms.kafka.producing import Place
 from schemas.topics import LARGEST_RECORD
 
@@ -78,6 +78,7 @@ class TopicConsumer:
         self._positions = positions or self._committed
         self.assignment: set[Place] = set()
         self.resets = 0
+        self._admission = Admission()
         self._consumer = Consumer(
             {
                 "session.timeout.ms": "6000",
@@ -94,7 +95,7 @@ class TopicConsumer:
                 "enable.auto.offset.store": "false",
                 "auto.offset.reset": "error",
                 "partition.assignment.strategy": "cooperative-sticky",
-                "error_cb": lambda error: log.debug("kafka.error", problem=error.str()),
+                "error_cb": self._admission.heard,
             },
             logger=CLIENT_LOG,
         )
@@ -110,11 +111,12 @@ class TopicConsumer:
 
         Raises:
             KafkaUnavailableError: the broker says something that a later call may not see.
-            KafkaRefusedError: the group or topic may not be read.
+            KafkaRefusedError: the group or topic may not be read, or the cluster lets us not in.
         """
         try:
             first = self._consumer.poll(seconds)
             if first is None:
+                self._require_admission()
                 return []
             rest = self._consumer.consume(most - 1, 0) if most > 1 else []
         except KafkaException as error:
@@ -157,6 +159,17 @@ class TopicConsumer:
             self._consumer.close()
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
+
+    def _require_admission(self) -> None:
+        """Who has partitions was let in once: that it is not now may pass, as a broker's end does.
+
+        Raises:
+            KafkaRefusedError: this client was not let in.
+        """
+        if self.assignment:
+            self._admission.given()
+        elif fault := self._admission.denied():
+            raise fault
 
     def _record(self, message: Message) -> Record | KafkaFault | None:
         error = message.error()

@@ -8,8 +8,10 @@ KafkaFault
 
 import logging
 
+import structlog
 from confluent_kafka import KafkaError
 
+log = structlog.get_logger(__name__)
 CLIENT_LOG = logging.getLogger("kafka.client")  # librdkafka's own lines
 
 
@@ -37,6 +39,7 @@ _REFUSALS = frozenset(
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.INVALID_SESSION_TIMEOUT,  # outside of what the cluster's own settings allow
+        KafkaError._AUTHENTICATION,
         KafkaError._INVALID_ARG,
     }
 )
@@ -62,3 +65,25 @@ def fault_of(error: KafkaError) -> KafkaFault:
     elif error.fatal() or error.code() in _FORGOT:
         kind = KafkaForgotError
     return kind(f"{error.name()}: {error.str()}")
+
+
+class Admission:
+    """Whether the cluster lets a client in. librdkafka says that aside (`heard` is its `error_cb`),
+    and what was asked only takes too long, as if no broker were there."""
+
+    def __init__(self) -> None:
+        self._denied: KafkaError | None = None
+
+    def heard(self, error: KafkaError) -> None:
+        """Something is wrong with the client as a whole."""
+        log.debug("kafka.error", problem=error.str())
+        if error.code() == KafkaError._AUTHENTICATION:
+            self._denied = error
+
+    def given(self) -> None:
+        """The cluster has answered."""
+        self._denied = None
+
+    def denied(self) -> KafkaFault | None:
+        """Our error where it does not let us in."""
+        return None if self._denied is None else fault_of(self._denied)

@@ -1,0 +1,165 @@
+"""Who may do what: SASL/PLAIN and ACLs, met with settings alone, and a refusal in one line."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from uuid import uuid4
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from comms.kafka import Broker, KafkaFault, KafkaRefusedError
+from comms.settings import Settings
+from comms.stack.errors import EngineError
+from consumers.service import run_channel
+from schemas.vocabulary import Channel, Status
+from tests.apache.server import ApacheKafka
+from tests.apache.walk import enqueue, relaying
+from tests.consumers.harness import channel, listener, settings_for, simulator, sms
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.apache
+
+_USERS = {"admin": "adm-secret", "comms": "let-me-in", "stranger": "who-am-i"}
+_JAAS = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    f' username="admin" password="{_USERS["admin"]}"'
+    + "".join(f' user_{name}="{password}"' for name, password in _USERS.items())
+    + ";"
+)
+_GUARDED = {
+    "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "listener.name.client.plain.sasl.jaas.config": _JAAS,
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    # Nameless is only the node itself, which asks its own controller.
+    "super.users": "User:admin;User:ANONYMOUS",
+}
+
+
+def login(name: str, password: str | None = None) -> dict[str, str]:
+    """What a person puts into the environment to be let in."""
+    return {
+        "COMMS_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "COMMS_KAFKA_SASL_MECHANISMS": "PLAIN",
+        "COMMS_KAFKA_SASL_USERNAME": name,
+        "COMMS_KAFKA_SASL_PASSWORD": password or _USERS[name],
+    }
+
+
+def properties(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix("COMMS_KAFKA_").lower().replace("_", "."): value
+        for name, value in environment.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A node that asks who is there, as its administrator reaches it."""
+    admin = properties(login("admin"))
+    folder = tmp_path_factory.mktemp("guarded")
+    engine = ApacheKafka(folder, properties=_GUARDED, client=admin)
+    try:
+        engine.start()
+        broker = Broker({"bootstrap.servers": engine.bootstrap_servers, **admin})
+        allow_comms(broker)
+        yield broker
+    except EngineError as error:
+        pytest.fail(str(error), pytrace=False)
+    finally:
+        engine.kill()
+
+
+def allow_comms(broker: Broker) -> None:
+    """What docs/operations.md says that the services need."""
+    topic, group = ResourceType.TOPIC, ResourceType.GROUP
+    allowed = [
+        (topic, "comms.", AclOperation.READ),
+        (topic, "comms.", AclOperation.WRITE),
+        (topic, "comms.", AclOperation.CREATE),
+        (group, "comms-", AclOperation.READ),
+    ]
+    bindings = [
+        AclBinding(
+            kind,
+            prefix,
+            ResourcePatternType.PREFIXED,
+            "User:comms",
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        for kind, prefix, operation in allowed
+    ]
+    admin = AdminClient(dict(broker.properties))
+    for future in admin.create_acls(bindings).values():
+        future.result(20)
+
+
+def settings_of(broker: Broker, environment: Mapping[str, str], folder: Path) -> Settings:
+    return settings_for(broker, "postgresql://nobody@127.0.0.1:1/none", folder, **environment)
+
+
+def test_settings_alone_let_the_services_in(
+    guarded: Broker, database_url: str, tmp_path: Path
+) -> None:
+    settings = settings_for(guarded, database_url, tmp_path, **login("comms"))
+    broker, message = Broker(settings.need_kafka()), sms()
+    broker.apply_topics()
+    assert "comms.sms" in broker.topic_names()
+    with (
+        simulator(settings),
+        listener(guarded) as heard,
+        channel(settings),
+        relaying(broker, settings),
+    ):
+        enqueue(settings, [message])
+        heard.wait_for(message.id, Status.SENT)
+
+
+def test_whom_the_topics_are_closed_to_is_told_so_in_one_line(
+    guarded: Broker, tmp_path: Path
+) -> None:
+    guarded.apply_topics()
+    broker = Broker(settings_of(guarded, login("stranger"), tmp_path).need_kafka())
+    with pytest.raises(KafkaRefusedError) as creating:
+        broker.apply_topics()
+    told: list[KafkaFault | None] = []
+    producer = broker.producer()
+    producer.publish("comms.sms", key="k", value=b"v", on_ack=told.append)
+    wait_for(lambda: bool(told), seconds=30, what="reported")
+    producer.close()
+    consumer = broker.consumer(f"test-{uuid4()}", ["comms.sms"])
+    with pytest.raises(KafkaRefusedError) as reading:
+        wait_for(lambda: bool(consumer.poll(1, 0.1)), what="read, and should not be")
+    with suppress(KafkaFault):
+        consumer.close()
+    assert isinstance(told[0], KafkaRefusedError)
+    for line in (creating.value, told[0], reading.value):
+        assert "AUTHORIZATION_FAILED" in str(line)
+        assert "\n" not in str(line)
+
+
+def test_a_wrong_password_is_refused_and_not_called_an_outage(
+    guarded: Broker, database_url: str, tmp_path: Path
+) -> None:
+    environment = login("comms", "a wrong one")
+    settings = settings_for(guarded, database_url, tmp_path, **environment)
+    broker = Broker(settings.need_kafka())
+    with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION") as asking:
+        broker.topic_names()
+    assert "a wrong one" not in str(asking.value)
+    with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION"):
+        broker.topic_ids(["comms.sms"])
+    with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION"):
+        run_channel(Channel.SMS, settings, Event())
