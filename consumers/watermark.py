@@ -90,9 +90,7 @@ class Watermark:
         """Whether the record's partition has been ours since it was fetched, and stays so."""
         partition = self._partitions.get(source.place)
         return (
-            partition is not None
-            and partition.ours_since <= source.epoch
-            and not partition.leaving
+            partition is not None and partition.ours_since <= source.epoch and not partition.leaving
         )
 
     def to_commit(self) -> Mapping[Place, int]:

@@ -34,8 +34,10 @@ _FORMAT_SECONDS = 60
 _JVM = (
     *("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
     *("-XX:-UsePerfData", "-Djava.awt.headless=true"),
-    *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true"),
+    *(
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    ),
 )
 # What a test would otherwise wait for, or a machine of two cores not bear.
 _QUICK = {
