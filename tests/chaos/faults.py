@@ -24,12 +24,17 @@ class Fault:
     happen: Break
 
 
-def schedule(seed: int, *, length: int) -> list[Fault]:
-    """`length` faults in the order of the seed; every kind comes before one is repeated."""
+def schedule(seed: int, *, length: int, only: str | None = None) -> list[Fault]:
+    """`length` faults in the order of the seed; every kind comes before one is repeated.
+
+    Args:
+        only: words that the name of every fault begins with.
+    """
     chance = random.Random(seed)
+    kinds = [fault for fault in FAULTS if fault.name.startswith(only or "")]
     found: list[Fault] = []
-    while len(found) < length:
-        found += chance.sample(FAULTS, len(FAULTS))
+    while kinds and len(found) < length:
+        found += chance.sample(kinds, len(kinds))
     return found[:length]
 
 
@@ -97,8 +102,20 @@ def _backlog_lost(world: World, chance: random.Random) -> None:
     world.begin(name)
 
 
+def _relay_frozen(world: World, chance: random.Random) -> None:
+    name = chance.choice(("relay-1", "relay-2"))
+    world.freeze(name)
+    time.sleep(chance.uniform(3, 12))
+    world.thaw(name)
+
+
+def _disk_full(world: World, chance: random.Random) -> None:
+    world.fill_disk(seconds=chance.uniform(2, 5))
+
+
 FAULTS: Sequence[Fault] = (
     Fault("relay killed", _killed("relay-1", "relay-2")),
+    Fault("relay frozen, wakes as a zombie", _relay_frozen),
     Fault("consumer killed", _killed(*CONSUMERS)),
     Fault("consumer killed in a call", _mid_call),
     Fault("audit killed", _killed("audit-1")),
@@ -116,6 +133,7 @@ FAULTS: Sequence[Fault] = (
         "database stalled",
         lambda world, chance: world.stall_postgres(seconds=chance.uniform(2, 8)),
     ),
+    Fault("database's disk full", _disk_full),
     Fault("provider limits", _provider("limited")),
     Fault("provider breaks", _provider("error")),
     Fault("provider hangs", _provider("hang")),
