@@ -15,7 +15,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 MADE    := $(VENV)/.made-with-$(VERSION)
 
 # pytest's own words for the tests that need a program of the machine.
-ENGINES := mta or browser or apache
+ENGINES := mta or browser or apache or chaos
 
 .DEFAULT_GOAL := help
 SEED   ?= $(shell date +%s)

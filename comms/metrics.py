@@ -36,6 +36,12 @@ message_send_seconds = Histogram(
     ["channel"],
     buckets=_SECONDS,
 )
+message_wait_seconds = Histogram(
+    "comms_message_wait_seconds",
+    "From when a message could go to its first attempt; one priority must not starve another.",
+    ["channel", "priority"],
+    buckets=_SECONDS,
+)
 duplicates_suppressed_total = Counter(
     "comms_duplicates_suppressed_total", "Repetitions recognised and not sent.", ["stage"]
 )

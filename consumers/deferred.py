@@ -1,7 +1,8 @@
 """The deferred queue: messages that stepped aside, taken up again when due.
 
-A task on the channel's event loop leases what is due while there is room for calls, hands it to the
-dispatcher, and drops the rows whose outcome is announced.
+A task on the channel's event loop leases what is due, so many at once, hands it to the dispatcher,
+and drops the rows whose outcome is announced. It has a share of its own of what may be open,
+because a topic that is never empty would leave it nothing.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ class DeferredFeed:
     def __init__(self, ledger: Ledger, intake: Intake, dispatcher: Dispatcher) -> None:
         self._ledger, self._intake, self._dispatcher = ledger, intake, dispatcher
         self._done: deque[Lease] = deque()
+        self._open = 0
 
     def done(self, lease: Lease) -> None:
         """The message is settled and announced; from any thread."""
@@ -49,14 +51,16 @@ class DeferredFeed:
             await self._ledger.finish([self._done[n] for n in range(count)])
             for _ in range(count):
                 self._done.popleft()
+            self._open -= count
 
     async def _feed(self) -> None:
-        room = min(self._dispatcher.room, MOST)
-        if room <= 0:
+        room = MOST - self._open
+        if room <= 0 or not self._dispatcher.can_call:
             return
         for lease, value in await self._ledger.lease_due(room):
             match self._intake.read(value, lease):
                 case Delivery() as delivery:
+                    self._open += 1
                     self._dispatcher.submit([delivery])
                 case Bad(detail=detail):  # it was good when it was deferred: the rules changed
                     log.error("deferred.unreadable", id=str(lease.message_id), problem=detail)

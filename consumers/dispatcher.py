@@ -10,6 +10,7 @@ what came of a message, its source is reported as done.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from time import perf_counter
 
@@ -41,7 +42,7 @@ from consumers.verdicts import (
 from schemas import events
 from schemas.events import ProviderWords
 from schemas.messages import Message
-from schemas.vocabulary import Channel, Reason, Status
+from schemas.vocabulary import Channel, Priority, Reason, Status
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +92,7 @@ class Dispatcher:
         self._loops: list[asyncio.Task[None]] = []
         metrics.in_flight.labels(channel).set_function(lambda: len(self._calls))
         self._send_seconds = metrics.message_send_seconds.labels(channel)
+        self._waits = {p: metrics.message_wait_seconds.labels(channel, p) for p in Priority}
 
     def start(self) -> None:
         """Begin to work."""
@@ -118,11 +120,9 @@ class Dispatcher:
         return self._claimer.doubt_after
 
     @property
-    def room(self) -> int:
-        """Calls that could begin now, less the messages that already wait for one."""
-        if self._router.is_waiting:
-            return 0
-        return self._settings.concurrency - len(self._calls) - len(self._lanes)
+    def can_call(self) -> bool:
+        """Whether there is a provider that is not left alone."""
+        return not self._router.is_waiting
 
     def discard(self) -> None:
         """Give up what has not begun and is no longer ours."""
@@ -226,6 +226,8 @@ class Dispatcher:
         if message.expires_at is not None and message.expires_at <= now:
             self._settle_later(self._settler.expired(call))
             return
+        if call.attempt == 1:
+            self._waits[message.priority].observe((now - _due(message)).total_seconds())
         if call.reason is Reason.AMBIGUOUS:
             metrics.ambiguous_total.labels(self._channel).inc()
         self._announcer.announce(
@@ -333,8 +335,7 @@ class Dispatcher:
 
     def _observe_service_level(self, settled: Settled) -> None:
         if settled.row.status is Status.SENT:
-            message = settled.row.delivery.message
-            due = max(message.created_at, message.send_at or message.created_at)
+            due = _due(settled.row.delivery.message)
             self._send_seconds.observe((settled.row.occurred_at - due).total_seconds())
 
     def _finish(self, delivery: Delivery, event: events.StatusEvent | None) -> None:
@@ -345,3 +346,8 @@ class Dispatcher:
             self._done(delivery.source)
         else:
             self._announcer.announce(event, partial(self._done, delivery.source))
+
+
+def _due(message: Message) -> datetime:
+    """When it could have gone at the earliest."""
+    return max(message.created_at, message.send_at or message.created_at)

@@ -39,6 +39,10 @@ class _Tenants:
             del self._lines[tenant]
         return delivery
 
+    def drop(self, delivery: Delivery) -> None:
+        """Take one out of its turn."""
+        self.remove(lambda other: other is delivery)
+
     def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
         found = [d for line in self._lines.values() for d in line if unwanted(d)]
         kept = [(t, deque(d for d in line if not unwanted(d))) for t, line in self._lines.items()]
@@ -57,10 +61,18 @@ class FairQueue:
         self._turns = dict(TURNS)
         self._count = 0
 
-    def add(self, delivery: Delivery, *, first: bool = False) -> None:
-        """Stand in line; `first` for one that was taken and could not begin."""
-        self._tenants[delivery.message.priority].add(delivery, first=first)
+    def add(
+        self, delivery: Delivery, *, priority: Priority | None = None, first: bool = False
+    ) -> None:
+        """Stand in line: by its own priority, unless another is given; `first` for one that was
+        taken and could not begin."""
+        self._tenants[priority or delivery.message.priority].add(delivery, first=first)
         self._count += 1
+
+    def promote(self, delivery: Delivery, before: Priority, to: Priority) -> None:
+        """Let one that stands in line by the priority `before` stand by `to` instead."""
+        self._tenants[before].drop(delivery)
+        self._tenants[to].add(delivery, first=False)
 
     def take(self, most: int) -> list[Delivery]:
         """At most `most` of them, in the order of their turns."""
@@ -69,6 +81,10 @@ class FairQueue:
             taken.append(self._tenants[self._next_priority()].take())
             self._count -= 1
         return taken
+
+    def drop(self, delivery: Delivery) -> None:
+        """Take one out of its turn."""
+        self.remove(lambda other: other is delivery)
 
     def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out what is unwanted; returns it."""

@@ -1,9 +1,10 @@
-"""The outside of a channel process: one thread that alone touches the Kafka consumer.
+"""The outside of a channel process: one thread a lane, which alone touches its Kafka consumer.
 
-`consumers.service` builds a `Runner` and calls `run` on the main thread. It polls records, hands
-them as deliveries to the dispatcher's event loop on another thread, hears which are done, and
-commits the offsets below which everything is settled. When partitions leave it waits for what has
-begun, commits, and lets go.
+`consumers.service` builds a `Runner` for each priority's topic and calls `run` on a thread of its
+own. It polls records, hands them as deliveries to the dispatcher's event loop on another thread,
+hears which are done, and commits the offsets below which everything is settled. When partitions
+leave it waits for what has begun, commits, and lets go. A lane full of what waits reads no further,
+and no other lane notices.
 
     poll ─► Intake ─► Dispatcher (event loop) ─► done ─► Watermark ─► commit
 """
@@ -25,7 +26,7 @@ from consumers.dispatcher import Dispatcher
 from consumers.intake import Bad, Intake, bury
 from consumers.watermark import Watermark
 from schemas import topics
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Priority
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ class Progress:
 
 
 class Runner:
-    """Reads a channel's topic and keeps its offsets.
+    """Reads one lane of a channel and keeps its offsets.
 
     Args:
         loop: the dispatcher's event loop, running on another thread.
@@ -80,31 +81,41 @@ class Runner:
         self,
         *,
         channel: Channel,
+        lane: Priority,
         broker: Broker,
         producer: EventProducer,
         intake: Intake,
         dispatcher: Dispatcher,
         announcer: Announcer,
         loop: asyncio.AbstractEventLoop,
-        watermark: Watermark,
-        progress: Progress,
         most_open: int,
     ) -> None:
+        self.topic = topics.of_channel(channel, lane)
         self._channel, self._producer, self._intake = channel, producer, intake
         self._dispatcher, self._announcer, self._loop = dispatcher, announcer, loop
-        self._watermark, self._progress, self._most_open = watermark, progress, most_open
+        self._watermark, self._progress, self._most_open = Watermark(), Progress(), most_open
         self._committed_at = self._measured_at = 0.0
-        self._lag_messages = metrics.consumer_lag_messages.labels(channel)
-        self._lag_seconds = metrics.consumer_lag_seconds.labels(channel)
         self.reachable = False
         self.lag = (0, 0.0)
         self._consumer = broker.consumer(
-            topics.group_of(channel),
-            [topics.of_channel(channel)],
+            topics.group_of(channel, lane),
+            [self.topic],
             rebalance=Rebalance(
                 self._assigned, self._revoked, self._lost, self._watermark.begin_anew
             ),
         )
+
+    def done(self, source: Offset) -> None:
+        """A record is settled and announced; from any thread."""
+        self._progress.done(source)
+
+    def abandoned(self, source: Offset) -> None:
+        """A record was given up before it was claimed; from any thread."""
+        self._progress.abandoned(source)
+
+    def is_current(self, source: Offset) -> bool:
+        """Whether the record is still this process's to work on."""
+        return self._watermark.is_current(source)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Work until told to stop, then drain and leave the group.
@@ -196,8 +207,6 @@ class Runner:
         self._measured_at = monotonic()
         behind = [self._behind(place) for place in self._watermark.places()]
         self.lag = max(sum(behind), self._watermark.open()), self._watermark.oldest_seconds()
-        self._lag_messages.set(self.lag[0])
-        self._lag_seconds.set(self.lag[1])
 
     def _behind(self, place: Place) -> int:
         position = self._watermark.position(place)

@@ -1,15 +1,15 @@
 """The composition of a channel's process: everything it is made of is put together here, once.
 
-`comms run sms` (or `python -m consumers.sms`) calls `run_channel` on its main thread. That thread
-then belongs to the Kafka consumer; calls, ledger and announcements live on one event loop on a
-second thread.
+`comms run sms` (or `python -m consumers.sms`) calls `run_channel` on its main thread, which then
+waits. Each lane's Kafka consumer has a thread of its own; calls, ledger and announcements live on
+one event loop on a further one.
 """
 
 import asyncio
 import gc
 import random
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -27,20 +27,19 @@ from comms.registry import codec_of
 from comms.settings import ChannelSettings, Settings
 from consumers.announcer import Announcer
 from consumers.deferred import DeferredFeed
-from consumers.delivery import Lease, Offset, Source
 from consumers.dispatcher import Dispatcher
 from consumers.health import ProviderHealth
 from consumers.intake import Intake
 from consumers.ledger import Ledger
+from consumers.origins import Origins
 from consumers.providers import build
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
 from consumers.routing.allowance import Allowance
 from consumers.routing.sharing import Sharing
-from consumers.runner import DRAIN_SECONDS, Progress, Runner
-from consumers.watermark import Watermark
-from schemas.vocabulary import Channel
+from consumers.runner import DRAIN_SECONDS, Runner
+from schemas.vocabulary import Channel, Priority
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +62,7 @@ def run_channel(channel: Channel, settings: Settings, stop: threading.Event) -> 
         try:
             health.start()
             log.info("service.started", channel=channel)
-            process.runner.run(stop.is_set)
+            process.origins.run(stop, process.failed)
         finally:
             health.stop()
             loop.call(process.close())
@@ -109,7 +108,8 @@ class _Loop:
 class _Process:
     """The parts of a running channel."""
 
-    runner: Runner
+    origins: Origins
+    failed: Callable[[BaseException], None]
     dispatcher: Dispatcher
     feed: DeferredFeed
     reporter: Reporter
@@ -122,7 +122,7 @@ class _Process:
     def problems(self) -> list[str]:
         """What keeps the channel from delivering."""
         found = []
-        if not self.runner.reachable:
+        if not self.origins.reachable:
             found.append("Kafka does not answer")
         if self.reporter.database_problem is not None:
             found.append(f"PostgreSQL: {self.reporter.database_problem}")
@@ -165,12 +165,7 @@ async def _assemble(
     for route, _ in routes:
         await route.provider.open()
 
-    producer, health, watermark, progress = (
-        broker.producer(threaded=False),
-        ProviderHealth(),
-        Watermark(),
-        Progress(),
-    )
+    producer, health, origins = broker.producer(threaded=False), ProviderHealth(), Origins(channel)
     announcer = Announcer(producer, codec, loop)
     ledger = Ledger(pool, channel=channel, owner=owner)
     intake = Intake(channel, codec)
@@ -180,20 +175,6 @@ async def _assemble(
         log.error("service.defect", exc_info=error)
         defects.append(error)
         stop.set()
-
-    def done(source: Source) -> None:
-        match source:
-            case Offset():
-                progress.done(source)
-            case Lease():
-                feed.done(source)
-
-    def abandoned(source: Source) -> None:
-        if isinstance(source, Offset):
-            progress.abandoned(source)
-
-    def is_current(source: Source) -> bool:
-        return isinstance(source, Lease) or watermark.is_current(source)
 
     limits = {p.name: p.rate_limit for p in configured.providers if p.rate_limit is not None}
     allowance = Allowance(pool, limits, channel=channel)
@@ -212,25 +193,28 @@ async def _assemble(
         router=router,
         announcer=announcer,
         health=health,
-        done=done,
-        abandoned=abandoned,
-        is_current=is_current,
+        done=origins.done,
+        abandoned=origins.abandoned,
+        is_current=origins.is_current,
         failed=failed,
     )
     feed = DeferredFeed(ledger, intake, dispatcher)
     recovery = Recovery(ledger, intake, announcer, doubt_after=dispatcher.doubt_after)
-    runner = Runner(
-        channel=channel,
-        broker=broker,
-        producer=producer,
-        intake=intake,
-        dispatcher=dispatcher,
-        announcer=announcer,
-        loop=loop,
-        watermark=watermark,
-        progress=progress,
-        most_open=configured.concurrency * OPEN_PER_CALL,
-    )
+    runners = [
+        Runner(
+            channel=channel,
+            lane=lane,
+            broker=broker,
+            producer=producer,
+            intake=Intake(channel, codec),
+            dispatcher=dispatcher,
+            announcer=announcer,
+            loop=loop,
+            most_open=configured.concurrency * OPEN_PER_CALL,
+        )
+        for lane in Priority
+    ]
+    origins.begin_with(runners, feed)
     reporter = Reporter(
         pool,
         channel=channel,
@@ -238,7 +222,7 @@ async def _assemble(
         routes=routes,
         router=router,
         health=health,
-        load=lambda: Load(dispatcher.in_flight, *runner.lag),
+        load=lambda: Load(dispatcher.in_flight, *origins.lag()),
     )
     dispatcher.start()
     tasks = [asyncio.create_task(work.run()) for work in (feed, recovery, reporter, sharing)]
@@ -246,7 +230,8 @@ async def _assemble(
     for task in tasks:
         task.add_done_callback(lambda t: _report_failure(t, failed))
     return _Process(
-        runner=runner,
+        origins=origins,
+        failed=failed,
         dispatcher=dispatcher,
         feed=feed,
         reporter=reporter,

@@ -49,7 +49,8 @@ WHERE r.channel = %s AND r.provider = b.provider
 _SUMS = """
 SELECT r.provider, r.weight,
     extract(epoch FROM r.changed_at)::float8, extract(epoch FROM now())::float8,
-    coalesce(sum(s.calls), 0)::int, coalesce(sum(s.errors), 0)::int, coalesce(sum(s.slow), 0)::int
+    coalesce(sum(s.calls), 0)::int, coalesce(sum(s.errors), 0)::int,
+    coalesce(sum(s.slow), 0)::int, r.open_until IS NOT NULL
 FROM consumers.route r
 LEFT JOIN consumers.route_slot s ON s.channel = r.channel AND s.provider = r.provider
     AND s.slot >= now() - make_interval(secs => %s) AND s.slot < now() - make_interval(secs => %s)
@@ -165,16 +166,17 @@ class Sharing:
         if (await cursor.fetchone()) != (True,):
             return
         configured = {n: s.route.weight for n, s in self._router.standings.items()}
-        window = (self._policy.window_seconds, SLOT_SECONDS)
-        cursor = await connection.execute(_SUMS, (*window, self._channel, list(configured)))
-        for name, weight, changed_at, now, calls, errors, slow in await cursor.fetchall():
+        span = (self._policy.window_seconds, SLOT_SECONDS)
+        cursor = await connection.execute(_SUMS, (*span, self._channel, list(configured)))
+        for name, weight, changed_at, now, *window, left_alone in await cursor.fetchall():
             share = Share(weight, changed_at)
             moved = judge(
                 share,
-                Window(calls, errors, slow),
+                Window(*window),
                 configured=configured[name],
                 policy=self._policy,
                 now=now,
+                left_alone=left_alone,
             )
             if moved != share:
                 if moved.weight != share.weight:

@@ -33,16 +33,25 @@ class Share:
 
 
 def judge(
-    share: Share, window: Window, *, configured: int, policy: RoutingPolicy, now: float
+    share: Share,
+    window: Window,
+    *,
+    configured: int,
+    policy: RoutingPolicy,
+    now: float,
+    left_alone: bool = False,
 ) -> Share:
     """The share that follows from how the provider did.
 
     Args:
         configured: the weight in the settings, which is never exceeded; one of 0 stays 0.
+        left_alone: its breaker is open. It comes back with the least share, and by steps.
     """
     since = now - share.changed_at
     weight = min(share.weight, configured)
     floor = min(policy.floor, configured)
+    if left_alone:
+        return Share(floor, now)
     if _does_badly(window, policy):
         if since >= policy.step_seconds:
             weight = max(floor, weight - policy.step)

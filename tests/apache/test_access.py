@@ -7,8 +7,14 @@ from threading import Event
 from uuid import uuid4
 
 import pytest
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from comms.kafka import Broker, KafkaFault, KafkaRefusedError
 from comms.settings import Settings

@@ -9,7 +9,14 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from comms.kafka import Broker, KafkaFault, KafkaForgotError, KafkaUnavailableError, Record, TopicConsumer
+from comms.kafka import (
+    Broker,
+    KafkaFault,
+    KafkaForgotError,
+    KafkaUnavailableError,
+    Record,
+    TopicConsumer,
+)
 from comms.kafka.producing import EventProducer
 from tests.apache.server import ApacheKafka
 from tests.waiting import wait_for

@@ -7,12 +7,15 @@ from hypothesis import strategies as st
 
 from consumers.delivery import Delivery, Offset
 from consumers.fairness import TURNS, FairQueue
+from consumers.lanes import Lanes
 from schemas.vocabulary import Priority
 from tests.consumers.harness import sms
 
 
-def delivery(tenant: str, priority: Priority, number: int = 0) -> Delivery:
-    message = sms(tenant=tenant, priority=priority)
+def delivery(
+    tenant: str, priority: Priority, number: int = 0, *, to: str = "+12025550199"
+) -> Delivery:
+    message = sms(to, tenant=tenant, priority=priority)
     return Delivery(message, b"", Offset(("comms.sms", 0), number, 1))
 
 
@@ -88,3 +91,35 @@ def test_removing_leaves_the_rest_in_order() -> None:
     assert queue.remove(lambda d: d in deliveries[1:4]) == deliveries[1:4]
     assert len(queue) == 3
     assert queue.take(9) == [deliveries[0], deliveries[4], deliveries[5]]
+
+
+def test_what_an_urgent_message_waits_behind_goes_as_urgently() -> None:
+    lanes = Lanes()
+    for number in range(50):
+        lanes.add(delivery("acme", Priority.BULK, number, to=f"+1202555{number:04d}"))
+    first = delivery("acme", Priority.BULK, to="+12025559999")
+    lanes.add(first)
+    for number in range(50):
+        lanes.add(delivery("acme", Priority.NORMAL, number, to=f"+1202666{number:04d}"))
+    urgent = delivery("acme", Priority.HIGH, to="+12025559999")
+    lanes.add(urgent)
+    assert lanes.take(1) == [first]
+    lanes.put_back([first])
+    assert lanes.take(1) == [first]
+    lanes.release(first)
+    assert lanes.take(1) == [urgent]
+    assert len(lanes) == 100
+
+
+def test_what_leaves_its_turn_is_not_taken() -> None:
+    lanes = Lanes()
+    kept, gone = (
+        delivery("acme", Priority.BULK, 1),
+        delivery("acme", Priority.BULK, 2, to="+12025550122"),
+    )
+    lanes.add(kept)
+    lanes.add(gone)
+    lanes.add(delivery("acme", Priority.HIGH, 3, to="+12025550122"))
+    removed = lanes.discard(lambda d: d.source != kept.source)
+    assert (len(removed), gone in removed) == (2, True)
+    assert lanes.take(5) == [kept]

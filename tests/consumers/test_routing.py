@@ -215,3 +215,17 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
 
 
 TestProvidersComeAndGo = ProvidersComeAndGo.TestCase
+
+
+def test_one_that_was_left_alone_comes_back_with_the_least_share_and_by_steps() -> None:
+    policy, nothing, good = RoutingPolicy(), Window(), Window(calls=100)
+    share = judge(
+        Share(50, 0.0), nothing, configured=50, policy=policy, now=1000.0, left_alone=True
+    )
+    assert share == Share(policy.floor, 1000.0)
+    later = 1000.0 + 2 * policy.recover_seconds
+    share = judge(share, nothing, configured=50, policy=policy, now=later, left_alone=True)
+    assert share.weight == policy.floor, "time spent alone is no good behaviour"
+    back = later + policy.recover_seconds
+    assert judge(share, good, configured=50, policy=policy, now=back - 1) == share
+    assert judge(share, good, configured=50, policy=policy, now=back).weight == policy.floor + 10
