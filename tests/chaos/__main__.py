@@ -8,12 +8,15 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
 
-from tests.chaos.checker import check, promises_of, read_lines, unfinished
-from tests.chaos.faults import FAULTS, schedule
+from tests.brokers import Kind
+from tests.chaos.checker import Findings, check, doors_of, promises_of, read_lines, unfinished
+from tests.chaos.faults import Fault, schedule
+from tests.chaos.front_door import FrontDoor
 from tests.chaos.traffic import Traffic
 from tests.chaos.world import World
 
@@ -26,37 +29,42 @@ def main() -> int:
         prog="tests.chaos", description="Break everything, then check."
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--faults", type=int, default=len(FAULTS), help="how many")
+    parser.add_argument("--faults", type=int, help="how many; each kind once")
+    parser.add_argument("--kafka", type=Kind, default=Kind.EMBEDDED, choices=list(Kind))
     parser.add_argument("--rate", type=float, default=40.0, help="messages a second")
+    parser.add_argument("--only", help="faults whose name begins so, and no others")
     parser.add_argument("--plant", help="a fault put into the product, to see that it is found")
+    parser.add_argument(
+        "--patience", type=float, default=2.5 * FINAL_WITHIN, help="seconds until all is final"
+    )
     parser.add_argument("--keep", type=Path, help="a folder for logs and journals")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        world = World(given.keep or Path(folder), seed=given.seed, plant=given.plant)
+        world = World(
+            given.keep or Path(folder), seed=given.seed, plant=given.plant, kafka=given.kafka
+        )
         try:
-            return _run(world, faults=given.faults, rate=given.rate)
+            return _run(world, given)
         finally:
             world.stop()
 
 
-def _run(world: World, *, faults: int, rate: float) -> int:
-    print(f"seed {world.seed}: {faults} faults under {rate:g} messages/s")
+def _run(world: World, given: argparse.Namespace) -> int:
+    faults = schedule(world.seed, length=given.faults, only=given.only, kafka=world.kafka)
+    print(f"seed {world.seed}: {len(faults)} faults under {given.rate:g} messages/s")
     world.start()
-    chance = random.Random(world.seed)
-    traffic = Traffic(world.url, world.key, world.answers, seed=world.seed, rate=rate)
-    traffic.start()
-    begun = time.monotonic()
+    traffic = Traffic(world.url, world.key, world.answers, seed=world.seed, rate=given.rate * 0.9)
+    doors = FrontDoor(world.bootstrap_servers, world.doors, seed=world.seed, rate=given.rate * 0.1)
     try:
-        time.sleep(3)
-        for fault in schedule(world.seed, length=faults):
-            print(f"{time.monotonic() - begun:7.1f} s  {fault.name}", flush=True)
-            fault.happen(world, chance)
-            time.sleep(chance.uniform(1, 5))
+        traffic.start()
+        doors.start()
+        _break(world, faults)
     finally:
         mended = time.monotonic()
         traffic.stop()
-    recovered = _until_final(world, since=mended)
-    findings = check(promises_of(world.answers), read_lines(world.journal), world.database_url)
+        doors.stop()
+    recovered = _until_final(world, since=mended, patience=given.patience)
+    findings = _findings(world)
     print(findings.report())
     print(f"time to recover     {recovered:>8.1f} s after the last fault")
     for refusal in traffic.refused[:5]:
@@ -66,10 +74,31 @@ def _run(world: World, *, faults: int, rate: float) -> int:
     return 0 if clean else 1
 
 
-def _until_final(world: World, *, since: float) -> float:
+def _break(world: World, faults: Sequence[Fault]) -> None:
+    """One fault after another, with some quiet between."""
+    chance, begun = random.Random(world.seed), time.monotonic()
+    time.sleep(3)
+    for fault in faults:
+        print(f"{time.monotonic() - begun:7.1f} s  {fault.name}", flush=True)
+        fault.happen(world, chance)
+        time.sleep(chance.uniform(1, 5))
+
+
+def _findings(world: World) -> Findings:
+    journal = read_lines(world.journal)
+    return check(
+        promises_of(world.answers),
+        journal,
+        world.database_url,
+        doors=doors_of(world.doors, world.emptied_at, journal),
+    )
+
+
+def _until_final(world: World, *, since: float, patience: float) -> float:
     """Seconds from `since` until everything was final, or until that took far too long."""
-    promises = promises_of(world.answers)
-    while (seconds := time.monotonic() - since) < 2.5 * FINAL_WITHIN:
+    journal = read_lines(world.journal)
+    promises = promises_of(world.answers) + doors_of(world.doors, world.emptied_at, journal)
+    while (seconds := time.monotonic() - since) < patience:
         try:
             if not unfinished(promises, world.database_url):
                 break

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Promise:
     id: str
     channel: str
     recipient: str
+    holds_doubt: bool = False
 
 
 @dataclass(kw_only=True)
@@ -93,7 +95,21 @@ def read_lines(path: Path) -> list[Line]:
 
 def promises_of(answers: Path) -> list[Promise]:
     """What the API promised, in the order of its answers."""
-    return [Promise(a["id"], a["channel"], a["recipient"]) for a in read_lines(answers)]
+    return [
+        Promise(a["id"], a["channel"], a["recipient"], a.get("on_doubt") == "hold")
+        for a in read_lines(answers)
+    ]
+
+
+def doors_of(accepted: Path, emptied_at: Sequence[float], journal: Sequence[Line]) -> list[Promise]:
+    """What the broker took from a producer without an outbox, without what went down with a broker
+    before anybody had called for it."""
+    first_call = {line["id"]: line["at"] for line in reversed(journal)}
+    return [
+        Promise(a["id"], a["channel"], a["recipient"])
+        for a in read_lines(accepted)
+        if not any(a["at"] < end < first_call.get(a["id"], inf) for end in emptied_at)
+    ]
 
 
 def unfinished(promises: Iterable[Promise], database_url: str) -> int:
@@ -103,8 +119,19 @@ def unfinished(promises: Iterable[Promise], database_url: str) -> int:
     return sum(status.get(promise.id) not in FINAL for promise in promises)
 
 
-def check(promises: Sequence[Promise], journal: Sequence[Line], database_url: str) -> Findings:
-    """Compare the three sources."""
+def check(
+    promises: Sequence[Promise],
+    journal: Sequence[Line],
+    database_url: str,
+    *,
+    doors: Sequence[Promise] = (),
+) -> Findings:
+    """Compare the sources.
+
+    Args:
+        promises: what the API accepted, in the order of its answers.
+        doors: what the broker took without it, and must not be lost either.
+    """
     with psycopg.connect(database_url) as session:
         status = {row[0]: row[1] for row in session.execute(STATUS_SQL)}
         held = {row[0] for row in session.execute(HELD_SQL.encode())}
@@ -118,7 +145,7 @@ def check(promises: Sequence[Promise], journal: Sequence[Line], database_url: st
     calls: defaultdict[str, list[Line]] = defaultdict(list)
     for line in journal:
         calls[line["id"]].append(line)
-    known = {promise.id for promise in promises}
+    known = {promise.id for promise in (*promises, *doors)}
     found = Findings(
         accepted=len(known),
         final=sum(status.get(each) in FINAL for each in known),
@@ -128,22 +155,27 @@ def check(promises: Sequence[Promise], journal: Sequence[Line], database_url: st
     for each in sorted(known):
         if status.get(each) not in FINAL:
             (found.in_flight if each in held else found.lost).append(each)
-    _check_duplicates(found, calls, doubts)
+    held_back = {promise.id for promise in promises if promise.holds_doubt}
+    _check_duplicates(found, calls, doubts, held_back)
     _check_order(found, promises, calls, retried)
     _check_statuses(found, status, known, calls)
     return found
 
 
 def _check_duplicates(
-    found: Findings, calls: Mapping[str, Sequence[Line]], doubts: Mapping[str, set[int]]
+    found: Findings,
+    calls: Mapping[str, Sequence[Line]],
+    doubts: Mapping[str, set[int]],
+    held_back: set[str],
 ) -> None:
-    """A repeated call is declared when an event between the two says that there was doubt."""
+    """A repeated call is declared when an event between the two says that there was doubt, and
+    the sender did not want it held."""
     for message_id, lines in calls.items():
         effective = [line["attempt"] for line in lines if line["answer"] in TOOK_EFFECT]
         for before, after in pairwise(effective):
             found.duplicate_calls += 1
             spoken = any(before <= n <= after for n in doubts.get(message_id, ()))
-            if after > before and spoken:
+            if after > before and spoken and message_id not in held_back:
                 found.declared += 1
             else:
                 found.undeclared.append(f"{message_id} (attempts {before}, {after})")
@@ -185,5 +217,7 @@ def _check_statuses(
         said = status.get(each)
         if said == "delivered" and not answers & TOOK_EFFECT:
             found.wrong_statuses.append(f"{each} delivered, never asked for")
+        if said == "sent" and not answers & TOOK_EFFECT:
+            found.wrong_statuses.append(f"{each} sent, never asked for")
         if said == "failed" and answers & TOOK_EFFECT:
             found.wrong_statuses.append(f"{each} failed, but went out")

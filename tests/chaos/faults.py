@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.brokers import Kind
 from tests.chaos.world import World
 
 CONSUMERS = ("sms-1", "email-1", "push-1", "voice-1")
@@ -24,12 +25,27 @@ class Fault:
     happen: Break
 
 
-def schedule(seed: int, *, length: int) -> list[Fault]:
-    """`length` faults in the order of the seed; every kind comes before one is repeated."""
+def faults_on(kafka: Kind) -> Sequence[Fault]:
+    """What can go wrong with that broker: only what is on a disk can be there again."""
+    return FAULTS if kafka is Kind.EMBEDDED else (*FAULTS, RESTARTED_WITH_ITS_DATA)
+
+
+def schedule(
+    seed: int, *, length: int | None, only: str | None = None, kafka: Kind = Kind.EMBEDDED
+) -> list[Fault]:
+    """Faults in the order of the seed; every kind comes before one is repeated.
+
+    Args:
+        length: how many; each kind once, unless given.
+        only: words that the name of every fault begins with.
+    """
     chance = random.Random(seed)
+    offered = faults_on(kafka)
+    kinds = [fault for fault in offered if fault.name.startswith(only or "")]
+    length = len(offered) if length is None else length
     found: list[Fault] = []
-    while len(found) < length:
-        found += chance.sample(FAULTS, len(FAULTS))
+    while kinds and len(found) < length:
+        found += chance.sample(kinds, len(kinds))
     return found[:length]
 
 
@@ -97,8 +113,25 @@ def _backlog_lost(world: World, chance: random.Random) -> None:
     world.begin(name)
 
 
+def _relay_frozen(world: World, chance: random.Random) -> None:
+    name = chance.choice(("relay-1", "relay-2"))
+    world.freeze(name)
+    time.sleep(chance.uniform(3, 12))
+    world.thaw(name)
+
+
+def _disk_full(world: World, chance: random.Random) -> None:
+    world.fill_disk(seconds=chance.uniform(2, 5))
+
+
+RESTARTED_WITH_ITS_DATA = Fault(
+    "broker killed, restarts with its data",
+    lambda world, chance: world.restart_broker(seconds=chance.uniform(0.2, 4)),
+)
+
 FAULTS: Sequence[Fault] = (
     Fault("relay killed", _killed("relay-1", "relay-2")),
+    Fault("relay frozen, wakes as a zombie", _relay_frozen),
     Fault("consumer killed", _killed(*CONSUMERS)),
     Fault("consumer killed in a call", _mid_call),
     Fault("audit killed", _killed("audit-1")),
@@ -116,6 +149,7 @@ FAULTS: Sequence[Fault] = (
         "database stalled",
         lambda world, chance: world.stall_postgres(seconds=chance.uniform(2, 8)),
     ),
+    Fault("database's disk full", _disk_full),
     Fault("provider limits", _provider("limited")),
     Fault("provider breaks", _provider("error")),
     Fault("provider hangs", _provider("hang")),

@@ -49,10 +49,15 @@ class Traffic:
         while not self._stop.wait(chance.expovariate(rate)):
             number += 1
             recipient = chance.randrange(RECIPIENTS)
-            body = _body(channel, recipient) | {"idempotency_key": f"chaos-{channel}-{number}"}
+            body = _body(channel, recipient) | {
+                "idempotency_key": f"chaos-{channel}-{number}",
+                "priority": chance.choices(("high", "normal", "bulk"), (1, 6, 3))[0],
+                "on_doubt": chance.choices(("resend", "hold"), (5, 1))[0],
+            }
             accepted = self._until_answered(body)
             if accepted is not None:
                 line = {"id": accepted, "channel": channel, "recipient": body["to"]}
+                line["on_doubt"] = body["on_doubt"]
                 with self._lock:
                     self._answers.write(json.dumps(line) + "\n")
 

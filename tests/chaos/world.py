@@ -17,13 +17,16 @@ import psycopg
 
 from comms.kafka import Broker, KafkaFault
 from comms.stack import folder
-from comms.stack.broker import EmbeddedBroker
 from comms.stack.postgres import EmbeddedPostgres
 from comms.stack.process import Program, end, free_port, launch
 from comms.stack.services import _answers_ready
 from comms.upgrading import upgrade
+from tests import brokers
+from tests.chaos.disk import Disk
 
 START = ("app-1", "relay-1", "relay-2", "audit-1", "sms-1", "email-1", "push-1", "voice-1")
+CHANNELS = ("SMS", "EMAIL", "PUSH", "VOICE")
+CONCURRENCY = 24  # so that messages wait in a process, too, when it is killed
 SECRET = "chaos-secret"
 
 
@@ -32,13 +35,27 @@ class World:
 
     Args:
         plant: a fault put into the product on purpose, named in `tests.chaos.planted`.
+        kafka: which program is the broker.
     """
 
-    def __init__(self, data_dir: Path, *, seed: int, plant: str | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        seed: int,
+        plant: str | None = None,
+        kafka: brokers.Kind = brokers.Kind.EMBEDDED,
+    ) -> None:
         self.data_dir, self.seed, self._plant = data_dir, seed, plant
         self.journal, self.answers = data_dir / "journal.jsonl", data_dir / "answers.jsonl"
-        self._broker = EmbeddedBroker(data_dir / "broker")
-        self._postgres = EmbeddedPostgres(data_dir / "postgres")
+        self.doors = data_dir / "doors.jsonl"
+        self.emptied_at: list[float] = []
+        self.kafka = kafka
+        self._broker = brokers.engine(kafka, data_dir / "broker")
+        self._disk = Disk(data_dir / "postgres")
+        self._postgres = EmbeddedPostgres(
+            data_dir / "postgres", settings={"max_wal_size": "128MB", "min_wal_size": "32MB"}
+        )
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {"app-1": free_port(), "provider": free_port()}
         self.key = ""
@@ -49,6 +66,11 @@ class World:
         return f"http://127.0.0.1:{self._ports['app-1']}"
 
     @property
+    def bootstrap_servers(self) -> str:
+        """Where the broker listens."""
+        return self._broker.bootstrap_servers
+
+    @property
     def database_url(self) -> str:
         """The store."""
         return self._postgres.url
@@ -56,6 +78,7 @@ class World:
     def start(self) -> None:
         """Everything up and ready."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._disk.mount()
         self._broker.start()
         self._topics()
         self._postgres.start()
@@ -73,6 +96,7 @@ class World:
             end(process, with_signal=signal.SIGKILL, grace=1)
         self._postgres.stop()
         self._broker.stop()
+        self._disk.unmount()
 
     # Services
 
@@ -115,9 +139,16 @@ class World:
     def empty_broker(self, *, seconds: float) -> None:
         """Kill the broker and bring it back with nothing in it."""
         self._broker.stop(grace=0)
+        self.emptied_at.append(time.time())
+        time.sleep(seconds)
+        brokers.restart_empty(self._broker)
+        self._topics()
+
+    def restart_broker(self, *, seconds: float) -> None:
+        """Kill the broker and bring it back with what it held, where it holds anything."""
+        self._broker.stop(grace=0)
         time.sleep(seconds)
         self._broker.start()
-        self._topics()
 
     def stall_broker(self, *, seconds: float) -> None:
         """Nobody reaches the broker for a while."""
@@ -134,6 +165,17 @@ class World:
         self._postgres.stop()
         time.sleep(seconds)
         self._postgres.start()
+
+    def fill_disk(self, *, seconds: float) -> None:
+        """The database finds no room for a while; it may end over it, and is started again then."""
+        if not self._disk.is_mounted:
+            print("           (not arranged: it needs the right to mount)")
+            return
+        with self._disk.filled():
+            time.sleep(seconds)
+        if not database_answers(self.database_url):
+            self._postgres.stop()
+            self._postgres.start()
 
     def provider_mode(self, mode: str) -> None:
         """How the provider behaves from now on."""
@@ -189,6 +231,7 @@ class World:
             "COMMS_SIMULATOR_URL": f"http://127.0.0.1:{self._ports['provider']}",
             "COMMS_SIMULATOR_SECRET": SECRET,
             "COMMS_HTTP_PORT": str(port),
+            **{f"COMMS_{name}_CONCURRENCY": str(CONCURRENCY) for name in CHANNELS},
         }
         return {**os.environ, **own}
 

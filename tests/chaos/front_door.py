@@ -1,0 +1,92 @@
+"""A service in another house: puts messages straight into a topic, with the .avsc file alone.
+
+Shares no code with the product. What the broker acknowledged is written down with the time: such a
+message has no outbox behind it, and a broker that loses all it holds may take along what no
+consumer had claimed by then, but nothing else may lose it.
+"""
+
+import hashlib
+import io
+import json
+import random
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from confluent_kafka import KafkaError, Message, Producer
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+_SCHEMA = Path(__file__).parents[2] / "schemas" / "sms_message.avsc"
+
+
+class FrontDoor:
+    """Publishes text messages until told to stop; `accepted` gets a line for each acknowledged."""
+
+    def __init__(self, bootstrap: str, accepted: Path, *, seed: int, rate: float) -> None:
+        self._schema = json.loads(_SCHEMA.read_text())
+        print_of = fingerprint(to_parsing_canonical_form(self._schema), "CRC-64-AVRO")
+        self._header = b"\xc3\x01" + bytes.fromhex(print_of)
+        self._parsed = fastavro.parse_schema(self._schema)
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": "60000"}
+        )
+        self._accepted, self._rate = accepted.open("a", buffering=1), rate
+        self._chance, self._stop = random.Random(f"{seed}-door"), threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what was begun."""
+        self._stop.set()
+        self._thread.join(60)
+        self._producer.flush(60)
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._chance.expovariate(self._rate)):
+            number = f"+1212555{7000 + self._chance.randrange(50):04d}"
+            record = self._record(number)
+            self._producer.produce(
+                "comms.sms",
+                key=f"default:{number}",
+                value=self._encoded(record),
+                on_delivery=self._noting(record),
+            )
+            self._producer.poll(0)
+
+    def _noting(self, record: dict[str, Any]) -> Any:
+        def note(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                line = {"id": record["id"], "channel": "sms", "recipient": record["to"]}
+                self._accepted.write(json.dumps(line | {"at": time.time()}) + "\n")
+
+        return note
+
+    def _record(self, number: str) -> dict[str, Any]:
+        milliseconds = int(time.time() * 1000)
+        noise = int.from_bytes(hashlib.sha256(self._chance.randbytes(16)).digest()[:10], "big")
+        bits = (milliseconds << 80 | noise) & ~(0xF << 76) | 0x7 << 76
+        bits = bits & ~(0x3 << 62) | 0x2 << 62
+        values = {
+            "id": str(uuid.UUID(int=bits)),
+            "tenant": "default",
+            "created_at": datetime.now(UTC),
+            "priority": "normal",
+            "metadata": {},
+            "to": number,
+            "body": "Your visit is tomorrow",
+        }
+        empty = {field["name"]: field.get("default") for field in self._schema["fields"]}
+        return empty | values
+
+    def _encoded(self, record: dict[str, Any]) -> bytes:
+        value = io.BytesIO()
+        value.write(self._header)
+        fastavro.schemaless_writer(value, self._parsed, record)
+        return value.getvalue()

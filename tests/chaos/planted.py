@@ -1,0 +1,57 @@
+"""Faults put into the product on purpose, to see that the checker finds them.
+
+`python -m tests.chaos.planted NAME run SERVICE` is `comms run SERVICE` with the fault NAME in it;
+the chaos run starts its services so when it is given `--plant NAME`.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+from comms.cli.app import run
+from comms.kafka import Place
+from consumers.ledger import Claim, Ledger
+from consumers.watermark import Watermark
+from producer import queue
+from producer.relay import Relay
+
+
+def commit_on_fetch() -> None:
+    """What was read counts as done."""
+    furthest: dict[Place, int] = {}
+    fetched = Watermark.fetched
+
+    def noting(self: Watermark, place: Place, offset: int, timestamp: int) -> object:
+        furthest[place] = offset + 1
+        return fetched(self, place, offset, timestamp)
+
+    Watermark.fetched = noting  # type: ignore[assignment,method-assign]
+    Watermark.to_commit = lambda self: {  # type: ignore[method-assign]
+        place: furthest[place] for place in self.places() if place in furthest
+    }
+
+
+def skip_the_claim() -> None:
+    """Every process may make every call."""
+
+    async def claim(_: Ledger, claims: Sequence[Claim]) -> dict[UUID, str | None]:
+        return {wish.delivery.message.id: None for wish in claims}
+
+    Ledger.claim = claim  # type: ignore[assignment,method-assign]
+
+
+def drop_the_sweep() -> None:
+    """What was published counts as claimed."""
+    Relay._sweep = lambda _: None  # type: ignore[assignment,method-assign]
+    queue.follow_log = lambda *_: frozenset()
+
+
+PLANTS: Mapping[str, Callable[[], None]] = {
+    "commit-on-fetch": commit_on_fetch,
+    "skip-the-claim": skip_the_claim,
+    "drop-the-sweep": drop_the_sweep,
+}
+
+if __name__ == "__main__":
+    PLANTS[sys.argv[1]]()
+    run(sys.argv[2:])

@@ -1,0 +1,51 @@
+"""The chaos run in its shorter form, and its checker held to finding what was planted.
+
+Each is a whole run in processes of its own, of a minute or so: `make test-all` runs them.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.chaos
+
+
+def chaos(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A run to its end; what it printed."""
+    command = [sys.executable, "-m", "tests.chaos", "--keep", str(folder), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+
+
+def figure(report: str, name: str) -> int:
+    """A figure of the report."""
+    found = re.search(rf"^{name} +(\d+)", report, re.MULTILINE)
+    assert found is not None, report
+    return int(found.group(1))
+
+
+def test_a_short_run_is_clean(tmp_path: Path) -> None:
+    done = chaos(tmp_path, "--seed", "20261125", "--faults", "7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert figure(done.stdout, "accepted") > 500
+    assert figure(done.stdout, "final") == figure(done.stdout, "accepted")
+
+
+@pytest.mark.parametrize(
+    ("plant", "only", "faults", "finding"),
+    [
+        ("commit-on-fetch", "consumer killed in a call", 4, "lost"),
+        ("skip-the-claim", "consumer killed in a call", 2, "undeclared"),
+        ("drop-the-sweep", "broker emptied with a backlog", 2, "in flight"),
+    ],
+)
+def test_the_checker_finds_what_was_planted(
+    tmp_path: Path, plant: str, only: str, faults: int, finding: str
+) -> None:
+    arguments = ["--plant", plant, "--only", only, "--faults", str(faults), "--seed", "5"]
+    done = chaos(tmp_path, *arguments, "--patience", "45")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert figure(done.stdout, finding) > 0
+    assert "BROKEN: make chaos SEED=5" in done.stdout
