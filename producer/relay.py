@@ -8,7 +8,7 @@ published again from the beginning, in its order.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -28,10 +28,10 @@ from producer import queue, shards
 from producer.acknowledger import Acknowledger
 from producer.conditions import Conditions
 from producer.logs import Logs
+from producer.ordering import in_order
 from producer.publisher import Publisher
 from producer.shards import SHARDS
 from schemas.codec import Codec
-from schemas.vocabulary import Priority
 
 log = structlog.get_logger(__name__)
 
@@ -120,13 +120,10 @@ class Relay:
             return len(rows)  # earlier ones come first
         for lane in shards.URGENCY:
             if batch := [row for row in rows if row.lane is lane]:
-                self._relay_lane(lane, batch)
+                company = queue.company(self._connection, batch)
+                self._publisher.publish(in_order(batch, company), log=self._log)
+                queue.advance(self._connection, batch)
         return len(rows)
-
-    def _relay_lane(self, lane: Priority, rows: Sequence[queue.Row]) -> None:
-        ahead = queue.passable(self._connection, rows) if lane is not Priority.BULK else []
-        self._publisher.publish([*ahead, *rows], log=self._log)
-        queue.advance(self._connection, rows)
 
     def _follow_log(self) -> bool:
         """Whether the cluster lost what was published, and it will be published again."""
