@@ -41,7 +41,10 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         world = World(
-            given.keep or Path(folder), seed=given.seed, plant=given.plant, kafka=given.kafka
+            given.keep or Path(folder) / "world",
+            seed=given.seed,
+            plant=given.plant,
+            kafka=given.kafka,
         )
         try:
             return _run(world, given)

@@ -1,8 +1,8 @@
 """A service in another house: puts messages straight into a topic, with the .avsc file alone.
 
 Shares no code with the product. What the broker acknowledged is written down with the time it was
-sent: such a message has no outbox behind it, and a broker that loses all it holds may take along what no
-consumer had claimed by then, but nothing else may lose it.
+sent: such a message has no outbox behind it, and a broker that loses all it holds may take along
+what no consumer had claimed by then, but nothing else may lose it.
 """
 
 import hashlib
