@@ -39,7 +39,7 @@ def main() -> int:
     )
     parser.add_argument("--keep", type=Path, help="a folder for logs and journals")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
         world = World(
             given.keep or Path(folder) / "world",
             seed=given.seed,
