@@ -132,12 +132,13 @@ _UNTOLD = f"""
 SELECT t.message_id, first.value, t.attempt, t.provider, 0::float8,
     t.status, t.reason, t.occurred_at, t.provider_message_id, t.code, t.detail, t.response
 FROM (
-    SELECT a.channel, a.provider, o.* FROM consumers.outcome o
-    JOIN consumers.attempt a USING (message_id, attempt)
+    SELECT a.channel, a.provider, message_id, attempt, o.status, o.reason, o.occurred_at,
+        o.provider_message_id, o.code, o.detail, o.response
+    FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
     WHERE o.status <> 'cancelled' AND o.occurred_at {_IN_QUESTION}
     UNION ALL
-    SELECT channel, provider, message_id, attempt, 'sending', 'resent', NULL, NULL, NULL, NULL,
-        claimed_at
+    SELECT channel, provider, message_id, attempt, 'sending', 'resent', claimed_at,
+        NULL, NULL, NULL, NULL
     FROM consumers.attempt WHERE nonce IS NOT NULL AND claimed_at {_IN_QUESTION}
 ) t
 JOIN consumers.attempt first ON first.message_id = t.message_id AND first.attempt = 1

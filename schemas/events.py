@@ -1,9 +1,10 @@
 """What happened to a message, and a named constructor for each thing that can.
 
 The relay announces `queued`; a consumer announces `claimed` and then what its attempt came to; the
-receipt endpoint announces a `receipt`, and `resolved` is what a person settled. All go to `comms.status`, where the audit
-service remembers them. Nobody builds a `StatusEvent` from a bare status: each function below takes
-exactly what its status needs, and derives the event's id so that a repetition is recognised.
+receipt endpoint announces a `receipt`, and `resolved` is what a person settled. All go to
+`comms.status`, where the audit service remembers them. Nobody builds a `StatusEvent` from a bare
+status: each function below takes exactly what its status needs, and derives the event's id so that
+a repetition is recognised.
 """
 
 from collections.abc import Mapping

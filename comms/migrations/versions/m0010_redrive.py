@@ -11,7 +11,8 @@ SQL = """
 ALTER TABLE consumers.attempt ADD COLUMN nonce uuid;
 CREATE UNIQUE INDEX attempt_nonce ON consumers.attempt (message_id, nonce) WHERE nonce IS NOT NULL;
 
--- The ordinary retry has the nonce of zeros, a wish one of its own: neither takes the other's place.
+-- The ordinary retry has the nonce of zeros, a wish one of its own: neither takes the other's
+-- place.
 ALTER TABLE consumers.deferred
     ADD COLUMN nonce uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     DROP CONSTRAINT deferred_pkey,
