@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 import audit.api
 import audit.page
 import consumers.receipts
+import consumers.redrive.api
 import consumers.suppression.api
 import producer.api
 from audit.feed import Feed
@@ -88,6 +89,11 @@ def application(parts: Parts) -> FastAPI:
     app.include_router(audit.api.router(pool=parts.pool, authenticator=authenticator, feed=feed))
     app.include_router(
         consumers.suppression.api.router(pool=parts.pool, authenticator=authenticator)
+    )
+    app.include_router(
+        consumers.redrive.api.router(
+            pool=parts.pool, producer=parts.producer, codec=codec, authenticator=authenticator
+        )
     )
     _include_receipts(app, parts)
     app.include_router(

@@ -203,17 +203,16 @@ class Dispatcher:
 
     def _act(self, delivery: Delivery, choice: Choice, verdict: Verdict) -> None:
         match verdict:
-            case Begin(attempt=attempt, reason=reason, choice=other):
+            case Begin(choice=other):
                 by = other or choice
-                call = Call(
-                    delivery=delivery, attempt=attempt, provider=by.provider.name, reason=reason
-                )
-                self._begin(call, by)
+                self._begin(Call.of(verdict, delivery, by.provider.name), by)
             case Repeat(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
                 self._finish(delivery, repeated(delivery, entry))
-            case Suppress(attempt=attempt, why=why):
-                call = Call(delivery=delivery, attempt=attempt, provider=choice.provider.name)
+            case Suppress(begin=begin, why=why):
+                call = Call.of(begin, delivery, (begin.choice or choice).provider.name)
+                if call.reason is Reason.RESENT:
+                    self._announce_claim(call, why)
                 self._settle_later(self._settler.suppressed(call, why))
             case Hold():
                 metrics.ambiguous_total.labels(self._channel).inc()
@@ -223,24 +222,31 @@ class Dispatcher:
 
     def _begin(self, call: Call, choice: Choice) -> None:
         message, now = call.delivery.message, self._clock()
-        if message.expires_at is not None and message.expires_at <= now:
+        is_late = message.expires_at is not None and message.expires_at <= now
+        if not is_late or call.reason is Reason.RESENT:
+            self._announce_claim(call, choice.why)
+        if is_late:
             self._settle_later(self._settler.expired(call))
             return
         if call.attempt == 1:
             self._waits[message.priority].observe((now - _due(message)).total_seconds())
-        if call.reason is Reason.AMBIGUOUS:
+        if call.repeats_doubt:
             metrics.ambiguous_total.labels(self._channel).inc()
+        self._track(asyncio.create_task(self._call(call, choice.provider, perf_counter())))
+
+    def _announce_claim(self, call: Call, detail: str) -> None:
+        """An attempt begins. A resend's is told even where no call follows: what is told of it
+        afterwards belongs to the chapter that this event opens."""
         self._announcer.announce(
             events.claimed(
-                message,
+                call.delivery.message,
                 attempt=call.attempt,
                 provider=call.provider,
-                at=now,
+                at=self._clock(),
                 reason=call.reason,
-                detail=choice.why,
+                detail=detail,
             )
         )
-        self._track(asyncio.create_task(self._call(call, choice.provider, perf_counter())))
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._calls.add(task)
@@ -295,7 +301,7 @@ class Dispatcher:
         return found
 
     async def _outcome(self, call: Call, provider: Provider[Message]) -> Outcome:
-        attempt = Attempt(call.delivery.message.id, call.attempt)
+        attempt = Attempt(call.delivery.message.id, call.attempt, call.known_as)
         try:
             async with asyncio.timeout(self._settings.call_timeout_seconds + CLAIM_IS_STALE):
                 return await provider.send(call.delivery.message, attempt)
@@ -334,7 +340,7 @@ class Dispatcher:
             self._finish(delivery, settled.event)
 
     def _observe_service_level(self, settled: Settled) -> None:
-        if settled.row.status is Status.SENT:
+        if settled.row.status is Status.SENT and not settled.row.is_resend:
             due = _due(settled.row.delivery.message)
             self._send_seconds.observe((settled.row.occurred_at - due).total_seconds())
 

@@ -15,7 +15,7 @@ from consumers import retry
 from consumers.delivery import Delivery
 from consumers.ledger import Settlement
 from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
-from consumers.verdicts import Hold, LedgerEntry
+from consumers.verdicts import Begin, Hold, LedgerEntry
 from schemas import events
 from schemas.events import ProviderWords, StatusEvent
 from schemas.vocabulary import OnDoubt, Reason, Status
@@ -25,12 +25,39 @@ IN_DOUBT = ProviderWords(detail="the call was made and its answer was lost; held
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One attempt that was made: `attempt` of `delivery` through `provider`."""
+    """One attempt that was made: `attempt` of `delivery` through `provider`.
+
+    Args:
+        repeats_doubt: its outcome is that of a call whose answer was lost.
+        opened, known_as: as in `consumers.verdicts.Begin`.
+    """
 
     delivery: Delivery
     attempt: int
     provider: str
     reason: Reason = Reason.CLAIMED
+    repeats_doubt: bool = False
+    opened: int = 1
+    known_as: int = 1
+
+    @property
+    def tries(self) -> int:
+        """Attempts in its chapter, this one among them: the policy's limits count from where a
+        person last asked for it."""
+        return self.attempt - self.opened + 1
+
+    @classmethod
+    def of(cls, begin: Begin, delivery: Delivery, provider: str) -> "Call":
+        """The call that a verdict asks for."""
+        return cls(
+            delivery=delivery,
+            attempt=begin.attempt,
+            provider=provider,
+            reason=begin.reason,
+            repeats_doubt=begin.in_doubt_with is not None,
+            opened=begin.opened,
+            known_as=begin.known_as,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +105,10 @@ class Settler:
 
     def _again_if_allowed(self, call: Call, outcome: TryLater) -> Settled:
         policy, now = self.settings.retry, self.clock()
-        if retry.is_exhausted(policy, attempt=call.attempt, outcome=outcome):
+        if retry.is_exhausted(policy, attempt=call.tries, outcome=outcome):
             return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, outcome.words)
         wait = retry.wait_seconds(
-            policy, attempt=call.attempt, after=outcome.after, source=self.source
+            policy, attempt=call.tries, after=outcome.after, source=self.source
         )
         if retry.is_too_late(call.delivery.message.expires_at, now=now, wait=wait):
             return self._final(call, Status.FAILED, Reason.EXPIRED, outcome.words)
@@ -90,10 +117,10 @@ class Settler:
     def _doubt(self, call: Call, words: ProviderWords) -> Settled:
         """Repeated once at most: a person who was reached twice should not be reached six times."""
         wish = call.delivery.message.on_doubt or self.settings.on_doubt
-        if wish is OnDoubt.HOLD or call.reason is Reason.AMBIGUOUS:
+        if wish is OnDoubt.HOLD or call.repeats_doubt:
             return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
         wait = retry.wait_seconds(
-            self.settings.retry, attempt=call.attempt, after=None, source=self.source
+            self.settings.retry, attempt=call.tries, after=None, source=self.source
         )
         return self._again(call, Reason.AMBIGUOUS, words, wait)
 
@@ -121,6 +148,7 @@ class Settler:
             words=words,
             occurred_at=now,
             retry_after=wait,
+            is_resend=call.opened > 1,
         )
         return Settled(row, announcement(row, call.provider))
 

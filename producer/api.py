@@ -159,23 +159,33 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
 def _offer_cancel(routes: APIRouter, door: _Door) -> None:
     @routes.post(
         "/messages/{message_id}/cancel",
-        summary="Withdraw a message not yet attempted",
+        summary="Withdraw a message before anything is sent",
+        description="Also one that waits to be tried again after attempts that sent nothing.",
         responses=_answers(
-            {404: "There is no such message", 409: "An attempt has begun, or it has ended"}
+            {
+                404: "There is no such message",
+                409: "It was sent, is being sent or may have been, or it has ended",
+            }
         ),
     )
     async def withdraw(message_id: UUID, who: Annotated[Caller, door.caller]) -> dict[str, Any]:
         now = door.clock()
         try:
-            message = await cancel(
+            message, attempts = await cancel(
                 door.pool, door.codec, tenant=who.tenant, message_id=message_id, at=now
             )
         except NoSuchMessageError:
             raise Problem(404, "Not Found", "There is no such message") from None
         except TooLateError:
-            detail = "An attempt has begun, or the message has ended"
+            detail = "The message was sent, is being sent or may have been, or it has ended"
             raise Problem(409, "Conflict", detail) from None
-        return shown(message, status=Status.CANCELLED, reason=Reason.CANCELLED, finished_at=now)
+        return shown(
+            message,
+            status=Status.CANCELLED,
+            reason=Reason.CANCELLED,
+            attempts=attempts,
+            finished_at=now,
+        )
 
 
 def _answers(by_status: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:

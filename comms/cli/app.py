@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from comms.cli import admin, search
+from comms.cli import admin, redrive, search
 from comms.cli.doctor import doctor
 from comms.cli.errors import EXPECTED, FAILED, line_of
 from comms.cli.send import send
@@ -35,6 +35,8 @@ def application() -> typer.Typer:
     app.command("show")(search.show)
     app.command("find")(search.find)
     app.command("channels")(search.channels)
+    app.command("resend")(redrive.resend)
+    app.command("resolve")(redrive.resolve)
     app.command("doctor")(doctor)
     keys = _group("API keys.")
     keys.command("create")(admin.create_key)

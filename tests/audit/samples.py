@@ -45,6 +45,29 @@ def claimed(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     return events.claimed(message, attempt=attempt, provider=PROVIDER, at=after(message, at))
 
 
+def resent(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
+    return events.claimed(
+        message,
+        attempt=attempt,
+        provider=PROVIDER,
+        at=after(message, at),
+        reason=Reason.RESENT,
+    )
+
+
+def resolved(message: SmsMessage, attempt: int, at: int, *, sent: bool) -> StatusEvent:
+    return events.resolved(
+        message_id=message.id,
+        tenant=message.tenant,
+        channel=message.channel,
+        provider=PROVIDER,
+        attempt=attempt,
+        sent=sent,
+        at=after(message, at),
+        by="support",
+    )
+
+
 def deferred(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     return events.deferred(
         message,
