@@ -47,11 +47,14 @@ class RetryPolicy:
     Args:
         base_seconds: bound of the first wait; it doubles with every attempt.
         cap_seconds: the bound never grows past this.
+        deadline_seconds: no attempt begins later than so long after the message was accepted (or
+            its send_at); 0 for no such bound.
     """
 
     attempts: int = 8
     base_seconds: float = 1.0
     cap_seconds: float = 300.0
+    deadline_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +276,7 @@ def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> Channel
 
 def _retry(value: object, key: str) -> RetryPolicy:
     table = _table(value, key)
-    _only_known(table, key, {"attempts", "base_seconds", "cap_seconds"})
+    _only_known(table, key, {f.name for f in fields(RetryPolicy)})
     default = RetryPolicy()
     return RetryPolicy(
         attempts=int(
@@ -284,6 +287,11 @@ def _retry(value: object, key: str) -> RetryPolicy:
         ),
         cap_seconds=_number(
             table.get("cap_seconds", default.cap_seconds), f"{key}.cap_seconds", at_least=0
+        ),
+        deadline_seconds=_number(
+            table.get("deadline_seconds", default.deadline_seconds),
+            f"{key}.deadline_seconds",
+            at_least=0,
         ),
     )
 

@@ -223,8 +223,8 @@ class Dispatcher:
 
     def _begin(self, call: Call, choice: Choice) -> None:
         message, now = call.delivery.message, self._clock()
-        if message.expires_at is not None and message.expires_at <= now:
-            self._settle_later(self._settler.expired(call))
+        if (ended := self._settler.too_late(call)) is not None:
+            self._settle_later(ended)
             return
         if call.reason is Reason.AMBIGUOUS:
             metrics.ambiguous_total.labels(self._channel).inc()
