@@ -109,6 +109,14 @@ class ApiClient:
         """
         return self._call("POST", path, document=document, headers=headers)
 
+    def delete(self, path: str, query: Mapping[str, str]) -> None:
+        """Take away what `path` and `query` name.
+
+        Raises:
+            ApiUnreachableError, ApiRefusedError: it is there, or that is not known.
+        """
+        self._call("DELETE", path, query=query)
+
     def _call(
         self,
         method: str,
@@ -153,7 +161,7 @@ class ApiClient:
             found = _json(text)
             if not response.ok:
                 raise ApiRefusedError(response.status, _sentence(response.status, found))
-            if found is None:
+            if found is None and response.status != 204:
                 raise ApiRefusedError(response.status, f"{self.url} does not answer as the API")
             return ApiAnswer(response.status, found)
 

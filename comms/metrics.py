@@ -54,5 +54,10 @@ dead_letters_total = Counter(
     "Records put aside because no consumer could process them.",
     ["channel"],
 )
+suppressions_bypassed_total = Counter(
+    "comms_suppressions_bypassed_total",
+    "Attempts to reach a suppressed recipient, for messages that bypass the list.",
+    ["channel"],
+)
 build_info = Info("comms_build", "The version that runs.")
 build_info.info({"version": version("communications")})

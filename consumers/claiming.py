@@ -14,6 +14,7 @@ from consumers.delivery import Delivery
 from consumers.ledger import Claim, Ledger
 from consumers.routing import Choice, Router
 from consumers.verdicts import Begin, Hold, LedgerEntry, StepAside, Suppress, Verdict, decide
+from schemas.messages import Message
 from schemas.vocabulary import Reason
 
 CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
@@ -40,7 +41,9 @@ class Claimer:
         ours = await self._ledger.claim(claims) if claims else {}
         known = [(d, c) for d, c in chosen if d.message.id not in ours]
         for delivery, _ in chosen:
-            verdicts[id(delivery)] = _unless_suppressed(Begin(1), ours.get(delivery.message.id))
+            verdicts[id(delivery)] = _unless_suppressed(
+                Begin(1), delivery.message, ours.get(delivery.message.id)
+            )
         if known:
             verdicts |= await self._verdicts_on_known(known)
         return verdicts
@@ -72,7 +75,9 @@ class Claimer:
             if delivery.message.id not in ours:  # another process was quicker
                 verdicts[id(delivery)] = StepAside(self.doubt_after)
             else:
-                verdicts[id(delivery)] = _unless_suppressed(begin, ours[delivery.message.id])
+                verdicts[id(delivery)] = _unless_suppressed(
+                    begin, delivery.message, ours[delivery.message.id]
+                )
         return verdicts
 
     def _by_whom(self, verdict: Begin, choice: Choice) -> Verdict:
@@ -104,5 +109,9 @@ class Claimer:
         return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
 
 
-def _unless_suppressed(begin: Begin, why: str | None) -> Verdict:
-    return begin if why is None else Suppress(begin.attempt, why)
+def _unless_suppressed(begin: Begin, message: Message, why: str | None) -> Verdict:
+    if why is None:
+        return begin
+    if message.bypass_suppression:
+        return replace(begin, bypassed=why)
+    return Suppress(begin.attempt, why)

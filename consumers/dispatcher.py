@@ -203,12 +203,12 @@ class Dispatcher:
 
     def _act(self, delivery: Delivery, choice: Choice, verdict: Verdict) -> None:
         match verdict:
-            case Begin(attempt=attempt, reason=reason, choice=other):
+            case Begin(attempt=attempt, reason=reason, choice=other, bypassed=why):
                 by = other or choice
                 call = Call(
                     delivery=delivery, attempt=attempt, provider=by.provider.name, reason=reason
                 )
-                self._begin(call, by)
+                self._begin(call, by, bypassed=why)
             case Repeat(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
                 self._finish(delivery, repeated(delivery, entry))
@@ -221,13 +221,15 @@ class Dispatcher:
             case StepAside(seconds=seconds):
                 self._track(asyncio.create_task(self._step_aside(delivery, seconds)))
 
-    def _begin(self, call: Call, choice: Choice) -> None:
+    def _begin(self, call: Call, choice: Choice, *, bypassed: str | None) -> None:
         message, now = call.delivery.message, self._clock()
         if (ended := self._settler.too_late(call)) is not None:
             self._settle_later(ended)
             return
         if call.reason is Reason.AMBIGUOUS:
             metrics.ambiguous_total.labels(self._channel).inc()
+        if bypassed is not None:
+            self._tell_bypass(call, bypassed)
         self._announcer.announce(
             events.claimed(
                 message,
@@ -235,10 +237,21 @@ class Dispatcher:
                 provider=call.provider,
                 at=now,
                 reason=call.reason,
-                detail=choice.why,
+                detail=choice.why if bypassed is None else _with_bypass(choice.why, bypassed),
             )
         )
         self._track(asyncio.create_task(self._call(call, choice.provider, perf_counter())))
+
+    def _tell_bypass(self, call: Call, why: str) -> None:
+        message = call.delivery.message
+        metrics.suppressions_bypassed_total.labels(self._channel).inc()
+        log.warning(
+            "suppression.bypassed",
+            message_id=str(message.id),
+            tenant=message.tenant,
+            attempt=call.attempt,
+            listed=why,
+        )
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._calls.add(task)
@@ -345,3 +358,8 @@ class Dispatcher:
             self._done(delivery.source)
         else:
             self._announcer.announce(event, partial(self._done, delivery.source))
+
+
+def _with_bypass(why: str, listed: str) -> str:
+    """What the `sending` event says of an attempt that no list held back."""
+    return f"{why}; suppression bypassed, as the message asks: {listed}"

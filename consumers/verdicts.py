@@ -44,12 +44,14 @@ class Begin:
     Args:
         in_doubt_with: the provider that made the call in doubt, and alone may repeat it.
         choice: the provider to take in place of the one chosen for the message.
+        bypassed: why its recipient must not be reached, for a message that is sent even so.
     """
 
     attempt: int
     reason: Reason = Reason.CLAIMED
     in_doubt_with: str | None = None
     choice: Choice | None = None
+    bypassed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,13 @@ def test_cells_become_the_types_of_their_fields(write: Write) -> None:
     }
 
 
+def test_a_cell_says_true_or_false(write: Write) -> None:
+    path = write("f.csv", "to,body,bypass_suppression", "x,B,true", "x,B,FALSE", "x,B,", "x,B,yes")
+    good = [row for row in rows(path) if isinstance(row, Row)]
+    assert [row.content.get("bypass_suppression") for row in good] == [True, False, None]
+    assert problems(path) == {5: "bypass_suppression: must be true or false"}
+
+
 def test_copies_of_a_mail_are_divided_by_semicolons(write: Write) -> None:
     path = write("f.csv", "to,subject,text,cc", "a@example.com,S,T,b@example.com; c@example.com")
     (row,) = rows(path, Channel.EMAIL)
