@@ -13,21 +13,27 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from comms.limits import TenantLimits, tenant_limits
+from comms.tables import SettingsError
+from comms.tables import number as _number
+from comms.tables import only_known as _only_known
+from comms.tables import table as _table
 from schemas.vocabulary import Channel, OnDoubt
+
+__all__ = [
+    "STACK_FILE",
+    "ChannelSettings",
+    "ProviderSettings",
+    "RetryPolicy",
+    "RoutingPolicy",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "load",
+]
 
 STACK_FILE = "stack.toml"
 _KAFKA = "COMMS_KAFKA_"
-
-
-class SettingsError(Exception):
-    """A setting is missing or wrong; `key` names it.
-
-    The sentence is one line, fit to be the last a service prints.
-    """
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(f"{key}: {problem}")
-        self.key = key
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,7 @@ class Settings:
         simulator_url: where the simulated provider answers.
         http_host, http_port: where this process answers (API, or health and metrics).
         public_url: where the application is reached from outside; receipts are sent there.
+        tenants: how many messages a second each may have accepted.
         receipt_secret: what the simulated provider signs its receipts with.
         tables: the whole of `comms.toml`, for what is not read here.
     """
@@ -136,6 +143,7 @@ class Settings:
     kafka: Mapping[str, str] = field(repr=False)  # a SASL password may be among them
     schema_registry_url: str | None
     channels: Mapping[Channel, ChannelSettings]
+    tenants: TenantLimits
     http_host: str
     http_port: int
     public_url: str
@@ -206,6 +214,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         schema_registry_url=env.get("COMMS_SCHEMA_REGISTRY_URL")
         or tables.get("schema_registry_url"),
         channels={channel: _channel(channel, tables.get(channel, {}), env) for channel in Channel},
+        tenants=tenant_limits(tables.get("tenants", {}), env),
         http_host=env.get("COMMS_HTTP_HOST", str(tables.get("http_host", "127.0.0.1"))),
         http_port=port,
         public_url=str(env.get("COMMS_PUBLIC_URL") or tables.get("public_url") or url).rstrip("/"),
@@ -331,30 +340,6 @@ def _provider(value: object, key: str) -> ProviderSettings:
         rate_limit=None if limit is None else _number(limit, f"{key}.rate_limit", at_least=0.1),
         options=table,
     )
-
-
-def _table(value: object, key: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise SettingsError(key, "must be a table")
-    return value
-
-
-def _only_known(table: Mapping[str, Any], key: str, known: set[str]) -> None:
-    for name in table:
-        if name not in known:
-            raise SettingsError(
-                f"{key}.{name}", f"no such setting; known: {', '.join(sorted(known))}"
-            )
-
-
-def _number(value: object, key: str, *, at_least: float) -> float:
-    try:
-        number = float(str(value))
-    except ValueError:
-        raise SettingsError(key, "must be a number") from None
-    if number < at_least:
-        raise SettingsError(key, f"must be at least {at_least:g}")
-    return number
 
 
 def _on_doubt(value: object, key: str) -> OnDoubt:
