@@ -42,7 +42,7 @@ class Claimer:
         known = [(d, c) for d, c in chosen if d.message.id not in ours]
         for delivery, _ in chosen:
             verdicts[id(delivery)] = _unless_suppressed(
-                Begin(1), delivery.message, ours.get(delivery.message.id)
+                _first(delivery), delivery.message, ours.get(delivery.message.id)
             )
         if known:
             verdicts |= await self._verdicts_on_known(known)
@@ -107,6 +107,12 @@ class Claimer:
     def doubt_after(self) -> float:
         """Seconds after which a claim's call cannot be running any more, wherever it was made."""
         return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
+
+
+def _first(delivery: Delivery) -> Begin:
+    """A first attempt. A letter that was put back may have ended as `failed` before: it begins a
+    new chapter of the message's life."""
+    return Begin(1, Reason.RESENT) if delivery.replayed else Begin(1)
 
 
 def _unless_suppressed(begin: Begin, message: Message, why: str | None) -> Verdict:

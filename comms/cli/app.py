@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from comms.cli import admin, search, suppressions
+from comms.cli import admin, dead_letters, search, suppressions
 from comms.cli.doctor import doctor
 from comms.cli.errors import EXPECTED, FAILED, line_of
 from comms.cli.send import send
@@ -50,7 +50,12 @@ def application() -> typer.Typer:
     suppressed.command("list")(suppressions.show)
     suppressed.command("add")(suppressions.add)
     suppressed.command("remove")(suppressions.remove)
+    letters = _group("What no consumer could process.")
+    letters.command("list")(dead_letters.show_all)
+    letters.command("show")(dead_letters.show)
+    letters.command("replay")(dead_letters.replay)
     groups = {
+        "dead-letters": letters,
         "suppressions": suppressed,
         "keys": keys,
         "db": database,

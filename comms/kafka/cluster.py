@@ -1,16 +1,17 @@
 """A cluster as the settings describe it: where every client comes from, and its topics."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
-from comms.kafka.consuming import Rebalance, TopicConsumer
+from comms.kafka.consuming import Rebalance, Record, TopicConsumer
 from comms.kafka.faults import CLIENT_LOG, KafkaUnavailableError, fault_of
 from comms.kafka.producing import EventProducer, Place
+from comms.kafka.reading import read_to_the_end
 from schemas.topics import LARGEST_RECORD, TOPICS, Topic
 
 
@@ -78,8 +79,9 @@ class Broker:
         asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
         if not asked:
             return {}
+        admin = self._admin()  # kept until its futures end: without it they never do
         try:
-            found = self._admin().list_offsets(asked, request_timeout=seconds)
+            found = admin.list_offsets(asked, request_timeout=seconds)
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
         ends: dict[Place, int] = {}
@@ -90,6 +92,18 @@ class Broker:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise fault_of(error.args[0]) from error
         return ends
+
+    def records(self, topic: str) -> Iterator[Record]:
+        """Every record of a topic, read to its end without a group.
+
+        Raises:
+            KafkaUnavailableError: no broker answers, or there is no such topic.
+            KafkaRefusedError: it may not be read.
+        """
+        partitions = self.topic_names().get(topic)
+        if partitions is None:
+            raise KafkaUnavailableError(f"there is no topic {topic} (comms topics apply)")
+        return read_to_the_end(self.properties, topic, partitions)
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Wait for a broker to answer.
