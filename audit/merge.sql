@@ -94,7 +94,7 @@ WITH fresh AS (
 ), successes AS (
     SELECT tenant, channel, provider, max(occurred_at) AS last_success_at
     FROM fresh
-    WHERE provider IS NOT NULL AND status IN ('sent', 'delivered')
+    WHERE provider IS NOT NULL AND status IN ('sent', 'delivered') AND reason <> 'no_receipt'
     GROUP BY tenant, channel, provider
 ), errors AS (
     SELECT DISTINCT ON (tenant, channel, provider)
@@ -102,7 +102,7 @@ WITH fresh AS (
            jsonb_build_object('message_id', message_id, 'reason', reason, 'code', code,
                               'detail', detail) AS last_error
     FROM fresh
-    WHERE provider IS NOT NULL
+    WHERE provider IS NOT NULL AND reason <> 'no_receipt' -- silence is no word of a provider's
       AND (status IN ('failed', 'unknown') OR (status = 'sending' AND reason <> 'claimed'))
     ORDER BY tenant, channel, provider, occurred_at DESC, id DESC
 ), witnessed AS (

@@ -112,11 +112,16 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSettings:
-    """One `[CHANNEL]` table: how many calls at once, how to try again, through whom."""
+    """One `[CHANNEL]` table: how many calls at once, how to try again, through whom.
+
+    Args:
+        receipt_timeout_hours: after which a missing receipt is an event of its own; 0 for never.
+    """
 
     concurrency: int = 256
     on_doubt: OnDoubt = OnDoubt.RESEND
     call_timeout_seconds: float = 15.0
+    receipt_timeout_hours: float = 72.0
     retry: RetryPolicy = RetryPolicy()
     routing: RoutingPolicy = RoutingPolicy()
     providers: tuple[ProviderSettings, ...] = (
@@ -268,14 +273,16 @@ def _kafka(
 
 def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> ChannelSettings:
     table = _table(value, channel)
-    known = {"concurrency", "on_doubt", "call_timeout_seconds", "retry", "routing", "providers"}
-    _only_known(table, channel, known)
+    _only_known(table, channel, {f.name for f in fields(ChannelSettings)})
     concurrency = env.get(f"COMMS_{channel.upper()}_CONCURRENCY", table.get("concurrency", 256))
     return ChannelSettings(
         concurrency=int(_number(concurrency, f"{channel}.concurrency", at_least=1)),
         on_doubt=_on_doubt(table.get("on_doubt", "resend"), f"{channel}.on_doubt"),
         call_timeout_seconds=_number(
             table.get("call_timeout_seconds", 15.0), f"{channel}.call_timeout_seconds", at_least=0.1
+        ),
+        receipt_timeout_hours=_number(
+            table.get("receipt_timeout_hours", 72.0), f"{channel}.receipt_timeout_hours", at_least=0
         ),
         retry=_retry(table.get("retry", {}), f"{channel}.retry"),
         routing=_routing(table.get("routing", {}), f"{channel}.routing"),
