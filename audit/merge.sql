@@ -102,7 +102,8 @@ WITH fresh AS (
 ), successes AS (
     SELECT tenant, channel, provider, max(occurred_at) AS last_success_at
     FROM fresh
-    WHERE provider IS NOT NULL AND status IN ('sent', 'delivered') AND reason <> 'resolved'
+    WHERE provider IS NOT NULL AND status IN ('sent', 'delivered')
+      AND reason NOT IN ('resolved', 'no_receipt')
     GROUP BY tenant, channel, provider
 ), errors AS (
     SELECT DISTINCT ON (tenant, channel, provider)
@@ -110,8 +111,8 @@ WITH fresh AS (
            jsonb_build_object('message_id', message_id, 'reason', reason, 'code', code,
                               'detail', detail) AS last_error
     FROM fresh
-    WHERE provider IS NOT NULL
-      AND (status IN ('failed', 'unknown') AND reason <> 'resolved'
+    WHERE provider IS NOT NULL -- silence is no word of a provider's
+      AND (status IN ('failed', 'unknown') AND reason NOT IN ('resolved', 'no_receipt')
            OR status = 'sending' AND reason NOT IN ('claimed', 'resent'))
     ORDER BY tenant, channel, provider, occurred_at DESC, id DESC
 ), witnessed AS (

@@ -31,6 +31,7 @@ from comms.kafka import Broker, EventProducer
 from comms.registry import codec_of
 from comms.settings import Settings
 from consumers.providers import receipt_parsers
+from producer.admission import Admission
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +85,12 @@ def application(parts: Parts) -> FastAPI:
     authenticator, feed = Authenticator(parts.pool), Feed(parts.pool)
     codec = codec_of(parts.settings)
     app.include_router(
-        producer.api.router(pool=parts.pool, codec=codec, authenticator=authenticator)
+        producer.api.router(
+            pool=parts.pool,
+            codec=codec,
+            authenticator=authenticator,
+            admission=Admission(parts.pool, parts.settings.tenants),
+        )
     )
     app.include_router(audit.api.router(pool=parts.pool, authenticator=authenticator, feed=feed))
     app.include_router(

@@ -14,6 +14,7 @@ from consumers.delivery import Delivery
 from consumers.ledger import Claim, Ledger
 from consumers.routing import Choice, Router
 from consumers.verdicts import Begin, Hold, Known, StepAside, Suppress, Verdict, decide
+from schemas.messages import Message
 from schemas.vocabulary import Reason
 
 CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
@@ -43,8 +44,9 @@ class Claimer:
         ours = await self._ledger.claim(claims) if claims else {}
         known = [(d, c) for d, c in chosen if d.message.id not in ours]
         for delivery, _ in chosen:
-            first = Begin(1) if delivery.wish is None else Begin(1, Reason.RESENT)
-            verdicts[id(delivery)] = _unless_suppressed(first, ours.get(delivery.message.id))
+            verdicts[id(delivery)] = _unless_suppressed(
+                _first(delivery), delivery.message, ours.get(delivery.message.id)
+            )
         if known:
             verdicts |= await self._verdicts_on_known(known)
         return verdicts
@@ -75,7 +77,9 @@ class Claimer:
             if delivery.message.id not in ours:  # another process was quicker
                 verdicts[id(delivery)] = StepAside(self.doubt_after)
             else:
-                verdicts[id(delivery)] = _unless_suppressed(begin, ours[delivery.message.id])
+                verdicts[id(delivery)] = _unless_suppressed(
+                    begin, delivery.message, ours[delivery.message.id]
+                )
         return verdicts
 
     def _by_whom(self, verdict: Begin, choice: Choice) -> Verdict:
@@ -110,5 +114,15 @@ class Claimer:
         return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
 
 
-def _unless_suppressed(begin: Begin, why: str | None) -> Verdict:
-    return begin if why is None else Suppress(begin, why)
+def _first(delivery: Delivery) -> Begin:
+    """A first attempt. A letter that was put back, or what a person wishes to have sent, may have
+    ended as `failed` before: it begins a new chapter of the message's life."""
+    return Begin(1, Reason.RESENT) if delivery.replayed or delivery.wish else Begin(1)
+
+
+def _unless_suppressed(begin: Begin, message: Message, why: str | None) -> Verdict:
+    if why is None:
+        return begin
+    if message.bypass_suppression:
+        return replace(begin, bypassed=why)
+    return Suppress(begin, why)

@@ -40,11 +40,17 @@ Source = Offset | Lease
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Delivery:
-    """One message to deliver; `value` is its encoded form, kept in case it steps aside."""
+    """One message to deliver.
+
+    Args:
+        value: its encoded form, kept in case it steps aside.
+        replayed: a person put it back into its topic from the dead letters.
+    """
 
     message: Message
     value: bytes
     source: Source
+    replayed: bool = False
 
     @property
     def wish(self) -> UUID | None:

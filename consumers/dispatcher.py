@@ -203,9 +203,9 @@ class Dispatcher:
 
     def _act(self, delivery: Delivery, choice: Choice, verdict: Verdict) -> None:
         match verdict:
-            case Begin(choice=other):
+            case Begin(choice=other, bypassed=why):
                 by = other or choice
-                self._begin(Call.of(verdict, delivery, by.provider.name), by)
+                self._begin(Call.of(verdict, delivery, by.provider.name), by, bypassed=why)
             case Repeat(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
                 self._finish(delivery, repeated(delivery, entry))
@@ -220,18 +220,20 @@ class Dispatcher:
             case StepAside(seconds=seconds):
                 self._track(asyncio.create_task(self._step_aside(delivery, seconds)))
 
-    def _begin(self, call: Call, choice: Choice) -> None:
+    def _begin(self, call: Call, choice: Choice, *, bypassed: str | None) -> None:
         message, now = call.delivery.message, self._clock()
-        is_late = message.expires_at is not None and message.expires_at <= now
-        if not is_late or call.reason is Reason.RESENT:
-            self._announce_claim(call, choice.why)
-        if is_late:
-            self._settle_later(self._settler.expired(call))
+        ended = self._settler.too_late(call)
+        if ended is None or call.reason is Reason.RESENT:
+            self._announce_claim(call, _with_bypass(choice.why, bypassed))
+        if ended is not None:
+            self._settle_later(ended)
             return
         if call.attempt == 1:
             self._waits[message.priority].observe((now - _due(message)).total_seconds())
         if call.repeats_doubt:
             metrics.ambiguous_total.labels(self._channel).inc()
+        if bypassed is not None:
+            self._tell_bypass(call, bypassed)
         self._track(asyncio.create_task(self._call(call, choice.provider, perf_counter())))
 
     def _announce_claim(self, call: Call, detail: str) -> None:
@@ -246,6 +248,17 @@ class Dispatcher:
                 reason=call.reason,
                 detail=detail,
             )
+        )
+
+    def _tell_bypass(self, call: Call, why: str) -> None:
+        message = call.delivery.message
+        metrics.suppressions_bypassed_total.labels(self._channel).inc()
+        log.warning(
+            "suppression.bypassed",
+            message_id=str(message.id),
+            tenant=message.tenant,
+            attempt=call.attempt,
+            listed=why,
         )
 
     def _track(self, task: asyncio.Task[None]) -> None:
@@ -357,3 +370,8 @@ class Dispatcher:
 def _due(message: Message) -> datetime:
     """When it could have gone at the earliest."""
     return max(message.created_at, message.send_at or message.created_at)
+
+
+def _with_bypass(why: str, listed: str | None) -> str:
+    """What the `sending` event says, also of an attempt that no list held back."""
+    return why if listed is None else f"{why}; suppression bypassed, as the message asks: {listed}"

@@ -21,6 +21,8 @@ from schemas.events import ProviderWords, StatusEvent
 from schemas.vocabulary import OnDoubt, Reason, Status
 
 IN_DOUBT = ProviderWords(detail="the call was made and its answer was lost; held for a receipt")
+TOO_LATE_TO_REPEAT = ProviderWords(detail="an answer was lost, and it is too late to ask again")
+PAST_DEADLINE = ProviderWords(detail="the time allowed for attempts passed before this one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +92,21 @@ class Settler:
             case _:
                 assert_never(outcome)
 
-    def expired(self, call: Call) -> Settled:
-        """The message's time passed before the call was made."""
-        return self._final(call, Status.FAILED, Reason.EXPIRED, events.SILENCE)
+    def too_late(self, call: Call) -> Settled | None:
+        """The end of a message whose call may not be made any more; None where it may.
+
+        What a person asked to be sent again gets an attempt, whatever the deadline was.
+        """
+        message, now = call.delivery.message, self.clock()
+        if retry.is_too_late(message.expires_at, now=now, wait=0):
+            return self._final(call, Status.FAILED, Reason.EXPIRED, events.SILENCE)
+        if call.reason is Reason.RESENT or not retry.is_past_deadline(
+            self.settings.retry, message, now=now
+        ):
+            return None
+        if call.reason is Reason.AMBIGUOUS:
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, TOO_LATE_TO_REPEAT)
+        return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, PAST_DEADLINE)
 
     def suppressed(self, call: Call, why: str) -> Settled:
         """The recipient must not be reached; no call was made."""
@@ -110,8 +124,11 @@ class Settler:
         wait = retry.wait_seconds(
             policy, attempt=call.tries, after=outcome.after, source=self.source
         )
-        if retry.is_too_late(call.delivery.message.expires_at, now=now, wait=wait):
+        message = call.delivery.message
+        if retry.is_too_late(message.expires_at, now=now, wait=wait):
             return self._final(call, Status.FAILED, Reason.EXPIRED, outcome.words)
+        if retry.is_past_deadline(policy, message, now=now, wait=wait):
+            return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, outcome.words)
         return self._again(call, outcome.reason, outcome.words, wait)
 
     def _doubt(self, call: Call, words: ProviderWords) -> Settled:
@@ -122,6 +139,10 @@ class Settler:
         wait = retry.wait_seconds(
             self.settings.retry, attempt=call.tries, after=None, source=self.source
         )
+        if retry.is_past_deadline(
+            self.settings.retry, call.delivery.message, now=self.clock(), wait=wait
+        ):
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
         return self._again(call, Reason.AMBIGUOUS, words, wait)
 
     def _again(self, call: Call, reason: Reason, words: ProviderWords, wait: float) -> Settled:

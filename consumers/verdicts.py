@@ -70,6 +70,7 @@ class Begin:
         choice: the provider to take in place of the one chosen for the message.
         opened: the attempt with which its chapter begins.
         known_as: the attempt by whose chapter a provider may know the call already.
+        bypassed: why its recipient must not be reached, for a message that is sent even so.
     """
 
     attempt: int
@@ -78,6 +79,7 @@ class Begin:
     choice: Choice | None = None
     opened: int = 1
     known_as: int = 1
+    bypassed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

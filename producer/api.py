@@ -20,8 +20,10 @@ from psycopg_pool import AsyncConnectionPool
 from comms.auth import Authenticator, Caller
 from comms.clock import Clock, utc_now
 from comms.database import DatabaseUnavailableError
+from comms.limits import TenantLimits
 from comms.problems import Problem, invalid
 from producer import requests
+from producer.admission import Admission
 from producer.batcher import Batcher
 from producer.bodies import BATCH_LIMIT, SINGLE_LIMIT, read_json
 from producer.building import Stamp, to_message
@@ -60,6 +62,7 @@ class _Door:
     caller: Any  # the dependency, in FastAPI's terms
     outbox: Outbox
     batcher: Batcher
+    admission: Admission
 
 
 def router(
@@ -67,9 +70,10 @@ def router(
     pool: AsyncConnectionPool,
     codec: Codec,
     authenticator: Authenticator,
+    admission: Admission | None = None,
     clock: Clock = utc_now,
 ) -> APIRouter:
-    """The routes; `pool` is open while they are served."""
+    """The routes; `pool` is open while they are served. Without `admission` nobody is limited."""
     routes = APIRouter(prefix="/v1", tags=["messages"])
     outbox = Outbox(codec, clock)
     door = _Door(
@@ -79,6 +83,7 @@ def router(
         caller=Depends(authenticator),
         outbox=outbox,
         batcher=Batcher(pool, outbox),
+        admission=admission or Admission(pool, TenantLimits()),
     )
     for offer in (_offer_single, _offer_batch, _offer_cancel):
         offer(routes, door)
@@ -97,6 +102,7 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
                 409: "The idempotency key was used with another body",
                 413: "The body or its attachments are too large",
                 422: "A field is wrong; `errors` names it",
+                429: "Over the tenant's rate limit; `Retry-After` says when to come again",
                 503: "The database does not answer",
             }
         ),
@@ -107,6 +113,7 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         idempotency_key: Annotated[str | None, Header()] = None,
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
+        await door.admission.admit(who.tenant, 1)
         document = await read_json(request, limit=SINGLE_LIMIT)
         asked = _asked(who, traceparent, header_key=idempotency_key)
         entry = _entry(door.outbox, document, asked, door.clock)
@@ -132,6 +139,7 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
             {
                 413: "The body is too large",
                 422: "It is not a list of messages",
+                429: "Over the tenant's rate limit; nothing of the batch was accepted",
                 503: "The database does not answer; nothing of the batch was accepted",
             }
         ),
@@ -142,6 +150,7 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
         documents = _messages_of(await read_json(request, limit=BATCH_LIMIT))
+        await door.admission.admit(who.tenant, len(documents))
         asked = _asked(who, traceparent)
         prepared = await asyncio.to_thread(
             lambda: [_entry_or_problem(door.outbox, one, asked, door.clock) for one in documents]

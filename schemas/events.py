@@ -1,15 +1,15 @@
 """What happened to a message, and a named constructor for each thing that can.
 
 The relay announces `queued`; a consumer announces `claimed` and then what its attempt came to; the
-receipt endpoint announces a `receipt`, and `resolved` is what a person settled. All go to
-`comms.status`, where the audit service remembers them. Nobody builds a `StatusEvent` from a bare
-status: each function below takes exactly what its status needs, and derives the event's id so that
-a repetition is recognised.
+receipt endpoint announces a `receipt`, and the consumer, after long, that none came; `resolved` is
+what a person settled. All go to `comms.status`, where the audit service remembers them. Nobody
+builds a `StatusEvent` from a bare status: each function below takes exactly what its status needs,
+and derives the event's id so that a repetition is recognised.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from schemas.ids import event_id
@@ -231,6 +231,36 @@ def resolved(
         provider=provider,
         detail=f"settled by a person, with the API key {by!r}",
         occurred_at=at,
+    )
+
+
+def no_receipt(
+    *,
+    message_id: UUID,
+    tenant: str,
+    channel: Channel,
+    provider: str,
+    attempt: int,
+    status: Status,
+    since: datetime,
+    allowed: timedelta,
+) -> StatusEvent:
+    """The provider confirmed nothing for longer than is allowed; the message stays what it is.
+
+    Args:
+        status: `sent` or `unknown`, as the attempt left it at `since`.
+    """
+    return StatusEvent(
+        id=event_id(message_id, status, Reason.NO_RECEIPT, attempt),
+        message_id=message_id,
+        tenant=tenant,
+        channel=channel,
+        status=status,
+        reason=Reason.NO_RECEIPT,
+        attempt=attempt,
+        provider=provider,
+        detail=f"no receipt within {allowed.total_seconds() / 3600:g} h",
+        occurred_at=since + allowed,
     )
 
 

@@ -71,6 +71,7 @@ def life(message: SmsMessage) -> list[StatusEvent]:
         samples.resent(message, 6, 5000),
         samples.refused(message, 6, 5100),
         samples.accepted(message, 6, 5200),
+        samples.no_receipt(message, 3, 1000),
     ]
 
 
@@ -291,3 +292,23 @@ def test_analysts_read_the_views_masked_and_nothing_else(
     assert connection.execute("SELECT count(*) FROM audit.event").fetchone() == (4,)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT recipient FROM audit.state")
+
+
+def test_a_missing_receipt_shows_in_the_reason_and_is_no_success_of_the_provider(
+    connection: merge.Connection,
+) -> None:
+    message = samples.sms()
+    asked = "SELECT status, reason, sent_at, provider_message_id FROM audit.state"
+    merge.merge(connection, samples.delivered_life(message)[:3], {})
+    seen = connection.execute("SELECT * FROM audit.evidence").fetchall()
+    merge.merge(connection, [samples.no_receipt(message, 1, 80)], {})
+    assert connection.execute(asked).fetchone() == (
+        *("sent", "no_receipt"),
+        *(samples.after(message, 80), "SM1"),
+    )
+    assert connection.execute("SELECT * FROM audit.evidence").fetchall() == seen
+    merge.merge(connection, samples.delivered_life(message)[3:], {})
+    assert connection.execute(asked).fetchone() == (
+        *("delivered", "delivered"),
+        *(samples.after(message, 80), "SM1"),
+    )

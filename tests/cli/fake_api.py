@@ -41,6 +41,7 @@ class FakeApi:
     batches: list[int] = field(default_factory=list)
     queries: list[dict[str, str]] = field(default_factory=list)
     refuse_next: deque[tuple[int, Document]] = field(default_factory=deque)
+    retry_after: str | None = None  # said with every 429
     away_after: int | None = None  # messages; then every post is answered with 503
     # What GET of a message answers, one after another; the last one stays.
     lives: deque[Document] = field(default_factory=deque)
@@ -206,6 +207,8 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            if status == 429 and api.retry_after is not None:
+                self.send_header("Retry-After", api.retry_after)
             self.end_headers()
             self.wfile.write(data)
 

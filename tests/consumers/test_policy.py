@@ -14,7 +14,7 @@ from consumers.delivery import Delivery, Lease, Offset
 from consumers.lanes import Lanes
 from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
 from consumers.provider import Attempt
-from consumers.retry import wait_seconds
+from consumers.retry import is_past_deadline, wait_seconds
 from consumers.settlement import Call, Settled, Settler
 from consumers.verdicts import (
     LOOK_AGAIN,
@@ -191,6 +191,53 @@ def settled(
         repeats_doubt=doubt,
     )
     return settler.settle(call, outcome)
+
+
+@given(
+    deadline=st.floats(1, 1000),
+    age=st.floats(0, 2000),
+    after=st.none() | st.floats(0, 2000),
+    scheduled=st.booleans(),
+)
+def test_no_attempt_begins_past_the_deadline(
+    deadline: float, age: float, *, after: float | None, scheduled: bool
+) -> None:
+    policy = RetryPolicy(base_seconds=10, deadline_seconds=deadline)
+    due = NOW - timedelta(seconds=age)
+    created = due - timedelta(days=1) if scheduled else due
+    item = delivery(TO, created_at=created, send_at=due if scheduled else None)
+    call = Call(delivery=item, attempt=1, provider="p")
+    settler = Settler(ChannelSettings(retry=policy), lambda: NOW, random.Random(1))
+    later = settler.settle(call, TryLater(reason=Reason.PROVIDER_ERROR, after=after))
+    if later.row.retry_after is None:
+        assert later.event.reason is Reason.RETRIES_EXHAUSTED
+        assert age + (after or 0) + 10 > deadline  # a wait of the longest jitter is past it
+    else:
+        begins = NOW + timedelta(seconds=later.row.retry_after)
+        assert begins <= due + timedelta(seconds=deadline, microseconds=1)
+    ended = settler.too_late(call)
+    assert (ended is not None) == is_past_deadline(policy, item.message, now=NOW)
+
+
+def test_past_the_deadline_doubt_is_unknown_and_a_persons_wish_is_granted() -> None:
+    settings = ChannelSettings(retry=RetryPolicy(deadline_seconds=60))
+    settler = Settler(settings, lambda: NOW, random.Random(1))
+    call = Call(
+        delivery=delivery(TO, created_at=NOW - timedelta(seconds=61)), attempt=2, provider="p"
+    )
+    ended = settler.too_late(call)
+    assert ended is not None
+    assert (ended.event.status, ended.event.reason) == (Status.FAILED, Reason.RETRIES_EXHAUSTED)
+    in_doubt = settler.too_late(replace(call, reason=Reason.AMBIGUOUS))
+    assert in_doubt is not None
+    assert in_doubt.event.status is Status.UNKNOWN
+    assert settler.settle(call, Ambiguous()).event.status is Status.UNKNOWN
+    assert settler.too_late(replace(call, reason=Reason.RESENT)) is None
+
+
+def test_without_a_deadline_age_ends_nothing() -> None:
+    item = delivery(TO, created_at=NOW - timedelta(days=300))
+    assert not is_past_deadline(RetryPolicy(), item.message, now=NOW, wait=1e9)
 
 
 def test_outcomes_become_statuses() -> None:

@@ -105,6 +105,18 @@ async def test_a_message_is_accepted_and_queued(
     ]
 
 
+async def test_a_wish_to_bypass_the_suppression_list_stands_in_the_record(
+    client: httpx.AsyncClient, database: psycopg.Connection
+) -> None:
+    keyed = SMS | {"idempotency_key": "recall-1"}
+    assert (await post(client, keyed | {"bypass_suppression": True})).status_code == 202
+    assert Codec().decode(stored(database, "comms.sms"), SmsMessage).bypass_suppression
+    assert (await post(client, keyed)).status_code == 409
+    assert wrong_fields(await post(client, SMS | {"bypass_suppression": "yes"})) == {
+        "bypass_suppression"
+    }
+
+
 async def test_what_was_asked_stands_in_the_record(
     client: httpx.AsyncClient, database: psycopg.Connection
 ) -> None:
