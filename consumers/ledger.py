@@ -125,6 +125,10 @@ least(clock_timestamp() - interval '5 seconds',
                (SELECT min(caught_up_at) - interval '2 seconds' FROM audit.consumer_offset
                 WHERE topic = 'comms.status')))
 """
+_LISTENS = """
+SELECT EXISTS (SELECT FROM audit.consumer_offset
+               WHERE caught_up_at > clock_timestamp() - make_interval(secs => %s))
+"""
 _IN_QUESTION = f"""
 BETWEEN clock_timestamp() - make_interval(secs => %(within)s) AND {_HAS_HAD_ITS_TIME}
 """
@@ -288,6 +292,13 @@ class Ledger:
                     _ORPHANS, (self._channel, claimed_within, older_than, even_of_the_living)
                 )
                 return cursor.rowcount
+
+    async def is_listened_to(self, seconds: float) -> bool:
+        """Whether the audit store recorded anything, or had nothing to record, so lately."""
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_LISTENS, (seconds,))
+                return await cursor.fetchone() == (True,)
 
     async def untold(
         self, *, settled_within: float, older_than: float, most: int

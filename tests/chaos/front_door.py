@@ -21,6 +21,8 @@ import fastavro
 from confluent_kafka import KafkaError, Message, Producer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+_SILENT = logging.getLogger("front-door")
+_SILENT.addHandler(logging.NullHandler())  # it complains of every fault that is made
 _SCHEMA = Path(__file__).parents[2] / "schemas" / "sms_message.avsc"
 
 
@@ -34,7 +36,7 @@ class FrontDoor:
         self._parsed = fastavro.parse_schema(self._schema)
         self._producer = Producer(
             {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": "60000"},
-            logger=logging.getLogger("front-door"),
+            logger=_SILENT,
         )
         self._accepted, self._rate = accepted.open("a", buffering=1), rate
         self._chance, self._stop = random.Random(f"{seed}-door"), threading.Event()
