@@ -3,8 +3,8 @@
 The relay asks before it publishes a batch of a lane. A message whose recipient has nothing waiting
 in another lane goes into its own. Otherwise it goes into the fastest of the lanes concerned, behind
 all that was accepted before it and is not claimed: an urgent one pulls along what it would pass,
-and a slow one joins what it might pass. Such messages stand in two topics, and the ledger lets only
-one of the two be sent.
+and a slow one joins what it might pass. They belong to that lane from then on. Some stand in two
+topics, and the ledger lets only one of the two be sent.
 """
 
 from collections import defaultdict

@@ -21,8 +21,8 @@ from psycopg.rows import class_row
 from producer.outline import outline
 from producer.shards import BULK, LOCKS, NORMAL, SCHEDULE_LOCK, lane_of
 from schemas.messages import Message
-from schemas.topics import STATUS
-from schemas.vocabulary import Priority
+from schemas.topics import STATUS, of_channel
+from schemas.vocabulary import Channel, Priority
 
 BATCH_ROWS = 500  # of a shard
 BULK_ROWS = 100  # the same in the bulk lane: an urgent message waits until a batch is published
@@ -76,6 +76,11 @@ class Row:
     def lane(self) -> Priority:
         """The priority whose topic it goes to."""
         return lane_of(self.shard)
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it goes to the topic of another lane than its own."""
+        return not self.is_event and self.topic != of_channel(Channel(str(self.channel)), self.lane)
 
     @property
     def position(self) -> Position:
@@ -198,11 +203,16 @@ def company(connection: Connection[Any], rows: Sequence[Row]) -> list[Row]:
         return cursor.execute(_COMPANY, values).fetchall()
 
 
-def advance(connection: Connection[Any], rows: Sequence[Row]) -> None:
-    """All of `rows` stand in their topics: move the cursors past them, drop the status events."""
+def advance(connection: Connection[Any], rows: Sequence[Row], moved: Sequence[Row] = ()) -> None:
+    """All of `rows` stand in their topics: move the cursors past them, drop the status events.
+
+    Args:
+        moved: what was published into another lane than it was of, with that lane's topic.
+    """
     last = {row.shard: row.position for row in rows}
     with connection.transaction():
         connection.execute(_ADVANCE, _columns(last.values()))
+        _move(connection, moved)
         _drop_events(connection, rows)
 
 
@@ -213,9 +223,24 @@ def follow_log(connection: Connection[Any], shards: frozenset[int], log: str) ->
     return frozenset(shard for shard, rewound in rows if rewound)
 
 
-def postpone(connection: Connection[Any], rows: Sequence[Row]) -> None:
-    """`rows` were published again: look at them later, and later every time, up to an hour."""
+def _move(connection: Connection[Any], moved: Sequence[Row]) -> None:
+    if moved:
+        connection.execute(
+            "UPDATE producer.outbox o SET topic = m.topic"
+            " FROM unnest(%s::uuid[], %s::text[]) AS m (message_id, topic)"
+            " WHERE o.message_id = m.message_id AND o.topic <> %s",
+            ([row.message_id for row in moved], [row.topic for row in moved], STATUS),
+        )
+
+
+def postpone(connection: Connection[Any], rows: Sequence[Row], moved: Sequence[Row] = ()) -> None:
+    """`rows` were published again: look at them later, and later every time, up to an hour.
+
+    Args:
+        moved: as for `advance`.
+    """
     with connection.transaction():
+        _move(connection, moved)
         connection.execute(
             "UPDATE producer.outbox SET republished = least(republished + 1, 100),"
             " republish_at = now()"

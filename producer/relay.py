@@ -119,13 +119,14 @@ class Relay:
         if rows and self._follow_log():
             return len(rows)  # earlier ones come first
         for batch in _by_lane(rows):
-            self._publish(batch)
-            queue.advance(self._connection, batch)
+            queue.advance(self._connection, batch, self._publish(batch))
         return len(rows)
 
-    def _publish(self, batch: Sequence[queue.Row], *, again: bool = False) -> None:
-        company = queue.company(self._connection, batch)
-        self._publisher.publish(in_order(batch, company), log=self._log, again=again)
+    def _publish(self, batch: Sequence[queue.Row], *, again: bool = False) -> list[queue.Row]:
+        """Publish rows of one lane; returns those that are of another lane from now on."""
+        rows = in_order(batch, queue.company(self._connection, batch))
+        self._publisher.publish(rows, log=self._log, again=again)
+        return [row for row in rows if row.is_moved]
 
     def _follow_log(self) -> bool:
         """Whether the cluster lost what was published, and it will be published again."""
@@ -168,8 +169,7 @@ class Relay:
         if rows and not self._follow_log():
             log.info("relay.published_again", rows=len(rows))
             for batch in _by_lane(rows):
-                self._publish(batch, again=True)
-            queue.postpone(self._connection, rows)
+                queue.postpone(self._connection, batch, self._publish(batch, again=True))
 
     def _measure(self) -> None:
         pending, oldest = queue.backlog(self._connection)

@@ -16,7 +16,7 @@ from confluent_kafka import (
 )
 
 from comms.kafka.faults import CLIENT_LOG, Admission, KafkaFault, fault_of
-from comms.kafka.membership import GroupState, Identify, LogIdentity
+from comms.kafka.membership import GroupState, Identify, Idle, LogIdentity
 from comms.kafka.producing import Headers, Place
 from schemas.topics import LARGEST_RECORD
 
@@ -124,12 +124,8 @@ class TopicConsumer:
             },
             logger=CLIENT_LOG,
         )
-        self._consumer.subscribe(
-            list(topics),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
+        self._topics, self._idle = list(topics), Idle()
+        self._join()
 
     def poll(self, most: int, seconds: float) -> list[Record]:
         """At most `most` records; waits up to `seconds` for the first and not at all for the rest.
@@ -139,6 +135,10 @@ class TopicConsumer:
             KafkaRefusedError: the group or topic may not be read, or the cluster lets us not in.
         """
         try:
+            if self._idle.is_too_long(bool(self.assignment)):
+                log.info("kafka.rejoined", topics=self._topics)
+                self._consumer.unsubscribe()
+                self._join()
             first = self._consumer.poll(seconds)
             if first is None:
                 self._require_admission()
@@ -192,6 +192,14 @@ class TopicConsumer:
             self._consumer.close()
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
+
+    def _join(self) -> None:
+        self._consumer.subscribe(
+            self._topics,
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
 
     def _on_error(self, error: KafkaError) -> None:
         self._admission.heard(error)

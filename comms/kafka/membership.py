@@ -8,7 +8,10 @@ hold a new log under the old name: an offset of the old one would silently skip 
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
+
+FIRST_IDLE_SECONDS, LONGEST_IDLE_SECONDS = 15.0, 900.0
 
 Identify = Callable[[Iterable[str]], Mapping[str, str]]
 
@@ -24,6 +27,28 @@ class GroupState:
         group = json.loads(statistics).get("cgrp", {})
         self.told += 1
         self.is_forming = group.get("state") == "up" and group.get("join_state") != "steady"
+
+
+class Idle:
+    """Whether a member has been without partitions for so long that it should join anew: a group
+    of the embedded broker may be at rest with nobody reading. Where there are more members than
+    partitions that helps nobody, so it is done ever more rarely."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic, self._wait = monotonic, FIRST_IDLE_SECONDS
+        self._until = monotonic() + self._wait
+
+    def is_too_long(self, has_partitions: bool) -> bool:
+        """Whether to join anew now."""
+        now = self._monotonic()
+        if has_partitions:
+            self._wait = FIRST_IDLE_SECONDS
+        elif now < self._until:
+            return False
+        else:
+            self._wait = min(2 * self._wait, LONGEST_IDLE_SECONDS)
+        self._until = now + self._wait
+        return not has_partitions
 
 
 class LogIdentity:
