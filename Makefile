@@ -19,10 +19,10 @@ ENGINES := mta or browser or apache or chaos
 
 .DEFAULT_GOAL := help
 SEED   ?= $(shell date +%s)
-.PHONY: chaos help up test test-all lint types format imports schemas bench lock clean python
+.PHONY: chaos help up test test-all test-apache lint types format imports schemas bench lock clean python
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  ARGS="…" passes options on, PYTHON=python3.12 chooses the interpreter.'
 
 up: $(VENV)/.ready-to-run ## run the whole system on this machine, with sample traffic
@@ -31,8 +31,11 @@ up: $(VENV)/.ready-to-run ## run the whole system on this machine, with sample t
 test: lint types imports schemas ## every check and every test that needs nothing but Python
 	$(RUN) pytest -m "not ($(ENGINES))" $(ARGS)
 
-test-all: $(VENV)/.ready-to-test ## the tests that need a mail server and a browser of the machine
+test-all: $(VENV)/.ready-to-test ## the tests that need a mail server, a browser, Java and Maven
 	$(RUN) pytest -m "$(ENGINES)" $(ARGS)
+
+test-apache: $(VENV)/.ready-to-test ## tests of the broker again, on the genuine Apache Kafka
+	COMMS_TEST_KAFKA=maven $(RUN) pytest -m "not ($(ENGINES))" $(ON_APACHE) $(ARGS)
 
 lint: $(VENV)/.ready-to-test ## ruff: rules and formatting
 	$(RUN) ruff check .
