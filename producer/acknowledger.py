@@ -5,9 +5,7 @@ says more than `pending` proves that a message's fate is in the consumers' ledge
 is no longer what saves it from being lost.
 """
 
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from threading import Event
 from typing import Any
 
@@ -29,7 +27,6 @@ log = structlog.get_logger(__name__)
 GROUP = "comms-outbox"
 BATCH = 1000
 RETRY_SECONDS = 1.0
-JOIN_SECONDS = 8.0
 
 
 class Acknowledger:
@@ -68,7 +65,6 @@ class Acknowledger:
                     self.take(consumer, connection)
                     self._conditions.good("status topic", "acknowledging")
             finally:
-                _finish_joining(consumer)
                 consumer.close()
 
     def take(self, consumer: TopicConsumer, connection: psycopg.Connection[Any]) -> int:
@@ -98,15 +94,6 @@ class Acknowledger:
 
 def _proves_claim(event: StatusEvent) -> bool:
     return event.status is not Status.PENDING
-
-
-def _finish_joining(consumer: TopicConsumer) -> None:
-    """Wait a little for partitions before leaving: the embedded broker keeps a member that leaves
-    in the middle of joining, and hands out nothing to those who come after it."""
-    deadline = time.monotonic() + JOIN_SECONDS
-    with suppress(KafkaFault):
-        while not consumer.assignment and time.monotonic() < deadline:
-            consumer.poll(1, 0.1)
 
 
 def _next_offsets(records: Sequence[Record]) -> dict[Place, int]:

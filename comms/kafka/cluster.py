@@ -45,7 +45,12 @@ class Broker:
     ) -> TopicConsumer:
         """A member of `group` reading `topics`."""
         return TopicConsumer(
-            self.properties, group=group, topics=topics, rebalance=rebalance, positions=positions
+            self.properties,
+            group=group,
+            topics=topics,
+            rebalance=rebalance,
+            identify=self.topic_ids,
+            positions=positions,
         )
 
     def apply_topics(self, topics: Iterable[Topic] = TOPICS) -> list[str]:

@@ -1,5 +1,6 @@
 """Reading: a member of a group, its records, and what happens when its partitions change."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,13 @@ from confluent_kafka import (
 )
 
 from comms.kafka.faults import CLIENT_LOG, Admission, KafkaFault, fault_of
+from comms.kafka.membership import GroupState, Identify, LogIdentity
 from comms.kafka.producing import Place
 from schemas.topics import LARGEST_RECORD
 
 log = structlog.get_logger(__name__)
+
+LEAVE_SECONDS = 10.0  # that a group may take until it is at rest and can be left
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class TopicConsumer:
     beginning: everything downstream recognises what it has seen before.
 
     Args:
+        identify: the topics' ids, by which a log is known to be another one.
         positions: where to start, in place of the group's committed offsets; called on assignment.
     """
 
@@ -72,17 +77,19 @@ class TopicConsumer:
         group: str,
         topics: Sequence[str],
         rebalance: Rebalance | None = None,
+        identify: Identify,
         positions: Callable[[Sequence[Place]], Mapping[Place, int]] | None = None,
     ) -> None:
         self._rebalance = rebalance or Rebalance()
         self._positions = positions or self._committed
         self.assignment: set[Place] = set()
         self.resets = 0
-        self._admission = Admission()
+        self._admission, self._group = Admission(), GroupState()
+        self._logs, self._held = LogIdentity(identify, topics), list[Record]()
         self._consumer = Consumer(
             {
                 "session.timeout.ms": "6000",
-                "heartbeat.interval.ms": "1000",
+                "heartbeat.interval.ms": "500",
                 "max.poll.interval.ms": "300000",
                 "fetch.wait.max.ms": "20",
                 "fetch.message.max.bytes": str(LARGEST_RECORD),
@@ -95,7 +102,9 @@ class TopicConsumer:
                 "enable.auto.offset.store": "false",
                 "auto.offset.reset": "error",
                 "partition.assignment.strategy": "cooperative-sticky",
-                "error_cb": self._admission.heard,
+                "statistics.interval.ms": "500",
+                "stats_cb": self._group.heard,
+                "error_cb": self._on_error,
             },
             logger=CLIENT_LOG,
         )
@@ -117,7 +126,7 @@ class TopicConsumer:
             first = self._consumer.poll(seconds)
             if first is None:
                 self._require_admission()
-                return []
+                return self._of_the_same_log([])
             rest = self._consumer.consume(most - 1, 0) if most > 1 else []
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
@@ -129,7 +138,7 @@ class TopicConsumer:
             raise faults[0]
         for fault in faults:
             log.warning("kafka.fault", problem=str(fault))
-        return records
+        return self._of_the_same_log(records)
 
     def commit(self, offsets: Mapping[Place, int]) -> None:
         """Commit the next offset to read of each partition that is still ours; waits for it.
@@ -154,11 +163,45 @@ class TopicConsumer:
         return int(high)
 
     def close(self) -> None:
-        """Leave the group; `revoked` runs first."""
+        """Leave the group; `revoked` runs first. Waits a while for a group that is being formed."""
+        deadline, told = time.monotonic() + LEAVE_SECONDS, self._group.told
+        try:
+            while time.monotonic() < deadline:
+                self._consumer.poll(0.05)
+                if self._group.told > told and not self._group.is_forming:
+                    break
+        except KafkaException as error:
+            log.debug("kafka.fault", problem=str(error))
         try:
             self._consumer.close()
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._admission.heard(error)
+        self._logs.doubt()
+
+    def _of_the_same_log(self, records: list[Record]) -> list[Record]:
+        """`records` without those of a log that is not the one that was read so far: that one is
+        read from its beginning.
+
+        Raises:
+            KafkaUnavailableError: it cannot be told; the records are kept for the next poll.
+        """
+        if self._held:
+            records, self._held = self._held + records, []
+        if not records or not self._logs.in_doubt:
+            return records
+        try:
+            replaced = self._logs.replaced()
+        except KafkaFault:
+            self._held = records
+            raise
+        for place in sorted(self.assignment):
+            if place[0] in replaced:
+                log.error("kafka.log_replaced", topic=place[0], partition=place[1])
+                self._begin_anew(place)
+        return [record for record in records if record.topic not in replaced]
 
     def _require_admission(self) -> None:
         """Who has partitions was let in once: that it is not now may pass, as a broker's end does.
@@ -192,8 +235,11 @@ class TopicConsumer:
     def _start_over(self, place: Place) -> None:
         if place not in self.assignment:
             return
-        self.resets += 1
         log.error("kafka.offset_out_of_range", topic=place[0], partition=place[1])
+        self._begin_anew(place)
+
+    def _begin_anew(self, place: Place) -> None:
+        self.resets += 1
         try:
             # Assigned anew, for the client has stopped fetching it and seeks only where it fetches.
             self._consumer.incremental_unassign([TopicPartition(*place)])
@@ -219,11 +265,15 @@ class TopicConsumer:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
         self._rebalance.revoked(places)
-        self.assignment.difference_update(places)
+        self._gone(places)
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
-        self.assignment.difference_update(places)
+        self._gone(places)
         self._rebalance.lost(places)
         consumer.incremental_unassign(partitions)
+
+    def _gone(self, places: Sequence[Place]) -> None:
+        self.assignment.difference_update(places)
+        self._held = [record for record in self._held if record.place in self.assignment]
