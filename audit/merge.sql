@@ -17,13 +17,21 @@ WITH fresh AS (
     SELECT {columns} FROM fresh
     UNION ALL
     SELECT {columns} FROM touched JOIN audit.history USING (message_id)
+), chapters AS (
+    -- A resend opens a chapter, with its attempt; whatever is said of that attempt and of those
+    -- after it belongs there, whenever the opening itself is heard of.
+    SELECT *, coalesce(max(attempt) FILTER (WHERE reason = 'resent') OVER (
+        PARTITION BY message_id ORDER BY attempt
+    ), 0) AS chapter
+    FROM events
 ), ordered AS (
-    -- The order that decides: later words last.
+    -- The order that decides, as in schemas/lifecycle.py: what wins comes first.
     SELECT *, row_number() OVER (
         PARTITION BY message_id
-        ORDER BY audit.rank(status) DESC, attempt DESC, occurred_at DESC, id DESC
+        ORDER BY status = 'delivered' DESC, chapter DESC, audit.rank(status) DESC, attempt DESC,
+                 occurred_at DESC, id DESC
     ) AS place
-    FROM events
+    FROM chapters
 ), folded AS MATERIALIZED (
     SELECT
         message_id,
@@ -95,6 +103,7 @@ WITH fresh AS (
     SELECT tenant, channel, provider, max(occurred_at) AS last_success_at
     FROM fresh
     WHERE provider IS NOT NULL AND status IN ('sent', 'delivered')
+      AND reason NOT IN ('resolved', 'no_receipt')
     GROUP BY tenant, channel, provider
 ), errors AS (
     SELECT DISTINCT ON (tenant, channel, provider)
@@ -102,8 +111,9 @@ WITH fresh AS (
            jsonb_build_object('message_id', message_id, 'reason', reason, 'code', code,
                               'detail', detail) AS last_error
     FROM fresh
-    WHERE provider IS NOT NULL
-      AND (status IN ('failed', 'unknown') OR (status = 'sending' AND reason <> 'claimed'))
+    WHERE provider IS NOT NULL -- silence is no word of a provider's
+      AND (status IN ('failed', 'unknown') AND reason NOT IN ('resolved', 'no_receipt')
+           OR status = 'sending' AND reason NOT IN ('claimed', 'resent'))
     ORDER BY tenant, channel, provider, occurred_at DESC, id DESC
 ), witnessed AS (
     INSERT INTO audit.evidence AS known

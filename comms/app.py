@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 import audit.api
 import audit.page
 import consumers.receipts
+import consumers.redrive.api
 import consumers.suppression.api
 import producer.api
 from audit.feed import Feed
@@ -30,6 +31,7 @@ from comms.kafka import Broker, EventProducer
 from comms.registry import codec_of
 from comms.settings import Settings
 from consumers.providers import receipt_parsers
+from producer.admission import Admission
 
 log = structlog.get_logger(__name__)
 
@@ -83,11 +85,21 @@ def application(parts: Parts) -> FastAPI:
     authenticator, feed = Authenticator(parts.pool), Feed(parts.pool)
     codec = codec_of(parts.settings)
     app.include_router(
-        producer.api.router(pool=parts.pool, codec=codec, authenticator=authenticator)
+        producer.api.router(
+            pool=parts.pool,
+            codec=codec,
+            authenticator=authenticator,
+            admission=Admission(parts.pool, parts.settings.tenants),
+        )
     )
     app.include_router(audit.api.router(pool=parts.pool, authenticator=authenticator, feed=feed))
     app.include_router(
         consumers.suppression.api.router(pool=parts.pool, authenticator=authenticator)
+    )
+    app.include_router(
+        consumers.redrive.api.router(
+            pool=parts.pool, producer=parts.producer, codec=codec, authenticator=authenticator
+        )
     )
     _include_receipts(app, parts)
     app.include_router(

@@ -1,5 +1,8 @@
 """Who calls: the API key of a request, from its header or from the page's cookie.
 
+A browser sends the cookie by itself, so a request that changes something by it must come from one
+of our own pages.
+
 Routes depend on an `Authenticator`, made once by the application. Keys that were found are
 remembered for a few seconds, so that a busy caller costs no query a request and a revoked key stops
 working soon.
@@ -7,6 +10,7 @@ working soon.
 
 import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import Request
@@ -18,6 +22,7 @@ from comms.problems import Problem
 
 COOKIE = "comms_key"
 REMEMBER_SECONDS = 5.0
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Authenticator:
 
     async def __call__(self, request: Request) -> Caller:
         key = key_of(request)
+        if key and not _is_meant(request):
+            raise Problem(403, "Forbidden", "Another site asks for this with your cookie")
         caller = await self.caller(key) if key else None
         if caller is None:
             raise Problem(
@@ -75,6 +82,17 @@ class Authenticator:
                 )
                 row = await cursor.fetchone()
         return None if row is None else Caller(*row)
+
+
+def _is_meant(request: Request) -> bool:
+    """Whether it is no other site that has a browser ask this. The cookie is not sent for other
+    sites at all (SameSite); this holds off those beside us, on other ports and subdomains."""
+    if request.method in _HARMLESS or "Authorization" in request.headers:
+        return True
+    if request.headers.get("Sec-Fetch-Site") == "same-origin":  # behind a proxy that renames us
+        return True
+    origin = urlsplit(request.headers.get("Origin", ""))
+    return bool(origin.netloc) and origin.netloc == request.headers.get("Host")
 
 
 def key_of(request: Request) -> str | None:

@@ -36,12 +36,12 @@ class ApiRefusedError(ClientError):
     """The API refused.
 
     Attributes:
-        status: the HTTP status.
+        status: the HTTP status; retry_after: seconds until it may be worth asking again.
     """
 
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(self, status: int, sentence: str, *, retry_after: float | None = None) -> None:
         super().__init__(sentence)
-        self.status = status
+        self.status, self.retry_after = status, retry_after
 
     @property
     def passing(self) -> bool:
@@ -109,6 +109,14 @@ class ApiClient:
         """
         return self._call("POST", path, document=document, headers=headers)
 
+    def delete(self, path: str, query: Mapping[str, str]) -> None:
+        """Take away what `path` and `query` name.
+
+        Raises:
+            ApiUnreachableError, ApiRefusedError: it is there, or that is not known.
+        """
+        self._call("DELETE", path, query=query)
+
     def _call(
         self,
         method: str,
@@ -152,8 +160,10 @@ class ApiClient:
             text = await response.text(errors="replace")
             found = _json(text)
             if not response.ok:
-                raise ApiRefusedError(response.status, _sentence(response.status, found))
-            if found is None:
+                said = _sentence(response.status, found)
+                after = _seconds(response.headers.get("Retry-After", ""))
+                raise ApiRefusedError(response.status, said, retry_after=after)
+            if found is None and response.status != 204:
                 raise ApiRefusedError(response.status, f"{self.url} does not answer as the API")
             return ApiAnswer(response.status, found)
 
@@ -204,6 +214,11 @@ def sentence_of(document: object) -> str:
 def _sentence(status: int, document: object) -> str:
     said = sentence_of(document)
     return f"{said} (HTTP {status})" if said else f"HTTP {status}"
+
+
+def _seconds(text: str) -> float | None:
+    """A Retry-After in seconds; one that gives a date is not read."""
+    return float(text) if text.isascii() and text.isdecimal() else None
 
 
 def _json(text: str) -> Any:

@@ -55,9 +55,17 @@ provider_weight = Gauge(
 audit_lag_seconds = Gauge(
     "comms_audit_lag_seconds", "From a status event's publication to its record in the store."
 )
+rejected_total = Counter(
+    "comms_rejected_total", "Messages not accepted because there were too many.", ["reason"]
+)
 dead_letters_total = Counter(
     "comms_dead_letters_total",
     "Records put aside because no consumer could process them.",
+    ["channel"],
+)
+suppressions_bypassed_total = Counter(
+    "comms_suppressions_bypassed_total",
+    "Attempts to reach a suppressed recipient, for messages that bypass the list.",
     ["channel"],
 )
 build_info = Info("comms_build", "The version that runs.")

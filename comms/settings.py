@@ -13,21 +13,27 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from comms.limits import TenantLimits, tenant_limits
+from comms.tables import SettingsError
+from comms.tables import number as _number
+from comms.tables import only_known as _only_known
+from comms.tables import table as _table
 from schemas.vocabulary import Channel, OnDoubt
+
+__all__ = [
+    "STACK_FILE",
+    "ChannelSettings",
+    "ProviderSettings",
+    "RetryPolicy",
+    "RoutingPolicy",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "load",
+]
 
 STACK_FILE = "stack.toml"
 _KAFKA = "COMMS_KAFKA_"
-
-
-class SettingsError(Exception):
-    """A setting is missing or wrong; `key` names it.
-
-    The sentence is one line, fit to be the last a service prints.
-    """
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(f"{key}: {problem}")
-        self.key = key
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,14 @@ class RetryPolicy:
     Args:
         base_seconds: bound of the first wait; it doubles with every attempt.
         cap_seconds: the bound never grows past this.
+        deadline_seconds: no attempt begins later than so long after the message was accepted (or
+            its send_at); 0 for no such bound.
     """
 
     attempts: int = 8
     base_seconds: float = 1.0
     cap_seconds: float = 300.0
+    deadline_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +112,16 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSettings:
-    """One `[CHANNEL]` table: how many calls at once, how to try again, through whom."""
+    """One `[CHANNEL]` table: how many calls at once, how to try again, through whom.
+
+    Args:
+        receipt_timeout_hours: after which a missing receipt is an event of its own; 0 for never.
+    """
 
     concurrency: int = 256
     on_doubt: OnDoubt = OnDoubt.RESEND
     call_timeout_seconds: float = 15.0
+    receipt_timeout_hours: float = 72.0
     retry: RetryPolicy = RetryPolicy()
     routing: RoutingPolicy = RoutingPolicy()
     providers: tuple[ProviderSettings, ...] = (
@@ -125,6 +139,7 @@ class Settings:
         simulator_url: where the simulated provider answers.
         http_host, http_port: where this process answers (API, or health and metrics).
         public_url: where the application is reached from outside; receipts are sent there.
+        tenants: how many messages a second each may have accepted.
         receipt_secret: what the simulated provider signs its receipts with.
         tables: the whole of `comms.toml`, for what is not read here.
     """
@@ -133,6 +148,7 @@ class Settings:
     kafka: Mapping[str, str] = field(repr=False)  # a SASL password may be among them
     schema_registry_url: str | None
     channels: Mapping[Channel, ChannelSettings]
+    tenants: TenantLimits
     http_host: str
     http_port: int
     public_url: str
@@ -203,6 +219,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         schema_registry_url=env.get("COMMS_SCHEMA_REGISTRY_URL")
         or tables.get("schema_registry_url"),
         channels={channel: _channel(channel, tables.get(channel, {}), env) for channel in Channel},
+        tenants=tenant_limits(tables.get("tenants", {}), env),
         http_host=env.get("COMMS_HTTP_HOST", str(tables.get("http_host", "127.0.0.1"))),
         http_port=port,
         public_url=str(env.get("COMMS_PUBLIC_URL") or tables.get("public_url") or url).rstrip("/"),
@@ -256,14 +273,16 @@ def _kafka(
 
 def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> ChannelSettings:
     table = _table(value, channel)
-    known = {"concurrency", "on_doubt", "call_timeout_seconds", "retry", "routing", "providers"}
-    _only_known(table, channel, known)
+    _only_known(table, channel, {f.name for f in fields(ChannelSettings)})
     concurrency = env.get(f"COMMS_{channel.upper()}_CONCURRENCY", table.get("concurrency", 256))
     return ChannelSettings(
         concurrency=int(_number(concurrency, f"{channel}.concurrency", at_least=1)),
         on_doubt=_on_doubt(table.get("on_doubt", "resend"), f"{channel}.on_doubt"),
         call_timeout_seconds=_number(
             table.get("call_timeout_seconds", 15.0), f"{channel}.call_timeout_seconds", at_least=0.1
+        ),
+        receipt_timeout_hours=_number(
+            table.get("receipt_timeout_hours", 72.0), f"{channel}.receipt_timeout_hours", at_least=0
         ),
         retry=_retry(table.get("retry", {}), f"{channel}.retry"),
         routing=_routing(table.get("routing", {}), f"{channel}.routing"),
@@ -273,7 +292,7 @@ def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> Channel
 
 def _retry(value: object, key: str) -> RetryPolicy:
     table = _table(value, key)
-    _only_known(table, key, {"attempts", "base_seconds", "cap_seconds"})
+    _only_known(table, key, {f.name for f in fields(RetryPolicy)})
     default = RetryPolicy()
     return RetryPolicy(
         attempts=int(
@@ -284,6 +303,11 @@ def _retry(value: object, key: str) -> RetryPolicy:
         ),
         cap_seconds=_number(
             table.get("cap_seconds", default.cap_seconds), f"{key}.cap_seconds", at_least=0
+        ),
+        deadline_seconds=_number(
+            table.get("deadline_seconds", default.deadline_seconds),
+            f"{key}.deadline_seconds",
+            at_least=0,
         ),
     )
 
@@ -323,30 +347,6 @@ def _provider(value: object, key: str) -> ProviderSettings:
         rate_limit=None if limit is None else _number(limit, f"{key}.rate_limit", at_least=0.1),
         options=table,
     )
-
-
-def _table(value: object, key: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise SettingsError(key, "must be a table")
-    return value
-
-
-def _only_known(table: Mapping[str, Any], key: str, known: set[str]) -> None:
-    for name in table:
-        if name not in known:
-            raise SettingsError(
-                f"{key}.{name}", f"no such setting; known: {', '.join(sorted(known))}"
-            )
-
-
-def _number(value: object, key: str, *, at_least: float) -> float:
-    try:
-        number = float(str(value))
-    except ValueError:
-        raise SettingsError(key, "must be a number") from None
-    if number < at_least:
-        raise SettingsError(key, f"must be at least {at_least:g}")
-    return number
 
 
 def _on_doubt(value: object, key: str) -> OnDoubt:

@@ -13,7 +13,8 @@ from comms.settings import ChannelSettings
 from consumers.delivery import Delivery
 from consumers.ledger import Claim, Ledger
 from consumers.routing import Choice, Router
-from consumers.verdicts import Begin, Hold, LedgerEntry, StepAside, Suppress, Verdict, decide
+from consumers.verdicts import Begin, Hold, Known, StepAside, Suppress, Verdict, decide
+from schemas.messages import Message
 from schemas.vocabulary import Reason
 
 CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
@@ -36,18 +37,23 @@ class Claimer:
     async def verdicts(self, chosen: Sequence[Chosen]) -> dict[int, Verdict]:
         """A verdict for each delivery: most are new, and one statement claims them all."""
         verdicts: dict[int, Verdict] = {}
-        claims = [Claim(delivery=d, attempt=1, provider=c.provider.name) for d, c in chosen]
+        claims = [
+            Claim(delivery=d, attempt=1, provider=c.provider.name, is_wish=d.wish is not None)
+            for d, c in chosen
+        ]
         ours = await self._ledger.claim(claims) if claims else {}
         known = [(d, c) for d, c in chosen if d.message.id not in ours]
         for delivery, _ in chosen:
-            verdicts[id(delivery)] = _unless_suppressed(Begin(1), ours.get(delivery.message.id))
+            verdicts[id(delivery)] = _unless_suppressed(
+                _first(delivery), delivery.message, ours.get(delivery.message.id)
+            )
         if known:
             verdicts |= await self._verdicts_on_known(known)
         return verdicts
 
     async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, Verdict]:
-        entries = await self._ledger.look_up([d.message.id for d, _ in known])
-        verdicts = {id(d): self._decide(entries.get(d.message.id), d) for d, _ in known}
+        found = await self._ledger.look_up([d for d, _ in known])
+        verdicts = {id(d): self._decide(found.get(d.message.id), d) for d, _ in known}
         again: list[tuple[Delivery, Begin]] = []
         claims: list[Claim] = []
         for delivery, choice in known:
@@ -57,14 +63,13 @@ class Claimer:
                 verdicts[id(delivery)] = verdict
             if isinstance(verdict, Begin):
                 again.append((delivery, verdict))
-                name = (verdict.choice or choice).provider.name
-                in_doubt = verdict.reason is Reason.AMBIGUOUS
                 claims.append(
                     Claim(
                         delivery=delivery,
                         attempt=verdict.attempt,
-                        provider=name,
-                        repeats_doubt=in_doubt,
+                        provider=(verdict.choice or choice).provider.name,
+                        repeats_doubt=verdict.reason is Reason.AMBIGUOUS,
+                        is_wish=verdict.reason is Reason.RESENT,
                     )
                 )
         ours = await self._ledger.claim(claims) if claims else {}
@@ -72,26 +77,31 @@ class Claimer:
             if delivery.message.id not in ours:  # another process was quicker
                 verdicts[id(delivery)] = StepAside(self.doubt_after)
             else:
-                verdicts[id(delivery)] = _unless_suppressed(begin, ours[delivery.message.id])
+                verdicts[id(delivery)] = _unless_suppressed(
+                    begin, delivery.message, ours[delivery.message.id]
+                )
         return verdicts
 
     def _by_whom(self, verdict: Begin, choice: Choice) -> Verdict:
         """A call whose answer was lost is repeated by the same provider, which may know it from
-        the first time, and by no other: it steps aside until that one can be called."""
+        the first time, and by no other: it steps aside until that one can be called. Where it is
+        configured no more, only a person's wish leads to another."""
         name = verdict.in_doubt_with
         if name is None or name == choice.provider.name:
             return verdict
         try:
             same = self._router.again(name, self._clock().timestamp())
-        except KeyError:  # it is configured no more: nobody can repeat the call
+        except KeyError:
+            if verdict.reason is Reason.RESENT:
+                return replace(verdict, in_doubt_with=None)
             return Hold(verdict.attempt - 1, name)
         return StepAside(NO_WAY_FOR_DOUBT) if same is None else replace(verdict, choice=same)
 
-    def _decide(self, entry: LedgerEntry | None, delivery: Delivery) -> Verdict:
-        if entry is None:  # it was there a moment ago: its partition of the ledger was dropped
+    def _decide(self, known: Known | None, delivery: Delivery) -> Verdict:
+        if known is None:  # it was there a moment ago: its partition of the ledger was dropped
             return StepAside(VANISHED_SECONDS)
         return decide(
-            entry,
+            known,
             delivery,
             on_doubt=self._settings.on_doubt,
             doubt_after=self.doubt_after,
@@ -104,5 +114,15 @@ class Claimer:
         return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
 
 
-def _unless_suppressed(begin: Begin, why: str | None) -> Verdict:
-    return begin if why is None else Suppress(begin.attempt, why)
+def _first(delivery: Delivery) -> Begin:
+    """A first attempt. A letter that was put back, or what a person wishes to have sent, may have
+    ended as `failed` before: it begins a new chapter of the message's life."""
+    return Begin(1, Reason.RESENT) if delivery.replayed or delivery.wish else Begin(1)
+
+
+def _unless_suppressed(begin: Begin, message: Message, why: str | None) -> Verdict:
+    if why is None:
+        return begin
+    if message.bypass_suppression:
+        return replace(begin, bypassed=why)
+    return Suppress(begin, why)

@@ -20,11 +20,19 @@ class Offset:
     epoch: int
 
 
+ORDINARY = UUID(int=0)  # the nonce of what the policy queued, and no person
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A row of the deferred queue, leased to this process."""
+    """A row of the deferred queue, leased to this process.
+
+    Args:
+        nonce: of a person's wish for another attempt; `ORDINARY` for a retry.
+    """
 
     message_id: UUID
+    nonce: UUID = ORDINARY
 
 
 Source = Offset | Lease
@@ -32,11 +40,23 @@ Source = Offset | Lease
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Delivery:
-    """One message to deliver; `value` is its encoded form, kept in case it steps aside."""
+    """One message to deliver.
+
+    Args:
+        value: its encoded form, kept in case it steps aside.
+        replayed: a person put it back into its topic from the dead letters.
+    """
 
     message: Message
     value: bytes
     source: Source
+    replayed: bool = False
+
+    @property
+    def wish(self) -> UUID | None:
+        """The nonce of the wish that this delivery is about, if a person asked for it."""
+        nonce = self.source.nonce if isinstance(self.source, Lease) else ORDINARY
+        return None if nonce == ORDINARY else nonce
 
     def __repr__(self) -> str:
         return f"Delivery({self.message.id} from {self.source})"

@@ -203,17 +203,16 @@ class Dispatcher:
 
     def _act(self, delivery: Delivery, choice: Choice, verdict: Verdict) -> None:
         match verdict:
-            case Begin(attempt=attempt, reason=reason, choice=other):
+            case Begin(choice=other, bypassed=why):
                 by = other or choice
-                call = Call(
-                    delivery=delivery, attempt=attempt, provider=by.provider.name, reason=reason
-                )
-                self._begin(call, by)
+                self._begin(Call.of(verdict, delivery, by.provider.name), by, bypassed=why)
             case Repeat(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
                 self._finish(delivery, repeated(delivery, entry))
-            case Suppress(attempt=attempt, why=why):
-                call = Call(delivery=delivery, attempt=attempt, provider=choice.provider.name)
+            case Suppress(begin=begin, why=why):
+                call = Call.of(begin, delivery, (begin.choice or choice).provider.name)
+                if call.reason is Reason.RESENT:
+                    self._announce_claim(call, why)
                 self._settle_later(self._settler.suppressed(call, why))
             case Hold():
                 metrics.ambiguous_total.labels(self._channel).inc()
@@ -221,26 +220,46 @@ class Dispatcher:
             case StepAside(seconds=seconds):
                 self._track(asyncio.create_task(self._step_aside(delivery, seconds)))
 
-    def _begin(self, call: Call, choice: Choice) -> None:
+    def _begin(self, call: Call, choice: Choice, *, bypassed: str | None) -> None:
         message, now = call.delivery.message, self._clock()
-        if message.expires_at is not None and message.expires_at <= now:
-            self._settle_later(self._settler.expired(call))
+        ended = self._settler.too_late(call)
+        if ended is None or call.reason is Reason.RESENT:
+            self._announce_claim(call, _with_bypass(choice.why, bypassed))
+        if ended is not None:
+            self._settle_later(ended)
             return
         if call.attempt == 1:
             self._waits[message.priority].observe((now - _due(message)).total_seconds())
-        if call.reason is Reason.AMBIGUOUS:
+        if call.repeats_doubt:
             metrics.ambiguous_total.labels(self._channel).inc()
+        if bypassed is not None:
+            self._tell_bypass(call, bypassed)
+        self._track(asyncio.create_task(self._call(call, choice.provider, perf_counter())))
+
+    def _announce_claim(self, call: Call, detail: str) -> None:
+        """An attempt begins. A resend's is told even where no call follows: what is told of it
+        afterwards belongs to the chapter that this event opens."""
         self._announcer.announce(
             events.claimed(
-                message,
+                call.delivery.message,
                 attempt=call.attempt,
                 provider=call.provider,
-                at=now,
+                at=self._clock(),
                 reason=call.reason,
-                detail=choice.why,
+                detail=detail,
             )
         )
-        self._track(asyncio.create_task(self._call(call, choice.provider, perf_counter())))
+
+    def _tell_bypass(self, call: Call, why: str) -> None:
+        message = call.delivery.message
+        metrics.suppressions_bypassed_total.labels(self._channel).inc()
+        log.warning(
+            "suppression.bypassed",
+            message_id=str(message.id),
+            tenant=message.tenant,
+            attempt=call.attempt,
+            listed=why,
+        )
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._calls.add(task)
@@ -295,7 +314,7 @@ class Dispatcher:
         return found
 
     async def _outcome(self, call: Call, provider: Provider[Message]) -> Outcome:
-        attempt = Attempt(call.delivery.message.id, call.attempt)
+        attempt = Attempt(call.delivery.message.id, call.attempt, call.known_as)
         try:
             async with asyncio.timeout(self._settings.call_timeout_seconds + CLAIM_IS_STALE):
                 return await provider.send(call.delivery.message, attempt)
@@ -334,7 +353,7 @@ class Dispatcher:
             self._finish(delivery, settled.event)
 
     def _observe_service_level(self, settled: Settled) -> None:
-        if settled.row.status is Status.SENT:
+        if settled.row.status is Status.SENT and not settled.row.is_resend:
             due = _due(settled.row.delivery.message)
             self._send_seconds.observe((settled.row.occurred_at - due).total_seconds())
 
@@ -351,3 +370,8 @@ class Dispatcher:
 def _due(message: Message) -> datetime:
     """When it could have gone at the earliest."""
     return max(message.created_at, message.send_at or message.created_at)
+
+
+def _with_bypass(why: str, listed: str | None) -> str:
+    """What the `sending` event says, also of an attempt that no list held back."""
+    return why if listed is None else f"{why}; suppression bypassed, as the message asks: {listed}"

@@ -6,15 +6,14 @@ where the message's id could be read, ends as a `failed` event; it blocks nothin
 records is another matter: it stops the service, because it means that something is wrong here.
 """
 
-from dataclasses import dataclass
-from threading import Event
-from time import monotonic
+from dataclasses import dataclass, replace
 
+from comms import dead_letters
 from comms.clock import Clock, utc_now
 from comms.faults import ServiceError
-from comms.kafka import EventProducer, KafkaFault, KafkaUnavailableError, Record
+from comms.kafka import EventProducer, Record
 from consumers.delivery import Delivery, Source
-from schemas import events, topics
+from schemas import events
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, UndecodableError
 from schemas.events import ProviderWords, StatusEvent
@@ -50,8 +49,11 @@ class Intake:
         self._channel, self._codec, self._clock = channel, codec, clock
         self._bad_in_a_row = 0
 
-    def read(self, value: bytes, source: Source) -> Delivery | Bad:
+    def read(self, value: bytes, source: Source, *, replayed: bool = False) -> Delivery | Bad:
         """The delivery in `value`, or what is wrong with it.
+
+        Args:
+            replayed: it is a dead letter that a person put back.
 
         Raises:
             TooManyBadRecordsError: there were `IN_A_ROW` bad ones without a good one between.
@@ -59,7 +61,7 @@ class Intake:
         found = self._read(value, source)
         if isinstance(found, Delivery):
             self._bad_in_a_row = 0
-            return found
+            return replace(found, replayed=True) if replayed else found
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= IN_A_ROW:
             raise TooManyBadRecordsError(
@@ -106,42 +108,10 @@ class Intake:
         )
 
 
-def dead_letter_headers(record: Record, bad: Bad, channel: Channel) -> dict[str, bytes]:
-    """What a dead letter says of itself."""
-    return {
-        "comms-channel": channel.encode(),
-        "comms-reason": bad.reason.encode(),
-        "comms-detail": bad.detail.encode(),
-        "comms-origin-topic": record.topic.encode(),
-        "comms-origin-partition": str(record.partition).encode(),
-        "comms-origin-offset": str(record.offset).encode(),
-    }
-
-
 def bury(producer: EventProducer, record: Record, bad: Bad, channel: Channel) -> None:
     """Put a record among the dead letters and wait until the broker has it.
 
     Raises:
         KafkaUnavailableError: it is not there; the record must be read again.
     """
-    reported = Event()
-    faults: list[KafkaFault | None] = []
-
-    def on_ack(fault: KafkaFault | None) -> None:
-        faults.append(fault)
-        reported.set()
-
-    producer.publish(
-        topics.DEAD_LETTERS,
-        key=(record.key or b"").decode(errors="replace"),
-        value=record.value,
-        headers=dead_letter_headers(record, bad, channel),
-        on_ack=on_ack,
-    )
-    deadline = monotonic() + 30
-    while not reported.is_set() and monotonic() < deadline:
-        producer.serve(0.1)
-    if not reported.is_set():
-        raise KafkaUnavailableError("a dead letter was not acknowledged")
-    if faults[0] is not None:
-        raise faults[0]
+    dead_letters.bury(producer, record, channel=channel, reason=bad.reason, detail=bad.detail)

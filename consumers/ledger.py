@@ -14,9 +14,9 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from comms.database import translated
-from consumers.delivery import Delivery, Lease
+from consumers.delivery import ORDINARY, Delivery, Lease
 from consumers.suppression import normal
-from consumers.verdicts import LedgerEntry
+from consumers.verdicts import Known, LedgerEntry
 from schemas.events import ProviderWords
 from schemas.vocabulary import Channel, Reason, Status
 
@@ -27,12 +27,12 @@ LEASE_SECONDS = 60.0
 _CLAIM = """
 WITH wish AS (
     SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::bytea[],
-                         %b::text[], %b::boolean[])
-        AS w (id, attempt, tenant, provider, value, recipient, repeats_doubt)
+                         %b::text[], %b::boolean[], %b::uuid[])
+        AS w (id, attempt, tenant, provider, value, recipient, repeats_doubt, nonce)
 ), ours AS (
     INSERT INTO consumers.attempt
-        (message_id, attempt, tenant, channel, provider, owner, claimed_at, value)
-    SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value FROM wish
+        (message_id, attempt, tenant, channel, provider, owner, claimed_at, value, nonce)
+    SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value, nonce FROM wish
     ON CONFLICT DO NOTHING
     RETURNING message_id
 ), doubt AS (
@@ -48,15 +48,22 @@ LEFT JOIN consumers.suppression s
     ON s.tenant = wish.tenant AND s.channel = %s AND s.recipient = wish.recipient
 """
 
+# The newest attempt of each message, the one its chapter began with, and, before that row, the
+# attempt that was made for the wish in hand.
 _LOOK_UP = """
-SELECT DISTINCT ON (a.message_id)
-    a.message_id, a.attempt, a.provider,
+SELECT a.message_id, a.attempt, a.provider,
     extract(epoch FROM clock_timestamp() - a.claimed_at)::float8,
-    o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response
-FROM consumers.attempt a
+    o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response,
+    coalesce(a.opened, 1), a.nonce = w.nonce
+FROM unnest(%b::uuid[], %b::uuid[]) AS w (id, nonce)
+CROSS JOIN LATERAL (
+    SELECT *, max(attempt) FILTER (WHERE nonce IS NOT NULL) OVER () AS opened,
+           max(attempt) OVER () AS newest
+    FROM consumers.attempt WHERE message_id = w.id
+) a
 LEFT JOIN consumers.outcome o USING (message_id, attempt)
-WHERE a.message_id = ANY(%s)
-ORDER BY a.message_id, a.attempt DESC
+WHERE a.attempt = a.newest OR a.nonce = w.nonce
+ORDER BY a.message_id, a.attempt
 """
 
 _SETTLE = """
@@ -68,21 +75,27 @@ ON CONFLICT DO NOTHING
 """
 
 _DEFER = """
-INSERT INTO consumers.deferred (message_id, channel, value, due_at)
-SELECT id, %s, value, clock_timestamp() + make_interval(secs => wait)
-FROM unnest(%b::uuid[], %b::bytea[], %b::float8[]) AS d (id, value, wait)
-ON CONFLICT (message_id) DO UPDATE SET due_at = excluded.due_at, leased_until = '-infinity'
+INSERT INTO consumers.deferred (message_id, nonce, channel, value, due_at)
+SELECT id, nonce, %s, value, clock_timestamp() + make_interval(secs => wait)
+FROM unnest(%b::uuid[], %b::uuid[], %b::bytea[], %b::float8[]) AS d (id, nonce, value, wait)
+ON CONFLICT (message_id, nonce) DO UPDATE SET due_at = excluded.due_at, leased_until = '-infinity'
 """
 
 _LEASE = """
 UPDATE consumers.deferred SET leased_until = clock_timestamp() + make_interval(secs => %s)
-WHERE message_id IN (
-    SELECT message_id FROM consumers.deferred
+WHERE (message_id, nonce) IN (
+    SELECT message_id, nonce FROM consumers.deferred
     WHERE channel = %s AND due_at <= clock_timestamp() AND leased_until < clock_timestamp()
     ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING message_id, value
+RETURNING message_id, nonce, value
 """
 
+# One deferred again stays.
+_FINISH = """
+DELETE FROM consumers.deferred
+WHERE (message_id, nonce) IN (SELECT * FROM unnest(%b::uuid[], %b::uuid[]))
+  AND leased_until <> '-infinity'
+"""
 
 # A claim with no outcome, older than any call can last, whose message waits nowhere. One whose
 # owner lives is left to it for longer: it may only be waiting for the database, as we were.
@@ -104,34 +117,47 @@ WHERE a.channel = %s AND first.value IS NOT NULL
 ON CONFLICT DO NOTHING
 """
 
-# Outcomes and receipts of which the audit store has not heard, although it has had its time: a
-# minute, or less where it has recorded everything that was published until now.
+# What the audit store has not heard of (outcomes, beginnings of resends, receipts) although it has
+# had its time: a minute, or less where it has recorded everything that was published until now.
 _HAS_HAD_ITS_TIME = """
 least(clock_timestamp() - interval '5 seconds',
-      greatest(clock_timestamp() - make_interval(secs => %s),
+      greatest(clock_timestamp() - make_interval(secs => %(older_than)s),
                (SELECT min(caught_up_at) - interval '2 seconds' FROM audit.consumer_offset
                 WHERE topic = 'comms.status')))
 """
+_LISTENS = """
+SELECT EXISTS (SELECT FROM audit.consumer_offset
+               WHERE caught_up_at > clock_timestamp() - make_interval(secs => %s))
+"""
+_IN_QUESTION = f"""
+BETWEEN clock_timestamp() - make_interval(secs => %(within)s) AND {_HAS_HAD_ITS_TIME}
+"""
 _UNTOLD = f"""
-SELECT o.message_id, first.value, a.attempt, a.provider, 0::float8,
-    o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response
-FROM consumers.outcome o
-JOIN consumers.attempt a USING (message_id, attempt)
-JOIN consumers.attempt first ON first.message_id = o.message_id AND first.attempt = 1
-WHERE a.channel = %s AND first.value IS NOT NULL AND o.status <> 'cancelled'
-  AND o.occurred_at BETWEEN clock_timestamp() - make_interval(secs => %s) AND {_HAS_HAD_ITS_TIME}
-  AND NOT EXISTS (SELECT FROM audit.history h WHERE h.message_id = o.message_id
-                  AND h.attempt = o.attempt AND h.status = o.status AND h.reason = o.reason)
-ORDER BY o.occurred_at LIMIT %s
+SELECT t.message_id, first.value, t.attempt, t.provider, 0::float8,
+    t.status, t.reason, t.occurred_at, t.provider_message_id, t.code, t.detail, t.response
+FROM (
+    SELECT a.channel, a.provider, message_id, attempt, o.status, o.reason, o.occurred_at,
+        o.provider_message_id, o.code, o.detail, o.response
+    FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
+    WHERE o.status <> 'cancelled' AND o.occurred_at {_IN_QUESTION}
+    UNION ALL
+    SELECT channel, provider, message_id, attempt, 'sending', 'resent', claimed_at,
+        NULL, NULL, NULL, NULL
+    FROM consumers.attempt WHERE nonce IS NOT NULL AND claimed_at {_IN_QUESTION}
+) t
+JOIN consumers.attempt first ON first.message_id = t.message_id AND first.attempt = 1
+WHERE t.channel = %(channel)s AND first.value IS NOT NULL
+  AND NOT EXISTS (SELECT FROM audit.history h WHERE h.message_id = t.message_id
+                  AND h.attempt = t.attempt AND h.status = t.status AND h.reason = t.reason)
+ORDER BY t.occurred_at LIMIT %(most)s
 """  # noqa: S608 - constants of this module
 
 _UNTOLD_RECEIPTS = f"""
 SELECT r.message_id, r.value FROM consumers.receipt r
-WHERE r.channel = %s
-  AND r.taken_at BETWEEN clock_timestamp() - make_interval(secs => %s) AND {_HAS_HAD_ITS_TIME}
+WHERE r.channel = %(channel)s AND r.taken_at {_IN_QUESTION}
   AND NOT EXISTS (SELECT FROM audit.history h
                   WHERE h.message_id = r.message_id AND h.id = r.event_id)
-ORDER BY r.taken_at LIMIT %s
+ORDER BY r.taken_at LIMIT %(most)s
 """  # noqa: S608 - constants of this module
 
 
@@ -141,12 +167,14 @@ class Claim:
 
     Args:
         repeats_doubt: the attempt before was a call whose answer was lost.
+        is_wish: it is the attempt that the delivery's wish asks for.
     """
 
     delivery: Delivery
     attempt: int
     provider: str
     repeats_doubt: bool = False
+    is_wish: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +183,7 @@ class Settlement:
 
     Args:
         retry_after: seconds until another attempt; None when there will be none.
+        is_resend: a person asked for it; it does not tell how soon messages are sent.
     """
 
     delivery: Delivery
@@ -164,6 +193,7 @@ class Settlement:
     words: ProviderWords
     occurred_at: datetime
     retry_after: float | None = None
+    is_resend: bool = False
 
 
 class Ledger:
@@ -191,6 +221,7 @@ class Ledger:
             [c.delivery.value if c.attempt == 1 else None for c in rows.values()],
             [normal(self._channel, c.delivery.message.recipient) for c in rows.values()],
             [c.repeats_doubt for c in rows.values()],
+            [c.delivery.wish if c.is_wish else None for c in rows.values()],
             self._channel,
             self._owner,
             self._channel,
@@ -203,17 +234,25 @@ class Ledger:
                     for message_id, reason, since in await cursor.fetchall()
                 }
 
-    async def look_up(self, ids: Sequence[UUID]) -> dict[UUID, LedgerEntry]:
-        """The newest attempt of each message that has one."""
+    async def look_up(self, deliveries: Sequence[Delivery]) -> dict[UUID, Known]:
+        """What is known of each message that has an attempt."""
+        columns = [d.message.id for d in deliveries], [d.wish for d in deliveries]
         with translated():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(_LOOK_UP, (list(ids),))
+                cursor = await connection.execute(_LOOK_UP, columns)
                 rows = await cursor.fetchall()
-        return {row[0]: _entry(row[1:]) for row in rows}
+        known: dict[UUID, Known] = {}
+        for message_id, *row, opened, is_wish in rows:  # the newest attempt comes last
+            entry, before = _entry(row), known.get(message_id)
+            wish = entry if is_wish else before.wish if before else None
+            known[message_id] = Known(newest=entry, opened=opened, wish=wish)
+        return known
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Record what attempts came to and queue what is tried again, in one transaction."""
-        deferred = [(s.delivery, s.retry_after) for s in settlements if s.retry_after is not None]
+        deferred = [
+            (s.delivery, ORDINARY, s.retry_after) for s in settlements if s.retry_after is not None
+        ]
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute(_SETTLE, _columns(settlements))
@@ -221,10 +260,11 @@ class Ledger:
                     await self._defer(connection, deferred)
 
     async def step_aside(self, deliveries: Sequence[tuple[Delivery, float]]) -> None:
-        """Put messages aside, each for so many seconds, with no outcome."""
+        """Put messages aside, each for so many seconds, with no outcome; a wish stays that wish."""
+        rows = [(delivery, delivery.wish or ORDINARY, wait) for delivery, wait in deliveries]
         with translated():
             async with self._pool.connection() as connection:
-                await self._defer(connection, deliveries)
+                await self._defer(connection, rows)
 
     async def lease_due(self, most: int) -> list[tuple[Lease, bytes]]:
         """Take messages that are due, oldest first. No other process gets them within
@@ -232,7 +272,8 @@ class Ledger:
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LEASE, (LEASE_SECONDS, self._channel, most))
-                return [(Lease(row[0]), bytes(row[1])) for row in await cursor.fetchall()]
+                rows = await cursor.fetchall()
+        return [(Lease(message_id, nonce), bytes(value)) for message_id, nonce, value in rows]
 
     async def adopt_orphans(
         self, *, claimed_within: float, older_than: float, even_of_the_living: float
@@ -252,11 +293,18 @@ class Ledger:
                 )
                 return cursor.rowcount
 
+    async def is_listened_to(self, seconds: float) -> bool:
+        """Whether the audit store recorded anything, or had nothing to record, so lately."""
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_LISTENS, (seconds,))
+                return await cursor.fetchone() == (True,)
+
     async def untold(
         self, *, settled_within: float, older_than: float, most: int
     ) -> list[tuple[UUID, bytes, LedgerEntry]]:
-        """Settled attempts whose event the audit store does not have, oldest first: the message's
-        id, its encoded form, what is known.
+        """Settled attempts, and resends that began, whose event the audit store does not have,
+        oldest first: the message's id, its encoded form, what is known.
 
         Args:
             settled_within: seconds to look back; older_than: seconds an event may be on its way.
@@ -264,7 +312,7 @@ class Ledger:
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
-                    _UNTOLD, (self._channel, settled_within, older_than, most)
+                    _UNTOLD, self._in_question(settled_within, older_than, most)
                 )
                 return [(row[0], bytes(row[1]), _entry(row[2:])) for row in await cursor.fetchall()]
 
@@ -276,26 +324,32 @@ class Ledger:
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
-                    _UNTOLD_RECEIPTS, (self._channel, taken_within, older_than, most)
+                    _UNTOLD_RECEIPTS, self._in_question(taken_within, older_than, most)
                 )
                 return [(row[0], bytes(row[1])) for row in await cursor.fetchall()]
 
+    def _in_question(self, within: float, older_than: float, most: int) -> dict[str, object]:
+        return {
+            "channel": self._channel,
+            "within": within,
+            "older_than": older_than,
+            "most": most,
+        }
+
     async def finish(self, leases: Sequence[Lease]) -> None:
         """Drop rows of the deferred queue that are settled; one deferred again stays."""
+        columns = [lease.message_id for lease in leases], [lease.nonce for lease in leases]
         with translated():
             async with self._pool.connection() as connection:
-                await connection.execute(
-                    "DELETE FROM consumers.deferred"
-                    " WHERE message_id = ANY(%s) AND leased_until <> '-infinity'",
-                    ([lease.message_id for lease in leases],),
-                )
+                await connection.execute(_FINISH, columns)
 
     async def _defer(
-        self, connection: AsyncConnection, deliveries: Sequence[tuple[Delivery, float]]
+        self, connection: AsyncConnection, rows: Sequence[tuple[Delivery, UUID, float]]
     ) -> None:
-        last = {delivery.message.id: (delivery.value, wait) for delivery, wait in deliveries}
+        last = {(d.message.id, nonce): (d.value, wait) for d, nonce, wait in rows}
+        ids, nonces = [key[0] for key in last], [key[1] for key in last]
         values, waits = [v for v, _ in last.values()], [w for _, w in last.values()]
-        await connection.execute(_DEFER, (self._channel, list(last), values, waits))
+        await connection.execute(_DEFER, (self._channel, ids, nonces, values, waits))
 
 
 def _columns(settlements: Sequence[Settlement]) -> tuple[list[object], ...]:

@@ -18,15 +18,22 @@ M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Which attempt of a message a call belongs to, counted from 1."""
+    """Which attempt of a message a call belongs to, counted from 1.
+
+    Args:
+        known_as: the attempt with which its chapter began: a person who asks for another attempt
+            wants another call, and a provider must not take it for a repetition.
+    """
 
     message_id: UUID
     number: int
+    known_as: int = 1
 
     @property
     def idempotency_key(self) -> str:
-        """For providers that take one: the same for every repetition of one message."""
-        return str(event_id(self.message_id, "provider-call"))
+        """For providers that take one: the same for every repetition that nobody asked for."""
+        chapter = () if self.known_as == 1 else (self.known_as,)
+        return str(event_id(self.message_id, "provider-call", *chapter))
 
 
 class Provider(Protocol, Generic[M_contra]):

@@ -10,7 +10,7 @@ ledger by `consumers.recovery`.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
@@ -41,13 +41,15 @@ MOST_AT_ONCE = 1_000
 
 Parsers = Mapping[tuple[Channel, str], ReceiptParser]
 
-# The newest attempt made through the provider that speaks: another's messages are not its to judge.
+# The attempts made through the provider that speaks: another's messages are not its to judge.
 _LOOK_UP = """
-SELECT DISTINCT ON (message_id, channel, provider) message_id, channel, provider, tenant, attempt
+SELECT message_id, channel, provider, tenant, attempt, o.provider_message_id,
+    o.status IS NULL OR o.reason = 'ambiguous'
 FROM consumers.attempt
+LEFT JOIN consumers.outcome o USING (message_id, attempt)
 WHERE message_id = ANY(%(ids)s) AND (channel, provider) IN
       (SELECT * FROM unnest(%(channels)s::text[], %(providers)s::text[]))
-ORDER BY message_id, channel, provider, attempt DESC
+ORDER BY attempt DESC
 """
 
 # A provider that repeats itself says the same event.
@@ -76,13 +78,15 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Attempted:
-    """What the ledger knows of a message."""
+    """What the ledger knows of a message; `in_doubt` while nothing is known of its answer."""
 
     tenant: str
     attempt: int
+    provider_message_id: str | None
+    in_doubt: bool
 
 
-_Known = Mapping[tuple[UUID, _Source], _Attempted]
+_Known = Mapping[tuple[UUID, _Source], Sequence[_Attempted]]  # the newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +271,24 @@ class ReceiptDesk:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LOOK_UP, values)
                 rows = await cursor.fetchall()
-        return {
-            (message_id, _Source(Channel(channel), provider)): _Attempted(tenant, attempt)
-            for message_id, channel, provider, tenant, attempt in rows
-        }
+        known: dict[tuple[UUID, _Source], list[_Attempted]] = {}
+        for message_id, channel, provider, *attempted in rows:
+            source = _Source(Channel(channel), provider)
+            known.setdefault((message_id, source), []).append(_Attempted(*attempted))
+        return known
 
 
-def _event(receipt: Receipt, source: _Source, found: _Attempted) -> StatusEvent:
+def _spoken_of(receipt: Receipt, attempts: Sequence[_Attempted]) -> _Attempted:
+    """The attempt that the provider answered with the same id, else the newest whose answer is not
+    known: a late word on a first attempt says nothing of a second."""
+    said = receipt.words.provider_message_id
+    answered = (a for a in attempts if said is not None and a.provider_message_id == said)
+    in_doubt = (a for a in attempts if a.in_doubt)
+    return next(answered, None) or next(in_doubt, None) or attempts[0]
+
+
+def _event(receipt: Receipt, source: _Source, attempts: Sequence[_Attempted]) -> StatusEvent:
+    found = _spoken_of(receipt, attempts)
     return events.receipt(
         message_id=receipt.message_id,
         tenant=found.tenant,

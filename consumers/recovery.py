@@ -81,6 +81,13 @@ class Recovery:
             even_of_the_living=EVEN_OF_THE_LIVING,
         )
         self._settled_until = now - EVEN_OF_THE_LIVING - OVERLAP
+        if adopted:
+            log.warning("ledger.recovered", calls_cut_off=adopted)
+        if await self._ledger.is_listened_to(ON_ITS_WAY):
+            await self._tell_again(now)
+
+    async def _tell_again(self, now: float) -> None:
+        """What is known here, and the audit store has not heard although it listens."""
         since = now - self._told_until
         untold = await self._ledger.untold(
             settled_within=since, older_than=ON_ITS_WAY, most=MOST_UNTOLD
@@ -94,12 +101,9 @@ class Recovery:
             self._announcer.repeat(message_id, value)
         if not untold and not receipts:
             self._told_until = now - ON_ITS_WAY - OVERLAP
-        if adopted or untold or receipts:
+        if untold or receipts:
             log.warning(
-                "ledger.recovered",
-                calls_cut_off=adopted,
-                outcomes_untold=len(untold),
-                receipts_untold=len(receipts),
+                "ledger.told_again", outcomes_untold=len(untold), receipts_untold=len(receipts)
             )
 
     def _tell(self, found: Delivery | Bad, entry: LedgerEntry) -> None:

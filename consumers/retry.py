@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from comms.settings import RetryPolicy
 from consumers.outcomes import TryLater
+from schemas.messages import Envelope
 from schemas.vocabulary import Reason
 
 _RATE_LIMIT_FACTOR = 20  # being asked to wait burns no attempt, but it does not go on for ever
@@ -39,3 +40,13 @@ def is_exhausted(policy: RetryPolicy, *, attempt: int, outcome: TryLater) -> boo
 def is_too_late(expires_at: datetime | None, *, now: datetime, wait: float) -> bool:
     """Whether the next attempt would come after the message's expiry."""
     return expires_at is not None and now + timedelta(seconds=wait) >= expires_at
+
+
+def is_past_deadline(
+    policy: RetryPolicy, message: Envelope, *, now: datetime, wait: float = 0.0
+) -> bool:
+    """Whether an attempt after `wait` seconds would begin later than the policy allows."""
+    if not policy.deadline_seconds:
+        return False
+    due = max(message.created_at, message.send_at or message.created_at)
+    return (now - due).total_seconds() + wait > policy.deadline_seconds

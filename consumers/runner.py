@@ -19,6 +19,7 @@ from time import monotonic
 import structlog
 
 from comms import metrics
+from comms.dead_letters import REPLAYED_FROM
 from comms.kafka import Broker, EventProducer, KafkaUnavailableError, Place, Rebalance, Record
 from consumers.announcer import Announcer
 from consumers.delivery import Delivery, Offset
@@ -154,7 +155,8 @@ class Runner:
             source = self._watermark.fetched(record.place, record.offset, record.timestamp)
             if source is None:
                 continue
-            found = self._intake.read(record.value, source)
+            replayed = REPLAYED_FROM in record.headers
+            found = self._intake.read(record.value, source, replayed=replayed)
             if isinstance(found, Delivery):
                 deliveries.append(found)
             else:

@@ -32,7 +32,8 @@ from consumers.health import ProviderHealth
 from consumers.intake import Intake
 from consumers.ledger import Ledger
 from consumers.origins import Origins
-from consumers.providers import build
+from consumers.overdue import Overdue
+from consumers.providers import build, senders_of_receipts
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
@@ -215,6 +216,13 @@ async def _assemble(
         for lane in Priority
     ]
     origins.begin_with(runners, feed)
+    overdue = Overdue(
+        pool,
+        announcer,
+        channel=channel,
+        providers=senders_of_receipts(channel, configured.providers),
+        timeout_hours=configured.receipt_timeout_hours,
+    )
     reporter = Reporter(
         pool,
         channel=channel,
@@ -225,7 +233,9 @@ async def _assemble(
         load=lambda: Load(dispatcher.in_flight, *origins.lag()),
     )
     dispatcher.start()
-    tasks = [asyncio.create_task(work.run()) for work in (feed, recovery, reporter, sharing)]
+    tasks = [
+        asyncio.create_task(work.run()) for work in (feed, recovery, overdue, reporter, sharing)
+    ]
     tasks.append(asyncio.create_task(allowance.run()))
     for task in tasks:
         task.add_done_callback(lambda t: _report_failure(t, failed))

@@ -15,22 +15,51 @@ from consumers import retry
 from consumers.delivery import Delivery
 from consumers.ledger import Settlement
 from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
-from consumers.verdicts import Hold, LedgerEntry
+from consumers.verdicts import Begin, Hold, LedgerEntry
 from schemas import events
 from schemas.events import ProviderWords, StatusEvent
 from schemas.vocabulary import OnDoubt, Reason, Status
 
 IN_DOUBT = ProviderWords(detail="the call was made and its answer was lost; held for a receipt")
+TOO_LATE_TO_REPEAT = ProviderWords(detail="an answer was lost, and it is too late to ask again")
+PAST_DEADLINE = ProviderWords(detail="the time allowed for attempts passed before this one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One attempt that was made: `attempt` of `delivery` through `provider`."""
+    """One attempt that was made: `attempt` of `delivery` through `provider`.
+
+    Args:
+        repeats_doubt: its outcome is that of a call whose answer was lost.
+        opened, known_as: as in `consumers.verdicts.Begin`.
+    """
 
     delivery: Delivery
     attempt: int
     provider: str
     reason: Reason = Reason.CLAIMED
+    repeats_doubt: bool = False
+    opened: int = 1
+    known_as: int = 1
+
+    @property
+    def tries(self) -> int:
+        """Attempts in its chapter, this one among them: the policy's limits count from where a
+        person last asked for it."""
+        return self.attempt - self.opened + 1
+
+    @classmethod
+    def of(cls, begin: Begin, delivery: Delivery, provider: str) -> "Call":
+        """The call that a verdict asks for."""
+        return cls(
+            delivery=delivery,
+            attempt=begin.attempt,
+            provider=provider,
+            reason=begin.reason,
+            repeats_doubt=begin.in_doubt_with is not None,
+            opened=begin.opened,
+            known_as=begin.known_as,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +92,21 @@ class Settler:
             case _:
                 assert_never(outcome)
 
-    def expired(self, call: Call) -> Settled:
-        """The message's time passed before the call was made."""
-        return self._final(call, Status.FAILED, Reason.EXPIRED, events.SILENCE)
+    def too_late(self, call: Call) -> Settled | None:
+        """The end of a message whose call may not be made any more; None where it may.
+
+        What a person asked to be sent again gets an attempt, whatever the deadline was.
+        """
+        message, now = call.delivery.message, self.clock()
+        if retry.is_too_late(message.expires_at, now=now, wait=0):
+            return self._final(call, Status.FAILED, Reason.EXPIRED, events.SILENCE)
+        if call.reason is Reason.RESENT or not retry.is_past_deadline(
+            self.settings.retry, message, now=now
+        ):
+            return None
+        if call.reason is Reason.AMBIGUOUS:
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, TOO_LATE_TO_REPEAT)
+        return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, PAST_DEADLINE)
 
     def suppressed(self, call: Call, why: str) -> Settled:
         """The recipient must not be reached; no call was made."""
@@ -78,23 +119,30 @@ class Settler:
 
     def _again_if_allowed(self, call: Call, outcome: TryLater) -> Settled:
         policy, now = self.settings.retry, self.clock()
-        if retry.is_exhausted(policy, attempt=call.attempt, outcome=outcome):
+        if retry.is_exhausted(policy, attempt=call.tries, outcome=outcome):
             return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, outcome.words)
         wait = retry.wait_seconds(
-            policy, attempt=call.attempt, after=outcome.after, source=self.source
+            policy, attempt=call.tries, after=outcome.after, source=self.source
         )
-        if retry.is_too_late(call.delivery.message.expires_at, now=now, wait=wait):
+        message = call.delivery.message
+        if retry.is_too_late(message.expires_at, now=now, wait=wait):
             return self._final(call, Status.FAILED, Reason.EXPIRED, outcome.words)
+        if retry.is_past_deadline(policy, message, now=now, wait=wait):
+            return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, outcome.words)
         return self._again(call, outcome.reason, outcome.words, wait)
 
     def _doubt(self, call: Call, words: ProviderWords) -> Settled:
         """Repeated once at most: a person who was reached twice should not be reached six times."""
         wish = call.delivery.message.on_doubt or self.settings.on_doubt
-        if wish is OnDoubt.HOLD or call.reason is Reason.AMBIGUOUS:
+        if wish is OnDoubt.HOLD or call.repeats_doubt:
             return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
         wait = retry.wait_seconds(
-            self.settings.retry, attempt=call.attempt, after=None, source=self.source
+            self.settings.retry, attempt=call.tries, after=None, source=self.source
         )
+        if retry.is_past_deadline(
+            self.settings.retry, call.delivery.message, now=self.clock(), wait=wait
+        ):
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
         return self._again(call, Reason.AMBIGUOUS, words, wait)
 
     def _again(self, call: Call, reason: Reason, words: ProviderWords, wait: float) -> Settled:
@@ -121,6 +169,7 @@ class Settler:
             words=words,
             occurred_at=now,
             retry_after=wait,
+            is_resend=call.opened > 1,
         )
         return Settled(row, announcement(row, call.provider))
 

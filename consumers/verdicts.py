@@ -18,6 +18,8 @@ from consumers.routing import Choice
 from schemas.events import ProviderWords
 from schemas.vocabulary import OnDoubt, Reason, Status
 
+LOOK_AGAIN = 5.0  # seconds between looks at a call that was cut off and that others take up
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
@@ -37,19 +39,47 @@ class LedgerEntry:
     words: ProviderWords
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the ledger holds about a message.
+
+    Args:
+        newest: its newest attempt.
+        opened: the attempt with which its present chapter began: 1, or the newest that a person
+            asked for. The policy's limits count from there.
+        wish: the attempt that was made for the wish in hand, if there is a wish and it was.
+    """
+
+    newest: LedgerEntry
+    opened: int = 1
+    wish: LedgerEntry | None = None
+
+    @property
+    def tries(self) -> int:
+        """Attempts in the present chapter."""
+        return self.newest.attempt - self.opened + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Make attempt number `attempt`; `reason` is `ambiguous` when it repeats a call in doubt.
+    """Make attempt number `attempt`; `reason` is `ambiguous` when it repeats a call in doubt, and
+    `resent` when a person asked for it.
 
     Args:
         in_doubt_with: the provider that made the call in doubt, and alone may repeat it.
         choice: the provider to take in place of the one chosen for the message.
+        opened: the attempt with which its chapter begins.
+        known_as: the attempt by whose chapter a provider may know the call already.
+        bypassed: why its recipient must not be reached, for a message that is sent even so.
     """
 
     attempt: int
     reason: Reason = Reason.CLAIMED
     in_doubt_with: str | None = None
     choice: Choice | None = None
+    opened: int = 1
+    known_as: int = 1
+    bypassed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +106,9 @@ class StepAside:
 
 @dataclass(frozen=True, slots=True)
 class Suppress:
-    """Attempt `attempt` is claimed, and must not be made: `why`."""
+    """The attempt of `begin` is claimed, and must not be made: `why`."""
 
-    attempt: int
+    begin: Begin
     why: str
 
 
@@ -86,34 +116,56 @@ Verdict = Begin | Repeat | Hold | StepAside | Suppress
 
 
 def decide(
-    entry: LedgerEntry, delivery: Delivery, *, on_doubt: OnDoubt, doubt_after: float, most: int
+    known: Known, delivery: Delivery, *, on_doubt: OnDoubt, doubt_after: float, most: int
 ) -> Verdict:
     """What is to happen to a message that the ledger knows.
 
     Args:
-        entry: its newest attempt.
         on_doubt: the channel's setting, unless the message has its own.
         doubt_after: seconds after which an unsettled claim's call cannot be running any more.
         most: attempts the channel's policy allows; doubt is not repeated beyond it.
     """
-    if entry.status is None:
-        return _of_open_claim(
-            entry, delivery, on_doubt=on_doubt, doubt_after=doubt_after, most=most
-        )
-    is_retry = entry.status is Status.SENDING and isinstance(delivery.source, Lease)
-    if not is_retry:
-        return Repeat(entry)
-    if entry.reason is Reason.AMBIGUOUS:
-        return Begin(entry.attempt + 1, Reason.AMBIGUOUS, entry.provider)
-    return Begin(entry.attempt + 1)
+    newest = known.newest
+    if delivery.wish is not None and newest is not known.wish:
+        return _of_wish(known, doubt_after=doubt_after)
+    if newest.status is None:
+        hold = (delivery.message.on_doubt or on_doubt) is OnDoubt.HOLD
+        return _of_open_claim(known, doubt_after=doubt_after, hold=hold or known.tries >= most)
+    is_retry = newest.status is Status.SENDING and isinstance(delivery.source, Lease)
+    if not is_retry or delivery.wish is not None:
+        return Repeat(newest)
+    return _another(known, in_doubt=newest.reason is Reason.AMBIGUOUS)
 
 
-def _of_open_claim(
-    entry: LedgerEntry, delivery: Delivery, *, on_doubt: OnDoubt, doubt_after: float, most: int
-) -> Verdict:
-    if entry.age_seconds < doubt_after:
-        return StepAside(doubt_after - entry.age_seconds)
-    hold = (delivery.message.on_doubt or on_doubt) is OnDoubt.HOLD
-    if hold or entry.attempt >= most:
-        return Hold(entry.attempt, entry.provider)
-    return Begin(entry.attempt + 1, Reason.AMBIGUOUS, entry.provider)
+def _of_wish(known: Known, *, doubt_after: float) -> Verdict:
+    """A wish whose attempt is not the newest: it was made long ago, or is still to be made. A call
+    that was left open is not the wish's to settle: whoever repeats it comes first."""
+    newest = known.newest
+    if known.wish is not None:
+        return Repeat(known.wish)
+    if newest.status is None:
+        return StepAside(max(doubt_after - newest.age_seconds, LOOK_AGAIN))
+    if newest.status is Status.CANCELLED:
+        return Repeat(newest)
+    attempt = newest.attempt + 1
+    if newest.reason is Reason.AMBIGUOUS:
+        return Begin(attempt, Reason.RESENT, newest.provider, opened=attempt, known_as=known.opened)
+    return Begin(attempt, Reason.RESENT, opened=attempt, known_as=attempt)
+
+
+def _of_open_claim(known: Known, *, doubt_after: float, hold: bool) -> Verdict:
+    newest = known.newest
+    if newest.age_seconds < doubt_after:
+        return StepAside(doubt_after - newest.age_seconds)
+    return Hold(newest.attempt, newest.provider) if hold else _another(known, in_doubt=True)
+
+
+def _another(known: Known, *, in_doubt: bool) -> Begin:
+    """The next attempt of the same chapter."""
+    return Begin(
+        known.newest.attempt + 1,
+        Reason.AMBIGUOUS if in_doubt else Reason.CLAIMED,
+        known.newest.provider if in_doubt else None,
+        opened=known.opened,
+        known_as=known.opened,
+    )

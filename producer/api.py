@@ -20,8 +20,10 @@ from psycopg_pool import AsyncConnectionPool
 from comms.auth import Authenticator, Caller
 from comms.clock import Clock, utc_now
 from comms.database import DatabaseUnavailableError
+from comms.limits import TenantLimits
 from comms.problems import Problem, invalid
 from producer import requests
+from producer.admission import Admission
 from producer.batcher import Batcher
 from producer.bodies import BATCH_LIMIT, SINGLE_LIMIT, read_json
 from producer.building import Stamp, to_message
@@ -60,6 +62,7 @@ class _Door:
     caller: Any  # the dependency, in FastAPI's terms
     outbox: Outbox
     batcher: Batcher
+    admission: Admission
 
 
 def router(
@@ -67,9 +70,10 @@ def router(
     pool: AsyncConnectionPool,
     codec: Codec,
     authenticator: Authenticator,
+    admission: Admission | None = None,
     clock: Clock = utc_now,
 ) -> APIRouter:
-    """The routes; `pool` is open while they are served."""
+    """The routes; `pool` is open while they are served. Without `admission` nobody is limited."""
     routes = APIRouter(prefix="/v1", tags=["messages"])
     outbox = Outbox(codec, clock)
     door = _Door(
@@ -79,6 +83,7 @@ def router(
         caller=Depends(authenticator),
         outbox=outbox,
         batcher=Batcher(pool, outbox),
+        admission=admission or Admission(pool, TenantLimits()),
     )
     for offer in (_offer_single, _offer_batch, _offer_cancel):
         offer(routes, door)
@@ -97,6 +102,7 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
                 409: "The idempotency key was used with another body",
                 413: "The body or its attachments are too large",
                 422: "A field is wrong; `errors` names it",
+                429: "Over the tenant's rate limit; `Retry-After` says when to come again",
                 503: "The database does not answer",
             }
         ),
@@ -107,6 +113,7 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         idempotency_key: Annotated[str | None, Header()] = None,
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
+        await door.admission.admit(who.tenant, 1)
         document = await read_json(request, limit=SINGLE_LIMIT)
         asked = _asked(who, traceparent, header_key=idempotency_key)
         entry = _entry(door.outbox, document, asked, door.clock)
@@ -132,6 +139,7 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
             {
                 413: "The body is too large",
                 422: "It is not a list of messages",
+                429: "Over the tenant's rate limit; nothing of the batch was accepted",
                 503: "The database does not answer; nothing of the batch was accepted",
             }
         ),
@@ -142,6 +150,7 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
         documents = _messages_of(await read_json(request, limit=BATCH_LIMIT))
+        await door.admission.admit(who.tenant, len(documents))
         asked = _asked(who, traceparent)
         prepared = await asyncio.to_thread(
             lambda: [_entry_or_problem(door.outbox, one, asked, door.clock) for one in documents]
@@ -159,23 +168,33 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
 def _offer_cancel(routes: APIRouter, door: _Door) -> None:
     @routes.post(
         "/messages/{message_id}/cancel",
-        summary="Withdraw a message not yet attempted",
+        summary="Withdraw a message before anything is sent",
+        description="Also one that waits to be tried again after attempts that sent nothing.",
         responses=_answers(
-            {404: "There is no such message", 409: "An attempt has begun, or it has ended"}
+            {
+                404: "There is no such message",
+                409: "It was sent, is being sent or may have been, or it has ended",
+            }
         ),
     )
     async def withdraw(message_id: UUID, who: Annotated[Caller, door.caller]) -> dict[str, Any]:
         now = door.clock()
         try:
-            message = await cancel(
+            message, attempts = await cancel(
                 door.pool, door.codec, tenant=who.tenant, message_id=message_id, at=now
             )
         except NoSuchMessageError:
             raise Problem(404, "Not Found", "There is no such message") from None
         except TooLateError:
-            detail = "An attempt has begun, or the message has ended"
+            detail = "The message was sent, is being sent or may have been, or it has ended"
             raise Problem(409, "Conflict", detail) from None
-        return shown(message, status=Status.CANCELLED, reason=Reason.CANCELLED, finished_at=now)
+        return shown(
+            message,
+            status=Status.CANCELLED,
+            reason=Reason.CANCELLED,
+            attempts=attempts,
+            finished_at=now,
+        )
 
 
 def _answers(by_status: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:

@@ -53,6 +53,7 @@ def to_message(request: Request, stamp: Stamp) -> Message:
         "expires_at": request.expires_at,
         "on_doubt": request.on_doubt,
         "metadata": request.metadata,
+        "bypass_suppression": request.bypass_suppression,
     }
     match request:
         case SmsRequest():

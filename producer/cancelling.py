@@ -1,7 +1,9 @@
-"""Withdrawing a message before an attempt begins.
+"""Withdrawing a message before anything is sent.
 
-The API calls `cancel`. Who was first, the cancellation or a consumer's claim, is decided by the
-ledger's primary key inside `consumers.withdraw`; everything else happens in the same transaction.
+The API calls `cancel`. What no attempt has begun for can be withdrawn, and what waits to be tried
+again after attempts that sent nothing. Who was first, the cancellation or a consumer's claim, is
+decided by the ledger's primary key inside `consumers.withdraw`; everything else happens in the same
+transaction.
 """
 
 from datetime import datetime
@@ -14,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from comms.database import translated
 from producer.outline import outline
 from schemas.codec import Codec
-from schemas.events import cancelled
+from schemas.events import StatusEvent, cancelled
 from schemas.messages import Message
 from schemas.topics import STATUS
 
@@ -24,7 +26,7 @@ class NoSuchMessageError(Exception):
 
 
 class TooLateError(Exception):
-    """An attempt has begun, or the message has ended."""
+    """It was sent, may have been, is being sent, or has ended."""
 
 
 _FIND = """
@@ -33,25 +35,27 @@ SELECT id AS message_id, tenant, channel, recipient, customer_id, workflow, prio
 FROM producer.message WHERE id = %s AND tenant = %s
 """
 
-# What no consumer has claimed still has its row. The ledger alone does not tell: it forgets after
-# some weeks, and would let a message be withdrawn that was sent long ago.
+# What no consumer has claimed still has its row, and what is to be tried again has one of the
+# channel's. The ledger alone does not tell: it forgets after some weeks, and would let a message be
+# withdrawn that was sent long ago.
 _TAKE_BACK = """
 WITH queued AS (
     DELETE FROM producer.outbox WHERE message_id = %(id)s AND topic <> %(status)s RETURNING 1
 ), waiting AS (
     DELETE FROM producer.scheduled WHERE message_id = %(id)s RETURNING 1
 )
-SELECT (EXISTS (SELECT FROM queued) OR EXISTS (SELECT FROM waiting))
+SELECT EXISTS (SELECT FROM queued) OR EXISTS (SELECT FROM waiting)
+    OR EXISTS (SELECT FROM consumers.deferred WHERE message_id = %(id)s)
 """
 
 
 async def cancel(
     pool: AsyncConnectionPool, codec: Codec, *, tenant: str, message_id: UUID, at: datetime
-) -> Message:
+) -> tuple[Message, int]:
     """Withdraw a message of `tenant`; once withdrawn it is never sent.
 
     Returns:
-        The message without its content.
+        The message without its content, and how many attempts had been made.
 
     Raises:
         NoSuchMessageError, TooLateError: nothing was changed.
@@ -60,15 +64,16 @@ async def cancel(
     with translated():
         async with pool.connection() as connection:
             message = await _find(connection, tenant, message_id)
-            taken = False
+            attempts = None
             async with connection.transaction():
-                taken = await _withdraw(connection, message)
-                if not taken:
+                attempts = await _withdraw(connection, message)
+                if attempts is None:
                     raise Rollback
-                await _announce(connection, codec, message, at)
-    if not taken:
+                event = cancelled(message, at=at, attempt=attempts)
+                await _announce(connection, codec, event)
+    if attempts is None:
         raise TooLateError
-    return message
+    return message, attempts
 
 
 async def _find(connection: AsyncConnection, tenant: str, message_id: UUID) -> Message:
@@ -80,26 +85,22 @@ async def _find(connection: AsyncConnection, tenant: str, message_id: UUID) -> M
     return outline(**row)
 
 
-async def _withdraw(connection: AsyncConnection, message: Message) -> bool:
+async def _withdraw(connection: AsyncConnection, message: Message) -> int | None:
+    """How many attempts had been made, or None where it is too late."""
     cursor = await connection.execute(_TAKE_BACK, {"id": message.id, "status": STATUS})
     if await cursor.fetchone() != (True,):
-        return False
+        return None
     cursor = await connection.execute(
         "SELECT consumers.withdraw(%s, %s, %s)",
         (message.id, message.tenant, message.channel.value),
     )
-    return await cursor.fetchone() == (True,)
+    row = await cursor.fetchone()
+    return None if row is None else row[0]
 
 
-async def _announce(
-    connection: AsyncConnection, codec: Codec, message: Message, at: datetime
-) -> None:
+async def _announce(connection: AsyncConnection, codec: Codec, event: StatusEvent) -> None:
+    value, key = codec.encode(event, topic=STATUS), str(event.message_id)
     await connection.execute(
         "INSERT INTO producer.outbox (message_id, topic, key, value) VALUES (%s, %s, %s, %s)",
-        (
-            message.id,
-            STATUS,
-            str(message.id),
-            codec.encode(cancelled(message, at=at), topic=STATUS),
-        ),
+        (event.message_id, STATUS, key, value),
     )

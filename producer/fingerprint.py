@@ -23,12 +23,13 @@ _ABSENT: tuple[object, ...] = (None, (), {})
 def body_hash(message: Message) -> bytes:
     """SHA-256 of the canonical JSON of what the sender asked for.
 
-    What was left out does not count, so that a field added to the contract later changes no hash.
+    What was left out does not count, nor a wish that is not made (`False`), so that a field added
+    to the contract later changes no hash.
     """
     asked = {
         name: value
         for name in _NAMES[message.channel]
-        if (value := getattr(message, name)) not in _ABSENT
+        if (value := getattr(message, name)) not in _ABSENT and value is not False
     }
     asked["channel"] = message.channel
     return hashlib.sha256(_CANONICAL.encode(asked).encode()).digest()

@@ -43,7 +43,8 @@ class Outbox:
             )
 
     Order and text commit together, or neither does; and however often the workflow repeats the
-    step, the key makes it one message. On an asynchronous connection, await the call.
+    step, the key makes it one message. On an asynchronous connection, await the call. Tenants' rate
+    limits hold at the HTTP API alone, not here.
 
     Args:
         codec: how records become bytes; with a schema registry if you run one.

@@ -16,16 +16,17 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 
 from producer.outline import outline
-from producer.shards import BULK, HIGH, LOCKS, SCHEDULE_LOCK, lane_of
+from producer.shards import BULK, LOCKS, NORMAL, SCHEDULE_LOCK, lane_of
 from schemas.messages import Message
 from schemas.topics import STATUS
 from schemas.vocabulary import Priority
 
 BATCH_ROWS = 500  # of a shard
 BULK_ROWS = 100  # the same in the bulk lane: an urgent message waits until a batch is published
+MOST_COMPANY = 2000  # messages of the same recipients that are looked at to keep their order
 BATCH_BYTES = 8 * 1024 * 1024  # of a shard, but always one row
 
 
@@ -124,17 +125,16 @@ WHERE o.size - octet_length(o.value) < {BATCH_BYTES}
 ORDER BY o.xid, o.seq
 """  # noqa: S608 - constants of this module
 
-# Nothing is looked for while no slower lane holds anything: one step into an index tells.
-_PASSABLE = f"""
-SELECT DISTINCT ON (o.seq) {_COLUMNS}, q.topic AS faster_topic
-FROM unnest(%(keys)s::text[], %(seqs)s::bigint[], %(topics)s::text[]) AS q (key, seq, topic)
-JOIN producer.outbox o ON o.key = q.key AND o.seq < q.seq
- AND (o.shard >= {BULK.start} OR (o.shard < {HIGH.start} AND q.topic LIKE '%%.high'))
+# What waits for the same recipients, in any lane. Nothing is looked for while the other lanes are
+# empty, which one step into an index tells.
+_COMPANY = f"""
+SELECT {_COLUMNS}
+FROM producer.outbox o
 LEFT JOIN producer.message m ON m.id = o.message_id
-WHERE EXISTS (SELECT FROM producer.outbox WHERE shard >= {BULK.start}
-              OR (%(urgent)s AND shard < {HIGH.start}))
-  AND split_part(o.topic, '.', 2) = split_part(q.topic, '.', 2)
-ORDER BY o.seq
+WHERE o.key = ANY(%(keys)s) AND o.topic <> '{STATUS}' AND o.seq < %(before)s
+  AND (EXISTS (SELECT FROM producer.outbox WHERE shard < %(first)s)
+       OR EXISTS (SELECT FROM producer.outbox WHERE shard > %(last)s))
+ORDER BY o.seq LIMIT {MOST_COMPANY}
 """  # noqa: S608 - constants of this module
 
 _ADVANCE = """
@@ -185,19 +185,17 @@ def overdue(connection: Connection[Any], upto: Sequence[Position]) -> list[Row]:
         return cursor.execute(_OVERDUE, _columns(upto)).fetchall()
 
 
-def passable(connection: Connection[Any], rows: Sequence[Row]) -> list[Row]:
-    """What `rows` must not pass: earlier messages to their recipients that wait in slower lanes and
-    are not claimed, as rows of the topic of the faster one. Publishing a message twice is harmless,
-    and the faster lane keeps a recipient's order."""
+def company(connection: Connection[Any], rows: Sequence[Row]) -> list[Row]:
+    """What waits unclaimed for the recipients of `rows`, which are of one lane: those and what was
+    accepted before, of all lanes; nothing where the other lanes are empty."""
     values = {
-        "keys": [row.key for row in rows],
-        "seqs": [row.seq for row in rows],
-        "topics": [row.topic for row in rows],
-        "urgent": any(row.lane is Priority.HIGH for row in rows),
+        "keys": list({row.key for row in rows if not row.is_event}),
+        "before": max(row.seq for row in rows) + 1,
+        "first": min(row.shard for row in rows) // len(NORMAL) * len(NORMAL),
+        "last": max(row.shard for row in rows) // len(NORMAL) * len(NORMAL) + len(NORMAL) - 1,
     }
-    with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(_PASSABLE, values).fetchall()
-    return [Row(**(row | {"topic": row.pop("faster_topic")})) for row in found]
+    with connection.cursor(row_factory=class_row(Row)) as cursor:
+        return cursor.execute(_COMPANY, values).fetchall()
 
 
 def advance(connection: Connection[Any], rows: Sequence[Row]) -> None:

@@ -28,10 +28,10 @@ from producer import queue, shards
 from producer.acknowledger import Acknowledger
 from producer.conditions import Conditions
 from producer.logs import Logs
+from producer.ordering import in_order
 from producer.publisher import Publisher
 from producer.shards import SHARDS
 from schemas.codec import Codec
-from schemas.vocabulary import Priority
 
 log = structlog.get_logger(__name__)
 
@@ -118,15 +118,14 @@ class Relay:
         rows = queue.read(self._connection, self.shards)
         if rows and self._follow_log():
             return len(rows)  # earlier ones come first
-        for lane in shards.URGENCY:
-            if batch := [row for row in rows if row.lane is lane]:
-                self._relay_lane(lane, batch)
+        for batch in _by_lane(rows):
+            self._publish(batch)
+            queue.advance(self._connection, batch)
         return len(rows)
 
-    def _relay_lane(self, lane: Priority, rows: Sequence[queue.Row]) -> None:
-        ahead = queue.passable(self._connection, rows) if lane is not Priority.BULK else []
-        self._publisher.publish([*ahead, *rows], log=self._log)
-        queue.advance(self._connection, rows)
+    def _publish(self, batch: Sequence[queue.Row], *, again: bool = False) -> None:
+        company = queue.company(self._connection, batch)
+        self._publisher.publish(in_order(batch, company), log=self._log, again=again)
 
     def _follow_log(self) -> bool:
         """Whether the cluster lost what was published, and it will be published again."""
@@ -168,13 +167,21 @@ class Relay:
         rows = queue.overdue(self._connection, ours)
         if rows and not self._follow_log():
             log.info("relay.published_again", rows=len(rows))
-            self._publisher.publish(rows, log=self._log, again=True)
+            for batch in _by_lane(rows):
+                self._publish(batch, again=True)
             queue.postpone(self._connection, rows)
 
     def _measure(self) -> None:
         pending, oldest = queue.backlog(self._connection)
         metrics.outbox_pending.set(pending)
         metrics.outbox_oldest_seconds.set(oldest)
+
+
+def _by_lane(rows: Sequence[queue.Row]) -> Iterator[list[queue.Row]]:
+    """The rows of each lane that has any, the urgent one's first."""
+    for lane in shards.URGENCY:
+        if batch := [row for row in rows if row.lane is lane]:
+            yield batch
 
 
 class _Chore:

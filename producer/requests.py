@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     Tag,
@@ -92,6 +93,11 @@ class MessageRequest(_Shape):
     )
     metadata: dict[StrictStr, StrictStr] = Field(
         default_factory=dict, description="Your own words, carried through untouched."
+    )
+    bypass_suppression: StrictBool = Field(
+        False,
+        description="For the few messages that law requires: sent although your suppression list"
+        " names the recipient. The history says so.",
     )
 
 

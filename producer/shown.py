@@ -15,6 +15,7 @@ def shown(
     *,
     status: Status,
     reason: Reason | None,
+    attempts: int = 0,
     finished_at: datetime | None = None,
 ) -> dict[str, Any]:
     """The message without its content; what no attempt has filled in is null."""
@@ -27,7 +28,7 @@ def shown(
         "reason": reason,
         "provider": None,
         "provider_message_id": None,
-        "attempts": 0,
+        "attempts": attempts,
         "customer_id": message.customer_id,
         "workflow": message.workflow,
         "priority": message.priority,

@@ -1,14 +1,15 @@
 """What happened to a message, and a named constructor for each thing that can.
 
 The relay announces `queued`; a consumer announces `claimed` and then what its attempt came to; the
-receipt endpoint announces `confirmed` or `undelivered`. All go to `comms.status`, where the audit
-service remembers them. Nobody builds a `StatusEvent` from a bare status: each function below takes
-exactly what its status needs, and derives the event's id so that a repetition is recognised.
+receipt endpoint announces a `receipt`, and the consumer, after long, that none came; `resolved` is
+what a person settled. All go to `comms.status`, where the audit service remembers them. Nobody
+builds a `StatusEvent` from a bare status: each function below takes exactly what its status needs,
+and derives the event's id so that a repetition is recognised.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from schemas.ids import event_id
@@ -72,9 +73,9 @@ def queued(message: Envelope) -> StatusEvent:
     return _of(message, Status.PENDING, Reason.QUEUED, at=message.created_at)
 
 
-def cancelled(message: Envelope, *, at: datetime) -> StatusEvent:
-    """The message was withdrawn before an attempt began."""
-    return _of(message, Status.CANCELLED, Reason.CANCELLED, at=at)
+def cancelled(message: Envelope, *, at: datetime, attempt: int = 0) -> StatusEvent:
+    """The message was withdrawn before anything was sent; `attempt` is the last that was made."""
+    return _of(message, Status.CANCELLED, Reason.CANCELLED, at=at, attempt=attempt)
 
 
 def claimed(
@@ -86,7 +87,8 @@ def claimed(
     reason: Reason = Reason.CLAIMED,
     detail: str | None = None,
 ) -> StatusEvent:
-    """An attempt begins; reason `ambiguous` where it repeats one whose answer was lost."""
+    """An attempt begins; reason `ambiguous` where it repeats one whose answer was lost, `resent`
+    where a person asked for it."""
     words = SILENCE if detail is None else ProviderWords(detail=detail)
     return _of(
         message, Status.SENDING, reason, attempt=attempt, provider=provider, at=at, words=words
@@ -198,6 +200,67 @@ def receipt(
         detail=words.detail,
         response=_cut(words.response),
         occurred_at=at,
+    )
+
+
+def resolved(
+    *,
+    message_id: UUID,
+    tenant: str,
+    channel: Channel,
+    provider: str,
+    attempt: int,
+    sent: bool,
+    at: datetime,
+    by: str,
+) -> StatusEvent:
+    """A person settled what was unknown: `attempt` was carried out, or it was not.
+
+    Args:
+        by: the name of the API key that they used. An attempt is settled once: the event's id does
+            not depend on the answer.
+    """
+    return StatusEvent(
+        id=event_id(message_id, "resolved", attempt),
+        message_id=message_id,
+        tenant=tenant,
+        channel=channel,
+        status=Status.SENT if sent else Status.FAILED,
+        reason=Reason.RESOLVED,
+        attempt=attempt,
+        provider=provider,
+        detail=f"settled by a person, with the API key {by!r}",
+        occurred_at=at,
+    )
+
+
+def no_receipt(
+    *,
+    message_id: UUID,
+    tenant: str,
+    channel: Channel,
+    provider: str,
+    attempt: int,
+    status: Status,
+    since: datetime,
+    allowed: timedelta,
+) -> StatusEvent:
+    """The provider confirmed nothing for longer than is allowed; the message stays what it is.
+
+    Args:
+        status: `sent` or `unknown`, as the attempt left it at `since`.
+    """
+    return StatusEvent(
+        id=event_id(message_id, status, Reason.NO_RECEIPT, attempt),
+        message_id=message_id,
+        tenant=tenant,
+        channel=channel,
+        status=status,
+        reason=Reason.NO_RECEIPT,
+        attempt=attempt,
+        provider=provider,
+        detail=f"no receipt within {allowed.total_seconds() / 3600:g} h",
+        occurred_at=since + allowed,
     )
 
 

@@ -29,6 +29,7 @@ class Envelope:
         on_doubt: what to do when an answer is lost; the channel's setting when None.
         metadata: the sender's own words, carried through untouched.
         traceparent: W3C trace context.
+        bypass_suppression: for the few that law requires: no suppression list holds it back.
     """
 
     channel: ClassVar[Channel]
@@ -44,6 +45,7 @@ class Envelope:
     on_doubt: OnDoubt | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
+    bypass_suppression: bool = False
 
     @property
     def recipient(self) -> str:

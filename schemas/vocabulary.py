@@ -74,7 +74,7 @@ class Reason(StrEnum):
     AMBIGUOUS = "ambiguous"  # a call was made and its answer was lost
     UNDECODABLE = "undecodable"  # the bytes in the topic are not a message
     NO_PROVIDER = "no_provider"  # no provider is configured for the channel
-    CANCELLED = "cancelled"  # withdrawn before an attempt began
+    CANCELLED = "cancelled"  # withdrawn before anything was sent
     DUPLICATE = "duplicate"  # the same message again; nothing was sent twice
     RESENT = "resent"  # a person asked for another attempt
     RESOLVED = "resolved"  # a person settled what was unknown

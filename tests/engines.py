@@ -131,7 +131,7 @@ def _engine(data_dir: Path) -> Iterator[str]:
     try:
         yield engine.bootstrap_servers
     finally:
-        engine.stop()
+        engine.stop(grace=0)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from comms.cli import admin, search
+from comms.cli import admin, dead_letters, redrive, search, suppressions
 from comms.cli.doctor import doctor
 from comms.cli.errors import EXPECTED, FAILED, line_of
 from comms.cli.send import send
@@ -35,6 +35,8 @@ def application() -> typer.Typer:
     app.command("show")(search.show)
     app.command("find")(search.find)
     app.command("channels")(search.channels)
+    app.command("resend")(redrive.resend)
+    app.command("resolve")(redrive.resolve)
     app.command("doctor")(doctor)
     keys = _group("API keys.")
     keys.command("create")(admin.create_key)
@@ -46,7 +48,22 @@ def application() -> typer.Typer:
     topics.command("apply")(admin.apply_topics)
     schemas = _group("Avro schemas.")
     schemas.command("check")(admin.check_schemas)
-    groups = {"keys": keys, "db": database, "topics": topics, "schemas": schemas}
+    suppressed = _group("Recipients that must not be reached.")
+    suppressed.command("list")(suppressions.show)
+    suppressed.command("add")(suppressions.add)
+    suppressed.command("remove")(suppressions.remove)
+    letters = _group("What no consumer could process.")
+    letters.command("list")(dead_letters.show_all)
+    letters.command("show")(dead_letters.show)
+    letters.command("replay")(dead_letters.replay)
+    groups = {
+        "dead-letters": letters,
+        "suppressions": suppressed,
+        "keys": keys,
+        "db": database,
+        "topics": topics,
+        "schemas": schemas,
+    }
     for name, group in groups.items():
         app.add_typer(group, name=name)
     return app

@@ -3,7 +3,7 @@
 `comms send CHANNEL --file` calls `send_rows`. Rows go in chunks bounded by number and size. A row
 the API refuses is named by its line and stops nothing else; a chunk it refuses as a whole is halved
 until the row is found. A chunk that got no answer is posted again: the rows' idempotency keys make
-that harmless.
+that harmless. Where the API asks to wait (429 with Retry-After) it is waited, however often.
 """
 
 import json
@@ -116,16 +116,28 @@ def _posted(client: ApiClient, chunk: list[Row], sleep: Sleep) -> Iterator[tuple
 
 def _answered(client: ApiClient, chunk: list[Row], sleep: Sleep) -> list[Any]:
     document = {"messages": [row.content for row in chunk]}
-    for wait in WAITS:
+    waits = iter(WAITS)
+    while True:
         try:
             return _results(client.post("/v1/messages/batch", document).body, len(chunk))
-        except ApiUnreachableError:
-            sleep(wait)
-        except ApiRefusedError as error:
-            if not error.passing:
+        except (ApiUnreachableError, ApiRefusedError) as error:
+            wait = _wait(error, waits)
+            if wait is None:
                 raise
-            sleep(wait)
-    return _results(client.post("/v1/messages/batch", document).body, len(chunk))
+        sleep(wait)
+
+
+def _wait(error: ApiUnreachableError | ApiRefusedError, waits: Iterator[float]) -> float | None:
+    """Seconds until the chunk is posted again; None when it is not. To be asked to wait is no
+    failure: that goes on for as long as the file does."""
+    if isinstance(error, ApiUnreachableError):
+        return next(waits, None)
+    if error.status == 429 and error.retry_after is not None:
+        return error.retry_after
+    if not error.passing:
+        return None
+    wait = next(waits, None)
+    return None if wait is None else max(wait, error.retry_after or 0.0)
 
 
 def _results(body: Any, count: int) -> list[Any]:

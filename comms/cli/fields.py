@@ -18,7 +18,7 @@ Content = dict[str, Any]
 
 COMMON = (
     *("idempotency_key", "customer_id", "workflow", "priority", "send_at", "expires_at"),
-    *("on_doubt", "metadata"),
+    *("on_doubt", "metadata", "bypass_suppression"),
 )
 FIELDS_OF: Mapping[Channel, tuple[str, ...]] = {
     Channel.SMS: ("to", "body", "from"),
@@ -30,6 +30,7 @@ FIELDS_OF: Mapping[Channel, tuple[str, ...]] = {
     Channel.VOICE: ("to", "text", "audio_url", "language", "voice", "repeat", "from"),
 }
 _WHOLE_NUMBERS = frozenset({"badge", "ttl", "repeat"})
+_YES_OR_NO = frozenset({"bypass_suppression"})
 _LISTS = frozenset({"cc", "bcc"})
 _JSON = frozenset({"metadata", "headers", "data", "attachments"})
 
@@ -47,6 +48,8 @@ def value_of(channel: Channel, name: str, text: str) -> Any:
     """
     if name in _WHOLE_NUMBERS:
         return _whole_number(text)
+    if name in _YES_OR_NO:
+        return _yes_or_no(text)
     if name in _LISTS:
         parts = text.replace("\n", ";").split(";")
         return [part.strip() for part in parts if part.strip()]
@@ -109,6 +112,12 @@ def _whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError("must be a whole number") from None
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
 
 
 def _json(text: str) -> Any:

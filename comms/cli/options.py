@@ -53,6 +53,14 @@ Metadata = Annotated[
     list[str] | None,
     typer.Option("--metadata", metavar="NAME=VALUE", rich_help_panel=_ALL),
 ]
+Bypass = Annotated[
+    bool | None,
+    typer.Option(
+        "--bypass-suppression",
+        help="Send even to somebody on the suppression list; for what law requires.",
+        rich_help_panel=_ALL,
+    ),
+]
 Subject = Annotated[str | None, typer.Option("--subject", rich_help_panel=_MAIL)]
 TextOption = Annotated[
     str | None, typer.Option("--text", help="Text of an e-mail, or what a call speaks.")

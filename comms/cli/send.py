@@ -65,6 +65,7 @@ def send(
     expires_at: o.ExpiresAt = None,
     on_doubt: o.InDoubt = None,
     metadata: o.Metadata = None,
+    bypass_suppression: o.Bypass = None,
     file: o.File = None,
     wait: o.Wait = False,
     timeout: o.Timeout = 60.0,

@@ -1,7 +1,7 @@
 """A cluster as the settings describe it: where every client comes from, and its topics."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,9 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from comms.kafka.consuming import Rebalance, TopicConsumer
+from comms.kafka.consuming import Rebalance, Record, TopicConsumer
 from comms.kafka.faults import CLIENT_LOG, Admission, KafkaFault, KafkaUnavailableError, fault_of
 from comms.kafka.producing import EventProducer, Place
+from comms.kafka.reading import read_to_the_end
 from schemas.topics import LARGEST_RECORD, TOPICS, Topic
 
 ADMIN_SECONDS = 30.0
@@ -105,6 +106,18 @@ class Broker:
             described = self._result_of(future, seconds=2 * seconds)
             found[name] = str(described.topic_id) if described is not None else ""
         return found
+
+    def records(self, topic: str) -> Iterator[Record]:
+        """Every record of a topic, read to its end without a group.
+
+        Raises:
+            KafkaUnavailableError: no broker answers, or there is no such topic.
+            KafkaRefusedError: it may not be read.
+        """
+        partitions = self.topic_names().get(topic)
+        if partitions is None:
+            raise KafkaUnavailableError(f"there is no topic {topic} (comms topics apply)")
+        return read_to_the_end(self.properties, topic, partitions)
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Wait for a broker to answer.

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 from confluent_kafka import (
@@ -16,7 +17,7 @@ from confluent_kafka import (
 
 from comms.kafka.faults import CLIENT_LOG, Admission, KafkaFault, fault_of
 from comms.kafka.membership import GroupState, Identify, LogIdentity
-from comms.kafka.producing import Place
+from comms.kafka.producing import Headers, Place
 from schemas.topics import LARGEST_RECORD
 
 log = structlog.get_logger(__name__)
@@ -34,10 +35,25 @@ class Record:
     key: bytes | None
     value: bytes
     timestamp: int
+    headers: Headers = field(default_factory=dict)
 
     @property
     def place(self) -> Place:
         return self.topic, self.partition
+
+
+def record_of(message: Message) -> Record:
+    """A message that librdkafka read without an error."""
+    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    return Record(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        message.key(),
+        message.value() or b"",
+        max(0, message.timestamp()[1]),
+        {name: value or b"" for name, value in headers},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +233,7 @@ class TopicConsumer:
     def _record(self, message: Message) -> Record | KafkaFault | None:
         error = message.error()
         if error is None:
-            return Record(
-                message.topic() or "",
-                message.partition() or 0,
-                message.offset() or 0,
-                message.key(),
-                message.value() or b"",
-                message.timestamp()[1],
-            )
+            return record_of(message)
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over((message.topic() or "", message.partition() or 0))
             return None

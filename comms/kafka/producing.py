@@ -7,6 +7,7 @@ acknowledgement cost more than the work itself.
 
 import threading
 from collections.abc import Callable, Mapping
+from time import monotonic
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -65,7 +66,7 @@ class EventProducer:
         self,
         topic: str,
         *,
-        key: str,
+        key: str | bytes | None,
         value: bytes,
         on_ack: Ack | None = None,
         headers: Headers | None = None,
@@ -81,7 +82,7 @@ class EventProducer:
         try:
             client.produce(
                 topic,
-                key=key.encode(),
+                key=key.encode() if isinstance(key, str) else key,
                 value=value,
                 headers=dict(headers) if headers else None,
                 on_delivery=self._reporter(on_ack),
@@ -90,6 +91,31 @@ class EventProducer:
             raise KafkaUnavailableError("the producer's buffer is full") from error
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
+
+    def publish_and_wait(
+        self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, seconds: float
+    ) -> None:
+        """Publish one record, and return when the broker has it.
+
+        Raises:
+            KafkaUnavailableError: it has not, after `seconds` or because it cannot now.
+            KafkaRefusedError: the record is not acceptable.
+        """
+        reported = threading.Event()
+        faults: list[KafkaFault | None] = []
+
+        def on_ack(fault: KafkaFault | None) -> None:
+            faults.append(fault)
+            reported.set()
+
+        self.publish(topic, key=key, value=value, headers=headers, on_ack=on_ack)
+        deadline = monotonic() + seconds
+        while not reported.is_set() and monotonic() < deadline:
+            self.serve(0.1)
+        if not faults:
+            raise KafkaUnavailableError("a record was not acknowledged in time")
+        if faults[0] is not None:
+            raise faults[0]
 
     def serve(self, seconds: float = 0.0) -> int:
         """Report what is acknowledged; waits up to `seconds` for the first.

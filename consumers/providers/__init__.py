@@ -4,7 +4,7 @@ A channel's process calls `build` for each provider it is configured with; the r
 calls `receipt_parsers` once. A table that cannot work is a `SettingsError` at start.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -34,6 +34,15 @@ def build(channel: Channel, provider: ProviderSettings, settings: Settings) -> P
         SettingsError: its kind is unknown for the channel, or its table is wrong.
     """
     return _kind(channel, provider).build(_setup(channel, provider, settings))
+
+
+def senders_of_receipts(channel: Channel, configured: Iterable[ProviderSettings]) -> list[str]:
+    """The names of those among a channel's providers that send receipts.
+
+    Raises:
+        SettingsError: a provider's kind is unknown for the channel.
+    """
+    return [p.name for p in configured if _kind(channel, p).receipts is not None]
 
 
 def receipt_parsers(

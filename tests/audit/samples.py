@@ -7,7 +7,7 @@ from schemas import events
 from schemas.events import ProviderWords, StatusEvent
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Reason, Status
 
 NOW = datetime(2026, 3, 4, 10, 59, 59, 500_000, UTC)
 PROVIDER = "simulated"
@@ -43,6 +43,29 @@ def after(message: SmsMessage, milliseconds: int) -> datetime:
 
 def claimed(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     return events.claimed(message, attempt=attempt, provider=PROVIDER, at=after(message, at))
+
+
+def resent(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
+    return events.claimed(
+        message,
+        attempt=attempt,
+        provider=PROVIDER,
+        at=after(message, at),
+        reason=Reason.RESENT,
+    )
+
+
+def resolved(message: SmsMessage, attempt: int, at: int, *, sent: bool) -> StatusEvent:
+    return events.resolved(
+        message_id=message.id,
+        tenant=message.tenant,
+        channel=message.channel,
+        provider=PROVIDER,
+        attempt=attempt,
+        sent=sent,
+        at=after(message, at),
+        by="support",
+    )
 
 
 def deferred(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
@@ -84,6 +107,19 @@ def receipt(message: SmsMessage, attempt: int, at: int, *, delivered: bool) -> S
         delivered=delivered,
         at=after(message, at),
         words=ProviderWords(provider_message_id=f"SM{attempt}", code="30003"),
+    )
+
+
+def no_receipt(message: SmsMessage, attempt: int, since: int) -> StatusEvent:
+    return events.no_receipt(
+        message_id=message.id,
+        tenant=message.tenant,
+        channel=message.channel,
+        provider=PROVIDER,
+        attempt=attempt,
+        status=Status.SENT,
+        since=after(message, since),
+        allowed=timedelta(hours=72),
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from audit import merge
 from schemas import events
 from schemas.events import ProviderWords, StatusEvent
-from schemas.lifecycle import RANK
+from schemas.lifecycle import RANK, place_of
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Reason, Status
 from tests.audit import samples
@@ -63,6 +63,15 @@ def life(message: SmsMessage) -> list[StatusEvent]:
         samples.refused(message, 2, 1500),
         samples.receipt(message, 2, 3000, delivered=False),
         samples.receipt(message, 3, 2500, delivered=True),
+        samples.resolved(message, 2, 3500, sent=False),
+        samples.resent(message, 4, 4000),
+        samples.deferred(message, 4, 4100),
+        samples.claimed(message, 5, 4200),
+        events.cancelled(message, at=samples.after(message, 4300), attempt=5),
+        samples.resent(message, 6, 5000),
+        samples.refused(message, 6, 5100),
+        samples.accepted(message, 6, 5200),
+        samples.no_receipt(message, 3, 1000),
     ]
 
 
@@ -132,6 +141,75 @@ def test_a_late_delivered_receipt_wins_over_failed(connection: merge.Connection)
     merge.merge(connection, [samples.receipt(message, 1, 700, delivered=True)], {})
     merge.merge(connection, [samples.refused(message, 1, 900)], {})
     assert connection.execute("SELECT status FROM audit.state").fetchone() == ("delivered",)
+
+
+def chapter_of(event: StatusEvent, told: Sequence[StatusEvent]) -> int:
+    opened = [e.attempt for e in told if e.reason is Reason.RESENT and e.attempt <= event.attempt]
+    return max(opened, default=0)
+
+
+@given(
+    chosen=st.lists(st.sampled_from(life(MESSAGES[0])), min_size=1, unique_by=lambda e: e.id),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_the_row_says_what_the_lifecycle_places_highest(
+    connection: merge.Connection, chosen: list[StatusEvent]
+) -> None:
+    empty(connection)
+    merge.merge(connection, chosen, {})
+    highest = max(chosen, key=lambda e: place_of(e.status, chapter=chapter_of(e, chosen)))
+    row = connection.execute("SELECT status FROM audit.state").fetchone()
+    assert row == (highest.status.value,)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([samples.accepted(MESSAGES[0], 2, 900)], ("sent", "accepted")),
+        ([], ("sending", "resent")),
+        ([samples.refused(MESSAGES[0], 2, 900)], ("failed", "invalid_recipient")),
+        ([samples.receipt(MESSAGES[0], 1, 900, delivered=False)], ("sending", "resent")),
+        ([samples.receipt(MESSAGES[0], 1, 900, delivered=True)], ("delivered", "delivered")),
+        (
+            [events.cancelled(MESSAGES[0], at=samples.after(MESSAGES[0], 900), attempt=2)],
+            ("cancelled", "cancelled"),
+        ),
+    ],
+)
+def test_what_failed_and_is_resent_is_what_became_of_the_resend(
+    connection: merge.Connection, told: list[StatusEvent], expected: tuple[str, str]
+) -> None:
+    message = MESSAGES[0]
+    failed = samples.refused(message, 1, 100)
+    merge.merge(connection, [failed, *told, samples.resent(message, 2, 800)], {})
+    row = connection.execute("SELECT status, reason FROM audit.state").fetchone()
+    assert row == expected
+
+
+def test_a_person_was_reached_whatever_a_later_attempt_came_to(
+    connection: merge.Connection,
+) -> None:
+    message = samples.sms()
+    merge.merge(connection, samples.delivered_life(message), {})
+    merge.merge(
+        connection, [samples.resent(message, 2, 1000), samples.refused(message, 2, 1100)], {}
+    )
+    assert connection.execute("SELECT status FROM audit.state").fetchone() == ("delivered",)
+
+
+def test_what_a_person_settles_is_no_evidence_about_the_provider(
+    connection: merge.Connection,
+) -> None:
+    message = samples.sms()
+    told = [samples.resent(message, 2, 100), samples.resolved(message, 2, 200, sent=True)]
+    merge.merge(connection, told, {})
+    assert connection.execute("SELECT status, reason FROM audit.state").fetchone() == (
+        "sent",
+        "resolved",
+    )
+    assert connection.execute("SELECT count(*) FROM audit.evidence").fetchone() == (0,)
 
 
 def test_sql_ranks_statuses_as_the_lifecycle_does(connection: merge.Connection) -> None:
@@ -214,3 +292,23 @@ def test_analysts_read_the_views_masked_and_nothing_else(
     assert connection.execute("SELECT count(*) FROM audit.event").fetchone() == (4,)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT recipient FROM audit.state")
+
+
+def test_a_missing_receipt_shows_in_the_reason_and_is_no_success_of_the_provider(
+    connection: merge.Connection,
+) -> None:
+    message = samples.sms()
+    asked = "SELECT status, reason, sent_at, provider_message_id FROM audit.state"
+    merge.merge(connection, samples.delivered_life(message)[:3], {})
+    seen = connection.execute("SELECT * FROM audit.evidence").fetchall()
+    merge.merge(connection, [samples.no_receipt(message, 1, 80)], {})
+    assert connection.execute(asked).fetchone() == (
+        *("sent", "no_receipt"),
+        *(samples.after(message, 80), "SM1"),
+    )
+    assert connection.execute("SELECT * FROM audit.evidence").fetchall() == seen
+    merge.merge(connection, samples.delivered_life(message)[3:], {})
+    assert connection.execute(asked).fetchone() == (
+        *("delivered", "delivered"),
+        *(samples.after(message, 80), "SM1"),
+    )

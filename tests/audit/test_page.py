@@ -83,6 +83,19 @@ async def test_a_message_shows_the_providers_words_as_text(
     assert "Raw answer" in text
 
 
+async def test_what_is_unknown_can_be_settled_and_nothing_else_can(
+    client: httpx.AsyncClient, connection: merge.Connection
+) -> None:
+    unknown, known = samples.sms(), samples.sms()
+    at = samples.after(unknown, 9)
+    doubt = events.in_doubt(unknown, attempt=1, provider="p", at=at, words=ProviderWords())
+    merge.merge(connection, [doubt, *samples.delivered_life(known)], {})
+    text = (await client.get(f"/messages/{unknown.id}", headers={"X-Fragment": "live"})).text
+    for how in ("sent", "failed", "resend"):
+        assert f'data-resolve="{how}"' in text
+    assert "data-resolve" not in (await client.get(f"/messages/{known.id}")).text
+
+
 async def test_a_wrong_search_says_which_field(client: httpx.AsyncClient) -> None:
     text = (await client.get("/messages?since=yesterday&limit=9999&cursor=x")).text
     assert "<b>since</b>" in text

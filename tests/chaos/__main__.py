@@ -39,9 +39,12 @@ def main() -> int:
     )
     parser.add_argument("--keep", type=Path, help="a folder for logs and journals")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
         world = World(
-            given.keep or Path(folder), seed=given.seed, plant=given.plant, kafka=given.kafka
+            given.keep or Path(folder) / "world",
+            seed=given.seed,
+            plant=given.plant,
+            kafka=given.kafka,
         )
         try:
             return _run(world, given)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.chaos
 
 def chaos(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A run to its end; what it printed."""
-    command = [sys.executable, "-m", "tests.chaos", "--keep", str(folder), *arguments]
+    command = [sys.executable, "-m", "tests.chaos", "--keep", str(folder / "world"), *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
 
 

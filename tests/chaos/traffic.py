@@ -57,7 +57,7 @@ class Traffic:
             accepted = self._until_answered(body)
             if accepted is not None:
                 line = {"id": accepted, "channel": channel, "recipient": body["to"]}
-                line["on_doubt"] = body["on_doubt"]
+                line |= {"on_doubt": body["on_doubt"], "priority": body["priority"]}
                 with self._lock:
                     self._answers.write(json.dumps(line) + "\n")
 

@@ -77,7 +77,7 @@ class World:
 
     def start(self) -> None:
         """Everything up and ready."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(parents=True)  # what a former run kept must not be taken for this one's
         self._disk.mount()
         self._broker.start()
         self._topics()

@@ -41,10 +41,17 @@ class FakeApi:
     batches: list[int] = field(default_factory=list)
     queries: list[dict[str, str]] = field(default_factory=list)
     refuse_next: deque[tuple[int, Document]] = field(default_factory=deque)
+    retry_after: str | None = None  # said with every 429
     away_after: int | None = None  # messages; then every post is answered with 503
     # What GET of a message answers, one after another; the last one stays.
     lives: deque[Document] = field(default_factory=deque)
     channels: list[Document] = field(default_factory=list)
+    # Messages that a filter finds, and of those the ones that are not sent again, and why.
+    matching: int = 0
+    unsendable: dict[str, str] = field(default_factory=dict)
+    filters: list[Document] = field(default_factory=list)
+    resent: set[tuple[str, str]] = field(default_factory=set)  # nonce of the run, message
+    resolved: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
     def answer(
@@ -60,6 +67,12 @@ class FakeApi:
             return problem(503, "Away")
         if path == "/v1/messages":
             return self._accepted(body)
+        if path == "/v1/resends":
+            return self._resends(body)
+        if path.endswith("/resolve"):
+            self.resolved.append((path.split("/")[3], body["as"]))
+            status = "sending" if body["as"] == "resend" else body["as"]
+            return 200, {"id": path.split("/")[3], "status": status, "reason": "resolved"}
         self.batches.append(len(body["messages"]))
         return 202, {"results": [self._result(item) for item in body["messages"]]}
 
@@ -86,6 +99,29 @@ class FakeApi:
                 self.by_key[key] = known
             return 202, {"id": known, "status": "pending"}
         return 200, {"id": known, "status": "pending"}
+
+    def _resends(self, body: Document) -> tuple[int, Document]:
+        self.filters.append(dict(body))
+        if "colour" in body["where"]:
+            wrong = "at character 1: there is no colour"
+            return problem(422, "The request is not valid", ("where", wrong))
+        found = [message_id(n) for n in range(self.matching, 0, -1)]
+        if body.get("dry_run"):
+            groups = [{"status": "failed", "reason": "rejected", "count": len(found)}]
+            first = [life(n, "failed") for n in range(self.matching, 0, -1)][:5]
+            shown = {"count": len(found), "groups": groups if found else [], "first": first}
+            return 200, shown
+        begin, limit = int(body.get("cursor", 0)), body["limit"]
+        items = [self._resent(body["nonce"], one) for one in found[begin : begin + limit]]
+        further = str(begin + limit) if begin + limit < len(found) else None
+        return 200, {"nonce": body["nonce"], "items": items, "next_cursor": further}
+
+    def _resent(self, nonce: str, one: str) -> Document:
+        if one in self.unsendable:
+            return {"id": one, "result": "forgotten", "problem": self.unsendable[one]}
+        known = (nonce, one) in self.resent
+        self.resent.add((nonce, one))
+        return {"id": one, "result": "known" if known else "queued", "problem": None}
 
     def _result(self, item: Document) -> Document:
         status, document = self._accepted(item)
@@ -171,6 +207,8 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            if status == 429 and api.retry_after is not None:
+                self.send_header("Retry-After", api.retry_after)
             self.end_headers()
             self.wfile.write(data)
 

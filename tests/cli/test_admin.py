@@ -149,6 +149,8 @@ def test_a_wrong_setting_is_one_line_that_names_the_key(
     [
         *("up", "run", "send", "show", "find", "channels", "doctor", "keys create", "keys list"),
         *("keys revoke", "db upgrade", "topics apply", "schemas check"),
+        *("dead-letters list", "dead-letters show", "dead-letters replay"),
+        *("suppressions list", "suppressions add", "suppressions remove"),
     ],
 )
 def test_every_command_explains_itself(command: str, comms: Run) -> None:

@@ -19,6 +19,7 @@ def test_an_sms_is_posted_with_every_common_field(comms: Run, api: FakeApi) -> N
         *("--key", "k1", "--customer", "c1", "--workflow", "w", "--priority", "high"),
         *("--send-at", "2030-01-31T09:00:00Z", "--on-doubt", "hold"),
         *("--metadata", "order=17", "--metadata", "note=a=b"),
+        "--bypass-suppression",
     )
     assert (ran.code, ran.err) == (0, "")
     assert message_id(1) in ran.out
@@ -35,6 +36,7 @@ def test_an_sms_is_posted_with_every_common_field(comms: Run, api: FakeApi) -> N
             "send_at": "2030-01-31T09:00:00+00:00",
             "on_doubt": "hold",
             "metadata": {"order": "17", "note": "a=b"},
+            "bypass_suppression": True,
         }
     ]
 

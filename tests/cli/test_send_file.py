@@ -8,7 +8,7 @@ import pytest
 
 from comms.cli import bulk
 from comms.cli.rows import BadRow, Keys, Row, read
-from comms.client import ApiClient
+from comms.client import ApiClient, ApiRefusedError
 from comms.settings import Secret
 from schemas.vocabulary import Channel
 from tests.cli.conftest import Run
@@ -133,6 +133,13 @@ def test_cells_become_the_types_of_their_fields(write: Write) -> None:
     }
 
 
+def test_a_cell_says_true_or_false(write: Write) -> None:
+    path = write("f.csv", "to,body,bypass_suppression", "x,B,true", "x,B,FALSE", "x,B,", "x,B,yes")
+    good = [row for row in rows(path) if isinstance(row, Row)]
+    assert [row.content.get("bypass_suppression") for row in good] == [True, False, None]
+    assert problems(path) == {5: "bypass_suppression: must be true or false"}
+
+
 def test_copies_of_a_mail_are_divided_by_semicolons(write: Write) -> None:
     path = write("f.csv", "to,subject,text,cc", "a@example.com,S,T,b@example.com; c@example.com")
     (row,) = rows(path, Channel.EMAIL)
@@ -184,7 +191,7 @@ def test_an_error_half_way_still_says_what_was_done(
     assert ran.err == "comms: Away (HTTP 503)\n"
 
 
-def post(api: FakeApi, count: int) -> bulk.Tally:
+def post(api: FakeApi, count: int, sleep: bulk.Sleep = lambda _: None) -> bulk.Tally:
     """Send so many rows through the batch call, without waiting between repetitions."""
     tally = bulk.Tally()
     content = [{"to": "x", "body": "Hi", "idempotency_key": str(n)} for n in range(count)]
@@ -194,7 +201,7 @@ def post(api: FakeApi, count: int) -> bulk.Tally:
             (Row(n + 2, item) for n, item in enumerate(content)),
             on_bad=lambda _: None,
             tally=tally,
-            sleep=lambda _: None,
+            sleep=sleep,
         )
     return tally
 
@@ -213,6 +220,23 @@ def test_a_chunk_that_is_too_large_is_halved(api: FakeApi) -> None:
 def test_an_api_that_is_away_for_a_moment_is_waited_for(api: FakeApi) -> None:
     api.refuse_next.extend([problem(503, "Away"), problem(429, "Slow down")])
     assert post(api, 3).accepted == 3
+
+
+def test_a_limit_is_waited_out_for_as_long_as_the_api_asks(api: FakeApi) -> None:
+    api.retry_after = "7"
+    api.refuse_next.extend(problem(429, "Slow down") for _ in range(9))
+    api.refuse_next.append(problem(503, "Away"))
+    waited: list[float] = []
+    assert post(api, 3, sleep=waited.append).accepted == 3
+    assert waited == [7.0] * 9 + [bulk.WAITS[0]]
+
+
+def test_an_api_that_stays_away_is_given_up(api: FakeApi) -> None:
+    api.refuse_next.extend(problem(503, "Away") for _ in range(len(bulk.WAITS) + 1))
+    waited: list[float] = []
+    with pytest.raises(ApiRefusedError):
+        post(api, 3, sleep=waited.append)
+    assert waited == list(bulk.WAITS)
 
 
 def test_a_row_refused_alone_is_bad_and_nothing_else(api: FakeApi) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,20 @@ from comms.settings import ChannelSettings, RetryPolicy
 from consumers.delivery import Delivery, Lease, Offset
 from consumers.lanes import Lanes
 from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
-from consumers.retry import wait_seconds
+from consumers.provider import Attempt
+from consumers.retry import is_past_deadline, wait_seconds
 from consumers.settlement import Call, Settled, Settler
-from consumers.verdicts import Begin, Hold, LedgerEntry, Repeat, StepAside, Verdict, decide
+from consumers.verdicts import (
+    LOOK_AGAIN,
+    Begin,
+    Hold,
+    Known,
+    LedgerEntry,
+    Repeat,
+    StepAside,
+    Verdict,
+    decide,
+)
 from schemas.events import SILENCE
 from schemas.vocabulary import OnDoubt, Reason, Status
 from tests.consumers.harness import sms
@@ -30,10 +42,17 @@ def delivery(to: str = "+12025550199", **changes: object) -> Delivery:
     return Delivery(sms(to, **changes), b"", FROM_TOPIC)
 
 
-def entry(status: Status | None, reason: Reason | None = None, age: float = 0.0) -> LedgerEntry:
-    """What the ledger holds: attempt 1, claimed `age` seconds ago."""
+def wished() -> Delivery:
+    """A delivery that a person asked for."""
+    return replace(delivery(), source=Lease(uuid4(), uuid4()))
+
+
+def entry(
+    status: Status | None, reason: Reason | None = None, age: float = 0.0, attempt: int = 1
+) -> LedgerEntry:
+    """What the ledger holds: an attempt, claimed `age` seconds ago."""
     return LedgerEntry(
-        attempt=1,
+        attempt=attempt,
         provider="p",
         age_seconds=age,
         status=status,
@@ -43,8 +62,16 @@ def entry(status: Status | None, reason: Reason | None = None, age: float = 0.0)
     )
 
 
-def verdict(known: LedgerEntry, wanted: Delivery, *, on_doubt: OnDoubt = OnDoubt.RESEND) -> Verdict:
+def verdict(
+    newest: LedgerEntry,
+    wanted: Delivery,
+    *,
+    on_doubt: OnDoubt = OnDoubt.RESEND,
+    opened: int = 1,
+    wish: LedgerEntry | None = None,
+) -> Verdict:
     """The decision, with doubt after 25 s and six attempts."""
+    known = Known(newest=newest, opened=opened, wish=wish)
     return decide(known, wanted, on_doubt=on_doubt, doubt_after=25.0, most=6)
 
 
@@ -96,6 +123,53 @@ def test_a_lost_call_is_repeated_or_held_as_the_sender_says() -> None:
     assert verdict(lost, delivery(on_doubt=OnDoubt.HOLD)) == Hold(1, "p")
 
 
+@pytest.mark.parametrize(
+    "newest",
+    [
+        entry(Status.FAILED, Reason.RETRIES_EXHAUSTED, attempt=8),
+        entry(Status.SENT, Reason.ACCEPTED, attempt=8),
+        entry(Status.SENDING, Reason.PROVIDER_ERROR, attempt=8),
+    ],
+)
+def test_a_wish_is_another_attempt_of_a_settled_message(newest: LedgerEntry) -> None:
+    expected = Begin(9, Reason.RESENT, opened=9, known_as=9)
+    assert verdict(newest, wished(), opened=3) == expected
+
+
+def test_a_wish_for_what_is_in_doubt_goes_to_whoever_may_know_of_it() -> None:
+    newest = entry(Status.UNKNOWN, Reason.AMBIGUOUS, attempt=2)
+    assert verdict(newest, wished()) == Begin(3, Reason.RESENT, "p", opened=3, known_as=1)
+
+
+def test_a_wish_that_was_made_is_not_made_again() -> None:
+    made = entry(Status.SENDING, Reason.PROVIDER_ERROR, attempt=2)
+    assert verdict(made, wished(), wish=made) == Repeat(made)
+    assert verdict(entry(None, attempt=3), wished(), wish=made) == Repeat(made)
+
+
+def test_a_wish_waits_for_an_open_call_and_does_not_settle_it() -> None:
+    assert verdict(entry(None, age=5.0), wished()) == StepAside(20.0)
+    assert verdict(entry(None, age=90.0), wished()) == StepAside(LOOK_AGAIN)
+
+
+def test_a_wish_whose_own_call_was_cut_off_is_in_doubt_as_any() -> None:
+    cut_off = entry(None, age=90.0, attempt=4)
+    expected = Begin(5, Reason.AMBIGUOUS, "p", opened=4, known_as=4)
+    assert verdict(cut_off, wished(), opened=4, wish=cut_off) == expected
+
+
+def test_nothing_is_sent_of_what_was_cancelled() -> None:
+    cancelled = entry(Status.CANCELLED, Reason.CANCELLED, attempt=2)
+    assert verdict(cancelled, wished()) == Repeat(cancelled)
+    assert verdict(cancelled, replace(delivery(), source=FROM_QUEUE)) == Repeat(cancelled)
+
+
+def test_doubt_is_repeated_within_the_attempts_that_a_person_asked_for() -> None:
+    lost = entry(None, age=26.0, attempt=8)
+    assert isinstance(verdict(lost, delivery(), opened=3), Hold)
+    assert isinstance(verdict(lost, delivery(), opened=4), Begin)
+
+
 @given(st.integers(1, 60), st.floats(0, 100), st.none() | st.floats(0, 1000))
 def test_waits_stay_within_their_bounds(attempt: int, base: float, after: float | None) -> None:
     policy = RetryPolicy(base_seconds=base, cap_seconds=300)
@@ -103,13 +177,67 @@ def test_waits_stay_within_their_bounds(attempt: int, base: float, after: float 
     assert (after or 0) <= wait <= (after or 0) + 300
 
 
-def settled(outcome: Outcome, *, attempt: int = 1, **changes: object) -> Settled:
+def settled(
+    outcome: Outcome, *, attempt: int = 1, opened: int = 1, doubt: bool = False, **changes: object
+) -> Settled:
     """What a settler with three attempts makes of an outcome."""
     settings = ChannelSettings(retry=RetryPolicy(attempts=3, base_seconds=10))
     settler = Settler(settings, lambda: NOW, random.Random(1))
-    return settler.settle(
-        Call(delivery=delivery(TO, **changes), attempt=attempt, provider="p"), outcome
+    call = Call(
+        delivery=delivery(TO, **changes),
+        attempt=attempt,
+        provider="p",
+        opened=opened,
+        repeats_doubt=doubt,
     )
+    return settler.settle(call, outcome)
+
+
+@given(
+    deadline=st.floats(1, 1000),
+    age=st.floats(0, 2000),
+    after=st.none() | st.floats(0, 2000),
+    scheduled=st.booleans(),
+)
+def test_no_attempt_begins_past_the_deadline(
+    deadline: float, age: float, *, after: float | None, scheduled: bool
+) -> None:
+    policy = RetryPolicy(base_seconds=10, deadline_seconds=deadline)
+    due = NOW - timedelta(seconds=age)
+    created = due - timedelta(days=1) if scheduled else due
+    item = delivery(TO, created_at=created, send_at=due if scheduled else None)
+    call = Call(delivery=item, attempt=1, provider="p")
+    settler = Settler(ChannelSettings(retry=policy), lambda: NOW, random.Random(1))
+    later = settler.settle(call, TryLater(reason=Reason.PROVIDER_ERROR, after=after))
+    if later.row.retry_after is None:
+        assert later.event.reason is Reason.RETRIES_EXHAUSTED
+        assert age + (after or 0) + 10 > deadline  # a wait of the longest jitter is past it
+    else:
+        begins = NOW + timedelta(seconds=later.row.retry_after)
+        assert begins <= due + timedelta(seconds=deadline, microseconds=1)
+    ended = settler.too_late(call)
+    assert (ended is not None) == is_past_deadline(policy, item.message, now=NOW)
+
+
+def test_past_the_deadline_doubt_is_unknown_and_a_persons_wish_is_granted() -> None:
+    settings = ChannelSettings(retry=RetryPolicy(deadline_seconds=60))
+    settler = Settler(settings, lambda: NOW, random.Random(1))
+    call = Call(
+        delivery=delivery(TO, created_at=NOW - timedelta(seconds=61)), attempt=2, provider="p"
+    )
+    ended = settler.too_late(call)
+    assert ended is not None
+    assert (ended.event.status, ended.event.reason) == (Status.FAILED, Reason.RETRIES_EXHAUSTED)
+    in_doubt = settler.too_late(replace(call, reason=Reason.AMBIGUOUS))
+    assert in_doubt is not None
+    assert in_doubt.event.status is Status.UNKNOWN
+    assert settler.settle(call, Ambiguous()).event.status is Status.UNKNOWN
+    assert settler.too_late(replace(call, reason=Reason.RESENT)) is None
+
+
+def test_without_a_deadline_age_ends_nothing() -> None:
+    item = delivery(TO, created_at=NOW - timedelta(days=300))
+    assert not is_past_deadline(RetryPolicy(), item.message, now=NOW, wait=1e9)
 
 
 def test_outcomes_become_statuses() -> None:
@@ -123,6 +251,19 @@ def test_a_refusal_for_the_moment_is_queued_until_attempts_run_out() -> None:
     assert settled(later).row.retry_after is not None
     last = settled(later, attempt=3)
     assert (last.row.retry_after, last.event.reason) == (None, Reason.RETRIES_EXHAUSTED)
+
+
+def test_a_resend_has_the_attempts_of_a_new_message() -> None:
+    later = TryLater(reason=Reason.PROVIDER_ERROR)
+    assert settled(later, attempt=5, opened=4).row.retry_after is not None
+    assert settled(later, attempt=6, opened=4).event.reason is Reason.RETRIES_EXHAUSTED
+
+
+def test_a_provider_knows_a_repetition_from_a_resend() -> None:
+    message_id = uuid4()
+    first, repeated = Attempt(message_id, 1), Attempt(message_id, 2)
+    assert first.idempotency_key == repeated.idempotency_key
+    assert Attempt(message_id, 3, known_as=3).idempotency_key != first.idempotency_key
 
 
 def test_waiting_for_a_rate_limit_burns_no_attempt() -> None:
@@ -141,3 +282,4 @@ def test_nothing_is_tried_past_its_expiry() -> None:
 def test_doubt_is_repeated_once_or_held() -> None:
     assert settled(Ambiguous()).row.retry_after is not None
     assert settled(Ambiguous(), on_doubt=OnDoubt.HOLD).event.status is Status.UNKNOWN
+    assert settled(Ambiguous(), doubt=True).event.status is Status.UNKNOWN

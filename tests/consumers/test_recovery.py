@@ -37,7 +37,18 @@ async def ledger(database_url: str) -> AsyncIterator[Ledger]:
 @pytest.fixture
 def database(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     with psycopg.connect(database_url, autocommit=True) as session:
+        listens(session)
         yield session
+
+
+def listens(database: psycopg.Connection[tuple[object, ...]], *, minutes_ago: int = 0) -> None:
+    """The audit store said so."""
+    database.execute(
+        "INSERT INTO audit.consumer_offset (topic, partition, next_offset, witness, caught_up_at)"
+        " VALUES ('comms.status', 0, 1, 0, now() - make_interval(mins => %s))"
+        " ON CONFLICT (topic, partition) DO UPDATE SET caught_up_at = excluded.caught_up_at",
+        (minutes_ago,),
+    )
 
 
 def delivery_of(message: SmsMessage) -> Delivery:
@@ -177,3 +188,21 @@ async def test_a_claim_that_repeats_a_call_in_doubt_puts_the_doubt_on_record(
         (delivery.message.id,),
     ).fetchall()
     assert found == [(1, "sending", "ambiguous")]
+
+
+async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+) -> None:
+    silent, said = await claimed(ledger, database), datetime.now(UTC) - timedelta(minutes=2)
+    await ledger.settle([settlement(silent, said)])
+    listens(database, minutes_ago=5)
+    producer = broker.producer()
+    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
+    recovery = Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25)
+    await recovery.look()
+    assert producer.serve() == 0
+    listens(database)
+    await recovery.look()
+    with listener(broker) as heard:
+        await asyncio.to_thread(heard.wait_for, silent.message.id, Status.SENT)
+    producer.close()

@@ -10,11 +10,13 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from psycopg_pool import AsyncConnectionPool
+from structlog.testing import capture_logs
 
 from comms import keys, problems
 from comms.auth import Authenticator
 from comms.database import async_pool
 from comms.kafka import Broker
+from comms.metrics import suppressions_bypassed_total
 from consumers.suppression import SuppressionReason, api, normal
 from consumers.suppression.store import SuppressionList
 from schemas.ids import new_message_id
@@ -80,6 +82,36 @@ def test_a_suppressed_recipient_is_not_called_and_the_message_says_why(
             again = sms(to="+12025550177")
             publish(broker, again)
             heard.wait_for(again.id, Status.SENT)
+
+
+def test_what_law_requires_is_sent_even_so_and_the_history_and_the_log_say_why(
+    broker: Broker, database_url: str, tmp_path: Path
+) -> None:
+    settings = settings_for(broker, database_url, tmp_path)
+    counted = suppressions_bypassed_total.labels("sms")._value.get()
+    required = sms(to="+12025550178", bypass_suppression=True)
+    with psycopg.connect(database_url, autocommit=True) as session:
+        session.execute(
+            "INSERT INTO consumers.suppression (tenant, channel, recipient, reason, created_at)"
+            " VALUES ('acme', 'sms', '+12025550178', 'opt_out', '2026-01-31')"
+        )
+    with (
+        capture_logs() as logged,
+        simulator(settings) as provider,
+        listener(broker) as heard,
+        channel(settings),
+    ):
+        publish(broker, required)
+        heard.wait_for(required.id, Status.SENT)
+        begun = heard.wait_for(required.id, Status.SENDING)
+        assert provider.calls(required.id) == 1
+    assert begun.detail is not None
+    assert "suppression bypassed" in begun.detail
+    assert "opt_out since 2026-01-31" in begun.detail
+    [line] = [line for line in logged if line["event"] == "suppression.bypassed"]
+    assert line["message_id"] == str(required.id)
+    assert required.to not in str(line)
+    assert suppressions_bypassed_total.labels("sms")._value.get() == counted + 1
 
 
 async def test_what_is_added_is_listed_and_can_be_removed(client: httpx.AsyncClient) -> None:

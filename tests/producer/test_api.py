@@ -105,6 +105,18 @@ async def test_a_message_is_accepted_and_queued(
     ]
 
 
+async def test_a_wish_to_bypass_the_suppression_list_stands_in_the_record(
+    client: httpx.AsyncClient, database: psycopg.Connection
+) -> None:
+    keyed = SMS | {"idempotency_key": "recall-1"}
+    assert (await post(client, keyed | {"bypass_suppression": True})).status_code == 202
+    assert Codec().decode(stored(database, "comms.sms"), SmsMessage).bypass_suppression
+    assert (await post(client, keyed)).status_code == 409
+    assert wrong_fields(await post(client, SMS | {"bypass_suppression": "yes"})) == {
+        "bypass_suppression"
+    }
+
+
 async def test_what_was_asked_stands_in_the_record(
     client: httpx.AsyncClient, database: psycopg.Connection
 ) -> None:
@@ -316,6 +328,69 @@ async def test_an_attempt_that_has_begun_cannot_be_withdrawn(
     )
     assert (await client.post(f"/v1/messages/{message_id}/cancel")).status_code == 409
     assert count(database, "outbox") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "answer"),
+    [
+        ("sending", "provider_error", 200),
+        ("sending", "ambiguous", 409),
+        ("unknown", "ambiguous", 409),
+        ("failed", "retries_exhausted", 409),
+        ("sent", "accepted", 409),
+        (None, None, 409),
+    ],
+)
+async def test_what_waits_to_be_tried_again_is_withdrawn_if_nothing_was_sent(
+    client: httpx.AsyncClient,
+    database: psycopg.Connection,
+    status: str | None,
+    reason: str | None,
+    answer: int,
+) -> None:
+    message_id = (await post(client, SMS)).json()["id"]
+    database.execute("DELETE FROM producer.outbox")  # claimed, and its row gone
+    database.execute(
+        "INSERT INTO consumers.attempt VALUES (%s, 1, 'acme', 'sms', 'p', %s, now())",
+        (message_id, uuid4()),
+    )
+    database.execute(
+        "INSERT INTO consumers.deferred (message_id, channel, value, due_at)"
+        " VALUES (%s, 'sms', '', now())",
+        (message_id,),
+    )
+    if status is not None:
+        database.execute(
+            "INSERT INTO consumers.outcome (message_id, attempt, status, reason, occurred_at)"
+            " VALUES (%s, 1, %s, %s, now())",
+            (message_id, status, reason),
+        )
+    found = await client.post(f"/v1/messages/{message_id}/cancel")
+    assert found.status_code == answer
+    waits = database.execute("SELECT count(*) FROM consumers.deferred").fetchone()
+    assert waits == ((0,) if answer == 200 else (1,))
+    if answer == 200:
+        assert found.json()["attempts"] == 1
+        event = Codec().decode(stored(database, "comms.status"), StatusEvent)
+        assert (event.status, event.attempt) == (Status.CANCELLED, 1)
+        assert (await client.post(f"/v1/messages/{message_id}/cancel")).status_code == 409
+
+
+async def test_a_message_that_may_have_been_sent_once_is_not_withdrawn(
+    client: httpx.AsyncClient, database: psycopg.Connection
+) -> None:
+    message_id = (await post(client, SMS)).json()["id"]
+    for attempt, reason in ((1, "ambiguous"), (2, "provider_error")):
+        database.execute(
+            "INSERT INTO consumers.attempt VALUES (%s, %s, 'acme', 'sms', 'p', %s, now())",
+            (message_id, attempt, uuid4()),
+        )
+        database.execute(
+            "INSERT INTO consumers.outcome (message_id, attempt, status, reason, occurred_at)"
+            " VALUES (%s, %s, 'sending', %s, now())",
+            (message_id, attempt, reason),
+        )
+    assert (await client.post(f"/v1/messages/{message_id}/cancel")).status_code == 409
 
 
 async def test_a_message_long_gone_cannot_be_withdrawn(

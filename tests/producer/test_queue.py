@@ -1,6 +1,7 @@
 """The cursor over the queue: with many writers at once it skips no row and keeps the order."""
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -8,11 +9,15 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from producer import queue
+from producer.ordering import in_order
 from producer.outbox import Outbox
-from producer.shards import BULK, SHARDS, lane_of, take_shards
-from schemas.vocabulary import Priority
+from producer.shards import BULK, SHARDS, URGENCY, lane_of, take_shards
+from schemas.topics import of_channel
+from schemas.vocabulary import Channel, Priority
 from tests.producer.samples import sms
 
 OUTBOX = Outbox()
@@ -136,23 +141,104 @@ def test_an_urgent_message_is_not_read_behind_bulk(relay: psycopg.Connection) ->
     assert {row.topic for row in rows} == {"comms.sms.high", "comms.sms.bulk"}
 
 
+def published(relay: psycopg.Connection) -> list[tuple[UUID, str]]:
+    """What the next step would publish, lane by lane."""
+    rows, found = queue.read(relay, ALL), []
+    for lane in URGENCY:
+        if batch := [row for row in rows if row.lane is lane]:
+            found += in_order(batch, queue.company(relay, batch))
+    return [(row.message_id, row.topic) for row in found]
+
+
 def test_what_an_urgent_message_would_pass_goes_before_it(relay: psycopg.Connection) -> None:
     other = sms("somebody else", priority=Priority.BULK, to="+12025550166")
-    slow = sms("newsletter", priority=Priority.BULK)
-    usual = sms("your visit")
-    OUTBOX.enqueue(relay, [other, slow])
-    OUTBOX.enqueue(relay, usual)
-    OUTBOX.enqueue(relay, sms("code 1234", priority=Priority.HIGH))
-    OUTBOX.enqueue(relay, sms("accepted later", priority=Priority.BULK))
-    rows = queue.read(relay, ALL)
-    urgent = [row for row in rows if row.lane is Priority.HIGH]
-    ahead = queue.passable(relay, urgent)
-    assert [(row.message_id, row.topic) for row in ahead] == [
-        (slow.id, "comms.sms.high"),
-        (usual.id, "comms.sms.high"),
-    ]
-    normal = [row for row in rows if row.lane is Priority.NORMAL]
-    assert [row.message_id for row in queue.passable(relay, normal)] == [slow.id]
+    slow, usual = sms("newsletter", priority=Priority.BULK), sms("your visit")
+    urgent = sms("code 1234", priority=Priority.HIGH)
+    for message in (other, slow, usual, urgent):
+        OUTBOX.enqueue(relay, message)
+    high, line = "comms.sms.high", [slow.id, usual.id, urgent.id]
+    assert [i for i, topic in published(relay) if topic == high][:3] == line
+    assert (other.id, "comms.sms.bulk") in published(relay)
+
+
+def test_what_is_slower_joins_the_lane_of_what_it_might_pass(relay: psycopg.Connection) -> None:
+    urgent, later = sms("code", priority=Priority.HIGH), sms("newsletter", priority=Priority.BULK)
+    OUTBOX.enqueue(relay, urgent)
+    OUTBOX.enqueue(relay, later)
+    high = [message_id for message_id, topic in published(relay) if topic == "comms.sms.high"]
+    assert high[0] == urgent.id
+    assert high[-1] == later.id
+
+
+def test_messages_of_one_lane_are_published_once_and_as_they_are(relay: psycopg.Connection) -> None:
+    messages = [sms(str(n), priority=Priority.BULK) for n in range(5)]
+    OUTBOX.enqueue(relay, messages)
+    OUTBOX.enqueue(relay, sms("for somebody else", to="+12025550166"))
+    bulk = [message_id for message_id, topic in published(relay) if topic == "comms.sms.bulk"]
+    assert bulk == [message.id for message in messages]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(list(Priority)), st.integers(0, 2), st.booleans()), max_size=30
+    )
+)
+def test_no_topic_holds_a_recipients_message_before_an_earlier_unclaimed_one(
+    accepted: list[tuple[Priority, int, bool]],
+) -> None:
+    """Each is accepted, and then perhaps relayed: the rows are built here, and nobody claims."""
+    rows: list[queue.Row] = []
+    cursors = dict.fromkeys(Priority, 0)
+    log: dict[tuple[str, str], list[int]] = defaultdict(list)
+
+    def relay_all() -> None:
+        for lane in URGENCY:
+            batch = [row for row in rows if row.lane is lane and row.seq > cursors[lane]]
+            if batch:
+                cursors[lane] = batch[-1].seq
+                company = [row for row in rows if row.seq <= batch[-1].seq]
+                for row in in_order(batch, company):
+                    log[row.topic, row.key].append(row.seq)
+
+    for seq, (priority, recipient, then_relayed) in enumerate(accepted, 1):
+        rows.append(row_of(priority, f"acme:{recipient}", seq))
+        if then_relayed:
+            relay_all()
+    relay_all()
+    for (_, key), seqs in log.items():
+        before = {row.seq for row in rows if row.key == key}
+        for place, seq in enumerate(seqs):
+            first = seqs.index(seq) == place
+            missing = {s for s in before if s < seq} - set(seqs[:place])
+            elsewhere = {s for s in missing if lane_of_seq(rows, s) is not lane_of_seq(rows, seq)}
+            assert not (first and elsewhere), "it would pass one of another lane"
+
+
+def lane_of_seq(rows: list[queue.Row], seq: int) -> Priority:
+    return next(row.lane for row in rows if row.seq == seq)
+
+
+def row_of(priority: Priority, key: str, seq: int) -> queue.Row:
+    shard = {Priority.NORMAL: 0, Priority.HIGH: 8, Priority.BULK: 16}[priority]
+    return queue.Row(
+        message_id=UUID(int=seq),
+        topic=of_channel(Channel.SMS, priority),
+        key=key,
+        value=b"",
+        shard=shard,
+        xid="1",
+        seq=seq,
+        tenant="acme",
+        channel="sms",
+        recipient=key,
+        customer_id=None,
+        workflow=None,
+        priority=priority,
+        created_at=None,
+        send_at=None,
+        expires_at=None,
+        metadata=None,
+    )
 
 
 def test_another_log_is_published_to_from_the_beginning(relay: psycopg.Connection) -> None:

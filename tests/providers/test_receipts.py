@@ -24,6 +24,7 @@ from schemas.ids import new_message_id
 from schemas.topics import STATUS
 from schemas.vocabulary import Channel, Reason, Status
 from tests.providers.samples import SECRET, closed_port
+from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PATH = "/receipts/sms/simulated"
@@ -188,6 +189,28 @@ async def test_requests_that_come_together_are_all_announced(
     answers = await asyncio.gather(*singles, many)
     assert {answer.status_code for answer in answers} == {204}
     assert len(listener.said_of(set(ids))) == 200
+
+
+async def test_a_late_receipt_speaks_of_the_attempt_that_the_provider_answered(
+    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: Listener
+) -> None:
+    message_id = await attempted(pool, attempts=3)
+    async with pool.connection() as connection:
+        for attempt, known_as in ((1, "sim-1"), (2, "sim-2")):
+            await connection.execute(
+                "INSERT INTO consumers.outcome (message_id, attempt, status, reason,"
+                " provider_message_id, occurred_at) VALUES (%s, %s, 'sent', 'accepted', %s, now())",
+                (message_id, attempt, known_as),
+            )
+    expected = {"sim-1": 1, "sim-2": 2, "sim-3": 3}
+    for known_as in expected:
+        assert (await post(client, said(message_id, id=known_as))).status_code == 204
+
+    def all_heard() -> bool:
+        found = listener.said_of({message_id})
+        return {event.provider_message_id: event.attempt for event in found} == expected
+
+    wait_for(all_heard, what="all heard of, each of its attempt")
 
 
 async def test_a_message_nobody_knows_is_taken_and_counted(

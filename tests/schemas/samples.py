@@ -42,6 +42,7 @@ ENVELOPE: dict[str, st.SearchStrategy[Any]] = {
     "on_doubt": _maybe(st.sampled_from(OnDoubt)),
     "metadata": maps,
     "traceparent": _maybe(words),
+    "bypass_suppression": st.booleans(),
 }
 attachments = st.builds(
     Attachment, filename=words, content_type=words, content=st.binary(max_size=64)

@@ -1,5 +1,5 @@
 // Keeps the living part of a page up to date: follows /v1/events, and asks for that part again when
-// something has changed, at most once a second. Without scripts the page is as true, only still.
+// something has changed, at most once a second. Settles a message that is unknown. Without scripts the page is as true, only still.
 "use strict";
 
 const live = document.querySelector("[data-live]");
@@ -73,9 +73,34 @@ function follow() {
   addEventListener("pagehide", () => events.close());
 }
 
+// The cookie is not for scripts to read; the browser sends it along, to our own address alone.
+async function settle(button) {
+  if (button.dataset.sure && !confirm(button.dataset.sure)) return;
+  const box = button.closest(".settle");
+  const problem = box.querySelector(".problem");
+  for (const one of box.querySelectorAll("button")) one.disabled = true;
+  problem.textContent = "";
+  try {
+    const answer = await fetch(`/v1/messages/${live.dataset.message}/resolve`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ as: button.dataset.resolve }),
+    });
+    if (answer.ok) { refresh(); return; }
+    problem.textContent = (await answer.json()).detail;
+  } catch {
+    problem.textContent = "There was no answer. Asking again is safe.";
+  }
+  for (const one of box.querySelectorAll("button")) one.disabled = false;
+}
+
 setInterval(tick, 1000);
 if (live) {
   follow();
+  live.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-resolve]");
+    if (button) settle(button);
+  });
   // Backlog and readiness change without an event.
   if (!live.dataset.message) setInterval(refresh, 5000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });

@@ -1,8 +1,19 @@
-"""What tenants may ask of us, and which messages no list holds back."""
+"""What tenants may ask of us: the limits that the API's processes hold together."""
+
+from alembic import op
 
 revision = "0011"
 down_revision = "0010"
 
+SQL = """
+-- What is left of a tenant's rate limit; processes take leases of it. Less than nothing is owed.
+CREATE TABLE producer.allowance (
+    tenant text PRIMARY KEY,
+    tokens double precision NOT NULL,
+    at     timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 60);
+"""
+
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.execute(SQL)
