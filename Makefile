@@ -16,13 +16,19 @@ MADE    := $(VENV)/.made-with-$(VERSION)
 
 # pytest's own words for the tests that need a program of the machine.
 ENGINES := mta or browser or apache or chaos
+BUT     ?=
+
+# What tells most about a broker: these run on the genuine Apache Kafka too.
+ON_APACHE := tests/consumers/test_channel.py tests/consumers/test_recovery.py \
+	tests/consumers/test_scaling.py tests/producer/test_relay.py tests/audit/test_ingest.py \
+	tests/providers/test_receipts.py
 
 .DEFAULT_GOAL := help
 SEED   ?= $(shell date +%s)
-.PHONY: chaos help up test test-all lint types format imports schemas bench lock clean python
+.PHONY: chaos help up test test-all test-apache lint types format imports schemas bench lock clean python
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  ARGS="…" passes options on, PYTHON=python3.12 chooses the interpreter.'
 
 up: $(VENV)/.ready-to-run ## run the whole system on this machine, with sample traffic
@@ -31,8 +37,11 @@ up: $(VENV)/.ready-to-run ## run the whole system on this machine, with sample t
 test: lint types imports schemas ## every check and every test that needs nothing but Python
 	$(RUN) pytest -m "not ($(ENGINES))" $(ARGS)
 
-test-all: $(VENV)/.ready-to-test ## the tests that need a mail server and a browser of the machine
-	$(RUN) pytest -m "$(ENGINES)" $(ARGS)
+test-all: $(VENV)/.ready-to-test ## the tests that need a mail server, a browser, Java and Maven
+	$(RUN) pytest -m "($(ENGINES)) $(BUT)" $(ARGS)
+
+test-apache: $(VENV)/.ready-to-test ## tests of the broker again, on the genuine Apache Kafka
+	COMMS_TEST_KAFKA=maven $(RUN) pytest -m "not ($(ENGINES))" $(ON_APACHE) $(ARGS)
 
 lint: $(VENV)/.ready-to-test ## ruff: rules and formatting
 	$(RUN) ruff check .

@@ -178,6 +178,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert dead == []
 
 
+def test_the_kafka_that_is_tested_is_the_one_that_compose_deploys() -> None:
+    image = yaml.safe_load(text("docker-compose.yml"))["services"]["kafka"]["image"]
+    assert f"<kafka.version>{image.partition(':')[2]}</" in text("tests/apache/pom.xml")
+
+
 def test_compose_runs_services_that_exist_and_waits_for_what_they_need() -> None:
     services = yaml.safe_load(text("docker-compose.yml"))["services"]
     run = {item["command"][1] for item in services.values() if item.get("command")}

@@ -86,11 +86,21 @@ class Broker:
         """The id that the cluster gave each topic when it was created: another id, another log.
 
         Raises:
-            KafkaUnavailableError: no broker answered within `seconds`, or a topic does not exist.
+            KafkaUnavailableError: no broker answered within `seconds`, which may be waited for
+                three times, or a topic does not exist.
             KafkaRefusedError: the cluster does not let us in, or not to that topic.
         """
-        asked = TopicCollection(list(names))
-        futures = self._admin.describe_topics(asked, request_timeout=seconds)
+        asked = list(names)
+        try:
+            return self._described_ids(asked, seconds)
+        except KafkaUnavailableError:
+            # The client waits for the node that it took for the controller, even for one that is
+            # gone, until it is told of another.
+            self.topic_names(seconds)
+            return self._described_ids(asked, seconds)
+
+    def _described_ids(self, names: list[str], seconds: float) -> dict[str, str]:
+        futures = self._admin.describe_topics(TopicCollection(names), request_timeout=seconds)
         found = {}
         for name, future in futures.items():
             described = self._result_of(future, seconds=2 * seconds)

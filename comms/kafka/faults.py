@@ -8,10 +8,8 @@ KafkaFault
 
 import logging
 
-import structlog
 from confluent_kafka import KafkaError
 
-log = structlog.get_logger(__name__)
 CLIENT_LOG = logging.getLogger("kafka.client")  # librdkafka's own lines
 
 
@@ -76,7 +74,7 @@ class Admission:
 
     def heard(self, error: KafkaError) -> None:
         """Something is wrong with the client as a whole."""
-        log.debug("kafka.error", problem=error.str())
+        CLIENT_LOG.debug("%s", error.str())
         if error.code() == KafkaError._AUTHENTICATION:
             self._denied = error
 

@@ -81,7 +81,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 def allow_comms(broker: Broker) -> None:
-    """What docs/operations.md says that the services need."""
+    """What docs/settings.md says that the services need."""
     topic, group = ResourceType.TOPIC, ResourceType.GROUP
     allowed = [
         (topic, "comms.", AclOperation.READ),

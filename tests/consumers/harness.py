@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 
-from comms.kafka import Broker
+from comms.kafka import Broker, KafkaUnavailableError
 from comms.settings import Settings, load
 from comms.stack.process import free_port
 from consumers.service import run_channel
@@ -156,8 +156,12 @@ class Listener:
         self.events: dict[UUID, list[StatusEvent]] = defaultdict(list)
 
     def listen(self) -> None:
-        """Take in what has come."""
-        for record in self._consumer.poll(500, 0.05):
+        """Take in what has come; nothing, while the broker is away."""
+        try:
+            records = self._consumer.poll(500, 0.05)
+        except KafkaUnavailableError:
+            return
+        for record in records:
             event = CODEC.decode(record.value, StatusEvent)
             if event.id not in {known.id for known in self.events[event.message_id]}:
                 self.events[event.message_id].append(event)
