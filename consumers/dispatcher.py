@@ -205,19 +205,25 @@ class Dispatcher:
         match verdict:
             case Begin(choice=other, bypassed=why):
                 by = other or choice
+                if by is not choice:
+                    self._router.give_back(choice)
                 self._begin(Call.of(verdict, delivery, by.provider.name), by, bypassed=why)
             case Repeat(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
+                self._router.give_back(choice)
                 self._finish(delivery, repeated(delivery, entry))
             case Suppress(begin=begin, why=why):
+                self._router.give_back(choice)
                 call = Call.of(begin, delivery, (begin.choice or choice).provider.name)
                 if call.reason is Reason.RESENT:
                     self._announce_claim(call, why)
                 self._settle_later(self._settler.suppressed(call, why))
             case Hold():
+                self._router.give_back(choice)
                 metrics.ambiguous_total.labels(self._channel).inc()
                 self._settle_later(self._settler.held(delivery, verdict))
             case StepAside(seconds=seconds):
+                self._router.give_back(choice)
                 self._track(asyncio.create_task(self._step_aside(delivery, seconds)))
 
     def _begin(self, call: Call, choice: Choice, *, bypassed: str | None) -> None:
@@ -226,6 +232,7 @@ class Dispatcher:
         if ended is None or call.reason is Reason.RESENT:
             self._announce_claim(call, _with_bypass(choice.why, bypassed))
         if ended is not None:
+            self._router.give_back(choice)
             self._settle_later(ended)
             return
         if call.attempt == 1:

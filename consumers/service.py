@@ -185,6 +185,7 @@ async def _assemble(
         source=random.SystemRandom(),
         has_allowance=allowance.permits,
         spend=allowance.spend,
+        refund=allowance.refund,
     )
     sharing = Sharing(pool, router, channel=channel, policy=configured.routing)
     dispatcher = Dispatcher(

@@ -60,6 +60,11 @@ class Allowance:
         if provider in self._purses:
             self._purses[provider].spend()
 
+    def refund(self, provider: str) -> None:
+        """One call that was spent is not made."""
+        if provider in self._purses:
+            self._purses[provider].spend(-1)
+
     async def run(self) -> None:
         """Take leases while there is need for them, until cancelled."""
         introduced = False

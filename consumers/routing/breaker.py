@@ -59,6 +59,10 @@ class Breaker:
         if self.open_until is not None:
             self.probe_until = now + PROBE_SECONDS
 
+    def not_begun(self) -> None:
+        """The call that was to be the probe is not made."""
+        self.probe_until = 0.0
+
     def succeeded(self) -> None:
         """A call was answered as a provider that works answers."""
         self.failures = 0

@@ -50,7 +50,8 @@ class Router:
 
     Args:
         routes: the channel's providers; of weight 0 are those for when no other can be called.
-        has_allowance: whether a provider's rate limit permits a call now; spend: one is made.
+        has_allowance: whether a provider's rate limit permits a call now; spend: one is made;
+            refund: it was not made after all.
     """
 
     def __init__(
@@ -61,12 +62,13 @@ class Router:
         source: random.Random,
         has_allowance: Callable[[str], bool] = lambda _: True,
         spend: Callable[[str], None] = lambda _: None,
+        refund: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.standings = {
             route.provider.name: Standing(route, Breaker(policy), route.weight) for route in routes
         }
         self._policy, self._source = policy, source
-        self._has_allowance, self._spend = has_allowance, spend
+        self._has_allowance, self._spend, self._refund = has_allowance, spend, refund
 
     def choose(self, now: float) -> Choice | None:
         """The provider of the next attempt; None when no provider can be called now."""
@@ -92,6 +94,12 @@ class Router:
         if not self._can_be_called(standing, now):
             return None
         return self._take(standing, "as before: its answer was lost", now)
+
+    def give_back(self, choice: Choice) -> None:
+        """The call that was chosen for is not made: another one may be, also as a probe."""
+        name = choice.provider.name
+        self.standings[name].breaker.not_begun()
+        self._refund(name)
 
     def observe(self, name: str, outcome: Outcome, *, seconds: float, now: float) -> None:
         """A call ended, after so many seconds."""

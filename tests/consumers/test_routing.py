@@ -114,6 +114,18 @@ def test_each_probe_that_fails_doubles_the_rest_up_to_its_cap() -> None:
     assert rests == [10, 20, 35, 35]
 
 
+def test_a_probe_that_was_not_made_leaves_its_turn_to_the_next() -> None:
+    found = router(a=50)
+    for _ in range(POLICY.breaker_failures):
+        found.observe("a", BROKEN, seconds=0.1, now=0.0)
+    after = POLICY.breaker_rest_seconds + 1
+    probe = found.choose(after)
+    assert probe is not None
+    assert found.choose(after) is None, "one probe at a time"
+    found.give_back(probe)
+    assert found.choose(after) is not None
+
+
 def test_a_call_in_doubt_goes_to_the_provider_that_made_it_or_waits() -> None:
     found = router(a=1, b=99)
     choice = found.again("a", 0.0)
