@@ -53,6 +53,14 @@ def test_a_completion_from_before_a_rebalance_is_dropped() -> None:
     assert watermark.to_commit() == {PLACE: 11}
 
 
+def test_what_is_reported_done_twice_counts_once() -> None:
+    watermark, sources = fetched(2)
+    for _ in range(2):
+        watermark.done(sources[0])
+    assert watermark.open() == 1
+    assert watermark.to_commit() == {PLACE: 11}
+
+
 def test_what_is_committed_is_not_committed_again() -> None:
     watermark, sources = fetched(1)
     watermark.done(sources[0])
