@@ -48,23 +48,6 @@ def verdict(known: LedgerEntry, wanted: Delivery, *, on_doubt: OnDoubt = OnDoubt
     return decide(known, wanted, on_doubt=on_doubt, doubt_after=25.0, most=6)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 99)), max_size=30))
-def test_a_lane_hands_out_one_at_a_time_and_in_order(arrivals: list[tuple[str, int]]) -> None:
-    lanes, order = Lanes(), [delivery(key, body=str(n)) for key, n in arrivals]
-    for item in order:
-        lanes.add(item)
-    handed: list[Delivery] = []
-    while heads := lanes.take(2):
-        assert len({head.message.key for head in heads}) == len(heads)
-        handed += heads
-        for head in heads:
-            lanes.release(head)
-    for key in "abc":
-        assert [d for d in handed if d.message.recipient == key] == [
-            d for d in order if d.message.recipient == key
-        ]
-
-
 def test_what_is_discarded_leaves_the_rest_in_order() -> None:
     lanes = Lanes()
     unwanted, kept = delivery(), delivery()
