@@ -5,6 +5,7 @@ dispatcher carries both alike, and reports the source as done when what came of 
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from comms.kafka import Place
@@ -22,9 +23,11 @@ class Offset:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A row of the deferred queue, leased to this process."""
+    """A row of the deferred queue, leased to this process; `until` tells the lease from others of
+    the same message. A message that was taken from elsewhere in the ledger has none."""
 
     message_id: UUID
+    until: datetime | None = None
 
 
 Source = Offset | Lease

@@ -80,9 +80,14 @@ WHERE message_id IN (
     SELECT message_id FROM consumers.deferred
     WHERE channel = %s AND due_at <= clock_timestamp() AND leased_until < clock_timestamp()
     ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING message_id, value
+RETURNING message_id, leased_until, value
 """
 
+_FINISH = """
+DELETE FROM consumers.deferred d
+USING unnest(%b::uuid[], %b::timestamptz[]) AS done (id, until)
+WHERE d.message_id = done.id AND d.leased_until = done.until
+"""
 
 # A claim with no outcome, older than any call can last, whose message waits nowhere. One whose
 # owner lives is left to it for longer: it may only be waiting for the database, as we were.
@@ -232,7 +237,8 @@ class Ledger:
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LEASE, (LEASE_SECONDS, self._channel, most))
-                return [(Lease(row[0]), bytes(row[1])) for row in await cursor.fetchall()]
+                rows = await cursor.fetchall()
+        return [(Lease(message_id, until), bytes(value)) for message_id, until, value in rows]
 
     async def adopt_orphans(
         self, *, claimed_within: float, older_than: float, even_of_the_living: float
@@ -281,14 +287,12 @@ class Ledger:
                 return [(row[0], bytes(row[1])) for row in await cursor.fetchall()]
 
     async def finish(self, leases: Sequence[Lease]) -> None:
-        """Drop rows of the deferred queue that are settled; one deferred again stays."""
+        """Drop rows of the deferred queue that are settled. One deferred again stays, and so does
+        one that was leased again since: then another worker relies on it."""
+        done = ([lease.message_id for lease in leases], [lease.until for lease in leases])
         with translated():
             async with self._pool.connection() as connection:
-                await connection.execute(
-                    "DELETE FROM consumers.deferred"
-                    " WHERE message_id = ANY(%s) AND leased_until <> '-infinity'",
-                    ([lease.message_id for lease in leases],),
-                )
+                await connection.execute(_FINISH, done)
 
     async def _defer(
         self, connection: AsyncConnection, deliveries: Sequence[tuple[Delivery, float]]
