@@ -6,7 +6,7 @@ only ever inserted. Times that more than one process compares are the database's
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -52,7 +52,12 @@ _LOOK_UP = """
 SELECT DISTINCT ON (a.message_id)
     a.message_id, a.attempt, a.provider,
     extract(epoch FROM clock_timestamp() - a.claimed_at)::float8,
-    o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response
+    o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response,
+    (SELECT first.provider
+     FROM consumers.outcome doubt JOIN consumers.attempt first USING (message_id, attempt)
+     WHERE doubt.message_id = a.message_id
+       AND doubt.status = 'sending' AND doubt.reason = 'ambiguous'
+     ORDER BY doubt.attempt LIMIT 1)
 FROM consumers.attempt a
 LEFT JOIN consumers.outcome o USING (message_id, attempt)
 WHERE a.message_id = ANY(%s)
@@ -214,7 +219,7 @@ class Ledger:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LOOK_UP, (list(ids),))
                 rows = await cursor.fetchall()
-        return {row[0]: _entry(row[1:]) for row in rows}
+        return {row[0]: replace(_entry(row[1:-1]), in_doubt_with=row[-1]) for row in rows}
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Record what attempts came to and queue what is tried again, in one transaction."""

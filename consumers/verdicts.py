@@ -26,6 +26,8 @@ class LedgerEntry:
     Args:
         age_seconds: since the claim, by the database's clock.
         status, reason: None while nothing is known of the call.
+        in_doubt_with: the provider of a call whose answer was lost and that was, or is to be,
+            repeated. Whatever attempt follows is that repetition, until one is answered.
     """
 
     attempt: int
@@ -35,6 +37,7 @@ class LedgerEntry:
     reason: Reason | None
     occurred_at: datetime | None
     words: ProviderWords
+    in_doubt_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,8 @@ def decide(
     is_retry = entry.status is Status.SENDING and isinstance(delivery.source, Lease)
     if not is_retry:
         return Repeat(entry)
-    if entry.reason is Reason.AMBIGUOUS:
-        return Begin(entry.attempt + 1, Reason.AMBIGUOUS, entry.provider)
+    if entry.in_doubt_with is not None:
+        return Begin(entry.attempt + 1, Reason.AMBIGUOUS, entry.in_doubt_with)
     return Begin(entry.attempt + 1)
 
 
@@ -114,6 +117,7 @@ def _of_open_claim(
     if entry.age_seconds < doubt_after:
         return StepAside(doubt_after - entry.age_seconds)
     hold = (delivery.message.on_doubt or on_doubt) is OnDoubt.HOLD
-    if hold or entry.attempt >= most:
+    was_the_repetition = entry.in_doubt_with is not None
+    if hold or was_the_repetition or entry.attempt >= most:
         return Hold(entry.attempt, entry.provider)
     return Begin(entry.attempt + 1, Reason.AMBIGUOUS, entry.provider)

@@ -79,6 +79,19 @@ def test_a_lost_call_is_repeated_or_held_as_the_sender_says() -> None:
     assert verdict(lost, delivery(on_doubt=OnDoubt.HOLD)) == Hold(1, "p")
 
 
+def test_the_repetition_of_a_lost_call_is_not_repeated_when_it_is_lost_too() -> None:
+    lost_twice = replace(entry(None, age=26.0), attempt=2, in_doubt_with="p")
+    assert verdict(lost_twice, delivery()) == Hold(2, "p")
+
+
+def test_a_repetition_that_was_refused_for_the_moment_stays_the_repetition() -> None:
+    """By the provider that may know the call from the first time."""
+    refused = entry(Status.SENDING, Reason.PROVIDER_ERROR)
+    known = replace(refused, attempt=2, in_doubt_with="another")
+    wanted = replace(delivery(), source=FROM_QUEUE)
+    assert verdict(known, wanted) == Begin(3, Reason.AMBIGUOUS, "another")
+
+
 @given(st.integers(1, 60), st.floats(0, 100), st.none() | st.floats(0, 1000))
 def test_waits_stay_within_their_bounds(attempt: int, base: float, after: float | None) -> None:
     policy = RetryPolicy(base_seconds=base, cap_seconds=300)

@@ -177,6 +177,8 @@ async def test_a_claim_that_repeats_a_call_in_doubt_puts_the_doubt_on_record(
         (delivery.message.id,),
     ).fetchall()
     assert found == [(1, "sending", "ambiguous")]
+    entries = await ledger.look_up([delivery.message.id])
+    assert entries[delivery.message.id].in_doubt_with == "simulated"
 
 
 async def test_who_is_done_with_a_message_leaves_it_to_who_has_leased_it_since(
