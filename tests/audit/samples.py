@@ -45,17 +45,6 @@ def claimed(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     return events.claimed(message, attempt=attempt, provider=PROVIDER, at=after(message, at))
 
 
-def deferred(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
-    return events.deferred(
-        message,
-        attempt=attempt,
-        provider=PROVIDER,
-        at=after(message, at),
-        reason=Reason.PROVIDER_ERROR,
-        words=ProviderWords(code="500", detail="try later", response='{"error": 500}'),
-    )
-
-
 def accepted(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     words = ProviderWords(provider_message_id=f"SM{attempt}", response='{"ok": true}')
     return events.accepted(

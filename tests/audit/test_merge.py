@@ -1,105 +1,16 @@
-"""The merge: any order, any repetition and any split of the same events end in the same rows."""
-
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
+"""The merge, case by case; that no order of arrival changes a row is in `tests.properties`."""
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from audit import merge
 from schemas import events
-from schemas.events import ProviderWords, StatusEvent
+from schemas.events import ProviderWords
 from schemas.lifecycle import RANK
-from schemas.messages import SmsMessage
 from schemas.vocabulary import Reason, Status
 from tests.audit import samples
 
 PLACE = ("comms.status", 0)
-
-FRESH_COUNT = """
-SELECT tenant, date_trunc('hour', created_at, 'UTC'), channel, status, reason,
-       coalesce(provider, ''), coalesce(priority, ''), coalesce(workflow, ''),
-       audit.latency_bucket(created_at, send_at, sent_at), count(*)
-FROM audit.state GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-"""
-KEPT_COUNT = """
-SELECT tenant, hour, channel, status, reason, provider, priority, workflow, bucket, count
-FROM audit.rollup WHERE count <> 0 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-"""
-
-
-def derived(connection: merge.Connection) -> dict[str, Any]:
-    """Everything computed from the history, in one comparable value."""
-    found: dict[str, Any] = {
-        "state": connection.execute("SELECT * FROM audit.state ORDER BY message_id").fetchall(),
-        "rollup": connection.execute(KEPT_COUNT).fetchall(),
-        "evidence": connection.execute("SELECT * FROM audit.evidence ORDER BY 1, 2, 3").fetchall(),
-    }
-    assert found["rollup"] == connection.execute(FRESH_COUNT).fetchall()
-    return found
-
-
-def empty(connection: merge.Connection) -> None:
-    connection.execute("TRUNCATE audit.history, audit.state, audit.rollup, audit.evidence")
-
-
-def life(message: SmsMessage) -> list[StatusEvent]:
-    """Everything that can be said of one message, contradictions included."""
-    words = ProviderWords(detail="no answer")
-    return [
-        events.queued(message),
-        samples.claimed(message, 1, 10),
-        samples.deferred(message, 1, 60),
-        samples.claimed(message, 2, 900),
-        events.in_doubt(
-            message, attempt=2, provider="other", at=samples.after(message, 950), words=words
-        ),
-        samples.accepted(message, 3, 1000),
-        samples.accepted(message, 2, 2000),
-        events.cancelled(message, at=samples.after(message, 5)),
-        samples.refused(message, 2, 1500),
-        samples.receipt(message, 2, 3000, delivered=False),
-        samples.receipt(message, 3, 2500, delivered=True),
-    ]
-
-
-MESSAGES = [
-    samples.sms(),
-    samples.sms(to="+12025550101", customer_id=None),
-    samples.sms(tenant="b"),
-]
-WORLD = [event for message in MESSAGES for event in life(message)]
-
-
-@given(
-    chosen=st.lists(st.sampled_from(WORLD), min_size=1, max_size=40),
-    cuts=st.lists(st.integers(0, 40), max_size=4),
-    order=st.randoms(use_true_random=False),
-)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_order_repetition_and_split_change_nothing(
-    connection: merge.Connection, chosen: list[StatusEvent], cuts: list[int], order: Any
-) -> None:
-    empty(connection)
-    merge.merge(connection, each_once(chosen), {})
-    expected = derived(connection)
-
-    empty(connection)
-    shuffled = [*chosen, *chosen[:5]]
-    order.shuffle(shuffled)
-    edges = [0, *sorted(cuts), len(shuffled)]
-    for start, end in pairwise(edges):
-        merge.merge(connection, shuffled[start:end], {})
-    assert derived(connection) == expected
-
-
-def each_once(chosen: Sequence[StatusEvent]) -> list[StatusEvent]:
-    return list({event.id: event for event in chosen}.values())
 
 
 def test_the_row_of_a_delivered_message(connection: merge.Connection) -> None:

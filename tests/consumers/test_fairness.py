@@ -1,4 +1,4 @@
-"""Turns among priorities and tenants; that nobody starves whatever arrives is in `tests.properties`."""
+"""Turns among priorities and tenants, case by case; for every arrival in `tests.properties`."""
 
 from collections import Counter
 

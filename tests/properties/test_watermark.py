@@ -51,31 +51,43 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
         self.settled: dict[Place, set[int]] = {place: set() for place in PLACES}
         self.held: dict[Place, Held] = {}
         self.ever_read: list[Offset] = []
+        for place in PLACES:
+            self._comes(place)
 
-    @rule(chosen=st.sets(places, min_size=1))
-    def assigned(self, chosen: set[Place]) -> None:
-        new = chosen - self.held.keys()
-        self.watermark.assign(new)
-        self.held |= {place: Held() for place in new}
+    @rule(place=places, change=st.sampled_from(["begins to leave", "is gone", "comes"]))
+    def rebalances(self, place: Place, change: str) -> None:
+        match change:
+            case "begins to leave":
+                self.watermark.revoke([place])
+                if place in self.held:
+                    self.held[place].leaving = True
+            case "is gone":
+                self.watermark.forget([place])
+                self.held.pop(place, None)
+            case _ if place not in self.held:
+                self._comes(place)
 
-    @rule(chosen=st.sets(places, min_size=1))
-    def begins_to_leave(self, chosen: set[Place]) -> None:
-        self.watermark.revoke(chosen)
-        for place in chosen & self.held.keys():
-            self.held[place].leaving = True
+    def _comes(self, place: Place) -> None:
+        self.watermark.assign([place])
+        self.held[place] = Held()
 
-    @rule(chosen=st.sets(places, min_size=1))
-    def is_gone(self, chosen: set[Place]) -> None:
-        self.watermark.forget(chosen)
-        for place in chosen & self.held.keys():
-            del self.held[place]
+    @rule(
+        place=places,
+        gaps=st.lists(st.integers(0, 2), max_size=5),
+        newest=st.lists(st.integers(0, 15), max_size=4),
+    )
+    def some_are_read_and_some_end(self, place: Place, gaps: list[int], newest: list[int]) -> None:
+        """Read are the next from where the group stands; a log may lack offsets. Those that end are
+        any that were ever read: again, or from before a rebalance, for all we know."""
+        for gap in gaps:
+            if place in self.held:
+                self._read(place, gap)
+            else:
+                assert self.watermark.fetched(place, 7, 0) is None
+        for number in newest if self.ever_read else ():
+            self._ends(self.ever_read[-1 - number % len(self.ever_read)])
 
-    @rule(place=places, gap=st.integers(0, 2))
-    def reads(self, place: Place, gap: int) -> None:
-        """The next record from where the group stands; a log may lack offsets."""
-        if place not in self.held:
-            assert self.watermark.fetched(place, 7, 0) is None
-            return
+    def _read(self, place: Place, gap: int) -> None:
         held, log = self.held[place], self.log[place]
         begin = held.read[-1].offset + 1 if held.read else self.kept[place]
         offset = next((known for known in log if known >= begin), None)
@@ -87,33 +99,27 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
         held.read.append(source)
         self.ever_read.append(source)
 
-    @precondition(lambda self: bool(self.ever_read))
-    @rule(data=st.data())
-    def ends(self, data: st.DataObject) -> None:
-        """Any record that was ever read: again, or from before a rebalance, for all we know."""
-        source = data.draw(st.sampled_from(self.ever_read))
+    def _ends(self, source: Offset) -> None:
         held = self.held.get(source.place)
-        is_of_now = held is not None and source in held.read
-        if held is not None and is_of_now:
-            if source.offset in held.abandoned:
-                return  # nobody works on it any more
+        if held is None or source not in held.read:
+            before = self.watermark.to_commit()
+            self.watermark.done(source)
+            assert self.watermark.to_commit() == before
+        elif source.offset not in held.abandoned:  # nobody works on those any more
+            self.watermark.done(source)
             held.done.add(source.offset)
             self.settled[source.place].add(source.offset)
-        before = self.watermark.to_commit()
-        self.watermark.done(source)
-        if not is_of_now:
-            assert self.watermark.to_commit() == before
 
     @precondition(lambda self: bool(self.ever_read))
-    @rule(data=st.data())
-    def is_given_up(self, data: st.DataObject) -> None:
-        source = data.draw(st.sampled_from(self.ever_read))
+    @rule(newest=st.integers(0, 15))
+    def is_given_up(self, newest: int) -> None:
+        source = self.ever_read[-1 - newest % len(self.ever_read)]
         held = self.held.get(source.place)
-        if held is not None and source in held.read:
-            if source.offset in held.done | held.abandoned:
-                return
+        if held is None or source not in held.read:
+            self.watermark.abandoned(source)
+        elif source.offset not in held.done | held.abandoned:
+            self.watermark.abandoned(source)
             held.abandoned.add(source.offset)
-        self.watermark.abandoned(source)
 
     @rule(is_heard=st.booleans())
     def commits(self, is_heard: bool) -> None:
@@ -132,10 +138,7 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
         """Progress: with nothing left open the whole of what was read is committed."""
         for held in self.held.values():
             for source in held.read:
-                if source.offset not in held.abandoned:
-                    self.watermark.done(source)
-                    held.done.add(source.offset)
-                    self.settled[source.place].add(source.offset)
+                self._ends(source)
         self.commits(True)
         for place, held in self.held.items():
             if held.read and not held.abandoned:
@@ -144,6 +147,8 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
     @invariant()
     def agree(self) -> None:
         assert set(self.watermark.places()) == self.held.keys()
+        for place, offset in self.watermark.to_commit().items():
+            assert offset == self.held[place].safe()
         for place, held in self.held.items():
             assert self.watermark.position(place) == held.safe()
             left = len(held.read) - len(held.done) - len(held.abandoned)
