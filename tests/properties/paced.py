@@ -2,7 +2,7 @@
 
 `tests.properties.test_ledger` lets one of them take its next step, or ends a process between two
 steps. The ledger, the claims and the decisions are the real ones, on PostgreSQL; what the
-dispatcher does with one message is `Flight._deliver`, without its loops and its batches.
+dispatcher does with one message is `Flight._deliver`, without its loops, batches and events.
 """
 
 import asyncio
@@ -23,9 +23,8 @@ from consumers.delivery import Delivery, Lease
 from consumers.ledger import Claim, Ledger, Settlement
 from consumers.outcomes import Ambiguous, Outcome
 from consumers.routing import Choice, Router
-from consumers.settlement import Call, Settled, Settler, repeated
+from consumers.settlement import Call, Settled, Settler
 from consumers.verdicts import Begin, Hold, LedgerEntry, Repeat, StepAside, Suppress, Verdict
-from schemas.events import StatusEvent
 from schemas.vocabulary import Channel
 
 T = TypeVar("T")
@@ -41,7 +40,6 @@ class Where(StrEnum):
     ANSWER = auto()  # the call is running
     SETTLE = auto()
     STEP_ASIDE = auto()
-    ANNOUNCE = auto()
     FINISH = auto()
     LANDED = auto()
 
@@ -118,7 +116,6 @@ class Flight:
     Attributes:
         call: the attempt that is being made, or was.
         outcome: what the call will come to, set before it is answered.
-        event: what is or was announced last.
     """
 
     def __init__(self, process: Process, delivery: Delivery, choice: Choice) -> None:
@@ -128,7 +125,6 @@ class Flight:
         self._claimer = Claimer(self._ledger, process.router, process.settings, process.clock)
         self.call: Call | None = None
         self.outcome: Outcome = Ambiguous()
-        self.event: StatusEvent | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -171,8 +167,8 @@ class Flight:
                 name = (other or self._choice).provider.name
                 call = Call(delivery=self.delivery, attempt=attempt, provider=name, reason=reason)
                 await self._make(call, asked)
-            case Repeat(entry=entry):
-                await self._finish(repeated(self.delivery, entry))
+            case Repeat():
+                await self._finish()
             case Suppress(attempt=attempt, why=why):
                 name = self._choice.provider.name
                 call = Call(delivery=self.delivery, attempt=attempt, provider=name)
@@ -206,16 +202,13 @@ class Flight:
 
     async def _settle(self, settled: Settled) -> None:
         await _until_heard(partial(self._ledger.settle, [settled.row]))
-        await self._finish(settled.event)
+        await self._finish()
 
     async def _step_aside(self, seconds: float) -> None:
         await _until_heard(partial(self._ledger.step_aside, [(self.delivery, seconds)]))
-        await self._finish(None)
+        await self._finish()
 
-    async def _finish(self, event: StatusEvent | None) -> None:
-        if event is not None:
-            self.event = event
-            await self._pace.stop(Where.ANNOUNCE)
+    async def _finish(self) -> None:
         if isinstance(self.delivery.source, Lease):
             await self._pace.stop(Where.FINISH)
             await self._ledger.finish([self._moved_with_time(self.delivery.source)])

@@ -29,7 +29,7 @@ from tests.properties.paced import Flight, Process, Statement
 
 T = TypeVar("T")
 
-SETTINGS = ChannelSettings(retry=RetryPolicy(attempts=4, base_seconds=10, cap_seconds=40))
+SETTINGS = ChannelSettings(retry=RetryPolicy(attempts=4, base_seconds=2, cap_seconds=8))
 DOUBT_AFTER = SETTINGS.call_timeout_seconds + 10
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -48,6 +48,13 @@ _LIVES = """
 INSERT INTO consumers.worker
     (owner, channel, seen_at, in_flight, lag_messages, lag_seconds, providers)
 VALUES (%s, 'sms', 'infinity', 0, 0, 0, '[]')
+"""
+_WAITING_NOWHERE = """
+SELECT count(*) FROM consumers.outcome o
+WHERE o.status = 'sending'
+  AND NOT EXISTS (SELECT FROM consumers.attempt later
+                  WHERE later.message_id = o.message_id AND later.attempt > o.attempt)
+  AND NOT EXISTS (SELECT FROM consumers.deferred d WHERE d.message_id = o.message_id)
 """
 
 
@@ -173,6 +180,17 @@ class World:
             (message_id,),
         ).fetchall()
         return {attempt: (Status(status), Reason(reason)) for attempt, status, reason in found}
+
+    def attempts(self, message_id: UUID) -> int:
+        """How many attempts of a message were claimed; a withdrawal counts as the first."""
+        query = "SELECT count(*) FROM consumers.attempt WHERE message_id = %s"
+        found = self._database.execute(query, (message_id,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def waiting_nowhere(self) -> int:
+        """Messages whose last attempt asked for another, and that nothing will bring again."""
+        found = self._database.execute(_WAITING_NOWHERE).fetchone()
+        return int(found[0]) if found else 0
 
     def put_aside(self) -> int:
         """Messages that wait in the deferred queue."""
