@@ -5,6 +5,7 @@ dispatcher carries both alike, and reports the source as done when what came of 
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from comms.kafka import Place
@@ -29,10 +30,13 @@ class Lease:
 
     Args:
         nonce: of a person's wish for another attempt; `ORDINARY` for a retry.
+        until: tells the lease from others of the same row. A message that was taken from elsewhere
+            in the ledger has none.
     """
 
     message_id: UUID
     nonce: UUID = ORDINARY
+    until: datetime | None = None
 
 
 Source = Offset | Lease

@@ -61,6 +61,7 @@ class Dispatcher:
         abandoned: told of each source given up before it was claimed.
         is_current: whether a source is still this process's to work on.
         failed: told of an error that nothing here can mend; the process should end.
+        monotonic: seconds, by which claims grow stale and calls are timed.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class Dispatcher:
         is_current: Callable[[Source], bool],
         failed: Callable[[BaseException], None],
         clock: Clock = utc_now,
+        monotonic: Callable[[], float] = perf_counter,
     ) -> None:
         self._channel, self._settings, self._clock = channel, settings, clock
+        self._monotonic = monotonic
         self._ledger, self._router, self._announcer = ledger, router, announcer
         self._claimer = Claimer(ledger, router, settings, clock)
         self._health, self._settler = health, Settler(settings, clock)
@@ -182,9 +185,10 @@ class Dispatcher:
 
     async def _claim(self, chosen: Sequence[Chosen]) -> None:
         if chosen:
+            asked = self._monotonic()  # a claim is as old as the wish for it, or a little younger
             verdicts = await self._claimer.verdicts(chosen)
             for delivery, choice in chosen:
-                self._act(delivery, choice, verdicts[id(delivery)])
+                self._act(delivery, choice, verdicts[id(delivery)], asked=asked)
 
     def _keep(self, delivery: Delivery) -> bool:
         if self._is_current(delivery.source):
@@ -201,13 +205,15 @@ class Dispatcher:
 
     # Acting on a verdict
 
-    def _act(self, delivery: Delivery, choice: Choice, verdict: Verdict) -> None:
+    def _act(self, delivery: Delivery, choice: Choice, verdict: Verdict, *, asked: float) -> None:
         match verdict:
             case Begin(choice=other, bypassed=why):
                 by = other or choice
                 if by is not choice:
                     self._router.give_back(choice)
-                self._begin(Call.of(verdict, delivery, by.provider.name), by, bypassed=why)
+                self._begin(
+                    Call.of(verdict, delivery, by.provider.name), by, asked=asked, bypassed=why
+                )
             case Repeat(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
                 self._router.give_back(choice)
@@ -226,7 +232,7 @@ class Dispatcher:
                 self._router.give_back(choice)
                 self._track(asyncio.create_task(self._step_aside(delivery, seconds)))
 
-    def _begin(self, call: Call, choice: Choice, *, bypassed: str | None) -> None:
+    def _begin(self, call: Call, choice: Choice, *, asked: float, bypassed: str | None) -> None:
         message, now = call.delivery.message, self._clock()
         ended = self._settler.too_late(call)
         if ended is None or call.reason is Reason.RESENT:
@@ -241,7 +247,7 @@ class Dispatcher:
             metrics.ambiguous_total.labels(self._channel).inc()
         if bypassed is not None:
             self._tell_bypass(call, bypassed)
-        self._track(asyncio.create_task(self._call(call, choice.provider, perf_counter())))
+        self._track(asyncio.create_task(self._call(call, choice.provider, asked)))
 
     def _announce_claim(self, call: Call, detail: str) -> None:
         """An attempt begins. A resend's is told even where no call follows: what is told of it
@@ -291,13 +297,13 @@ class Dispatcher:
 
     # Calling
 
-    async def _call(self, call: Call, provider: Provider[Message], claimed: float) -> None:
-        started = perf_counter()
-        if started - claimed > CLAIM_IS_STALE:  # this process was stopped; somebody may have it
+    async def _call(self, call: Call, provider: Provider[Message], asked: float) -> None:
+        started = self._monotonic()
+        if started - asked > CLAIM_IS_STALE:  # this process was stopped; somebody may have it
             await self._step_aside(call.delivery, self._claimer.doubt_after)
             return
         outcome = await self._outcome(call, provider)
-        seconds = perf_counter() - started
+        seconds = self._monotonic() - started
         now = self._clock()
         self._health.observe(provider.name, outcome, at=now)
         self._router.observe(provider.name, outcome, seconds=seconds, now=now.timestamp())

@@ -6,7 +6,7 @@ only ever inserted. Times that more than one process compares are the database's
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -54,7 +54,12 @@ _LOOK_UP = """
 SELECT a.message_id, a.attempt, a.provider,
     extract(epoch FROM clock_timestamp() - a.claimed_at)::float8,
     o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response,
-    coalesce(a.opened, 1), a.nonce = w.nonce
+    coalesce(a.opened, 1), a.nonce = w.nonce,
+    (SELECT first.provider
+     FROM consumers.outcome doubt JOIN consumers.attempt first USING (message_id, attempt)
+     WHERE doubt.message_id = a.message_id AND doubt.attempt >= coalesce(a.opened, 1)
+       AND doubt.status = 'sending' AND doubt.reason = 'ambiguous'
+     ORDER BY doubt.attempt LIMIT 1)
 FROM unnest(%b::uuid[], %b::uuid[]) AS w (id, nonce)
 CROSS JOIN LATERAL (
     SELECT *, max(attempt) FILTER (WHERE nonce IS NOT NULL) OVER () AS opened,
@@ -87,14 +92,13 @@ WHERE (message_id, nonce) IN (
     SELECT message_id, nonce FROM consumers.deferred
     WHERE channel = %s AND due_at <= clock_timestamp() AND leased_until < clock_timestamp()
     ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING message_id, nonce, value
+RETURNING message_id, nonce, leased_until, value
 """
 
-# One deferred again stays.
 _FINISH = """
-DELETE FROM consumers.deferred
-WHERE (message_id, nonce) IN (SELECT * FROM unnest(%b::uuid[], %b::uuid[]))
-  AND leased_until <> '-infinity'
+DELETE FROM consumers.deferred d
+USING unnest(%b::uuid[], %b::uuid[], %b::timestamptz[]) AS done (id, nonce, until)
+WHERE d.message_id = done.id AND d.nonce = done.nonce AND d.leased_until = done.until
 """
 
 # A claim with no outcome, older than any call can last, whose message waits nowhere. One whose
@@ -242,8 +246,8 @@ class Ledger:
                 cursor = await connection.execute(_LOOK_UP, columns)
                 rows = await cursor.fetchall()
         known: dict[UUID, Known] = {}
-        for message_id, *row, opened, is_wish in rows:  # the newest attempt comes last
-            entry, before = _entry(row), known.get(message_id)
+        for message_id, *row, opened, is_wish, doubt in rows:  # the newest attempt comes last
+            entry, before = replace(_entry(row), in_doubt_with=doubt), known.get(message_id)
             wish = entry if is_wish else before.wish if before else None
             known[message_id] = Known(newest=entry, opened=opened, wish=wish)
         return known
@@ -273,7 +277,7 @@ class Ledger:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LEASE, (LEASE_SECONDS, self._channel, most))
                 rows = await cursor.fetchall()
-        return [(Lease(message_id, nonce), bytes(value)) for message_id, nonce, value in rows]
+        return [(Lease(*lease), bytes(value)) for *lease, value in rows]
 
     async def adopt_orphans(
         self, *, claimed_within: float, older_than: float, even_of_the_living: float
@@ -337,8 +341,13 @@ class Ledger:
         }
 
     async def finish(self, leases: Sequence[Lease]) -> None:
-        """Drop rows of the deferred queue that are settled; one deferred again stays."""
-        columns = [lease.message_id for lease in leases], [lease.nonce for lease in leases]
+        """Drop rows of the deferred queue that are settled. One deferred again stays, and so does
+        one that was leased again since: then another worker relies on it."""
+        columns = (
+            [lease.message_id for lease in leases],
+            [lease.nonce for lease in leases],
+            [lease.until for lease in leases],
+        )
         with translated():
             async with self._pool.connection() as connection:
                 await connection.execute(_FINISH, columns)

@@ -99,14 +99,12 @@ class Settler:
         """
         message, now = call.delivery.message, self.clock()
         if retry.is_too_late(message.expires_at, now=now, wait=0):
-            return self._final(call, Status.FAILED, Reason.EXPIRED, events.SILENCE)
+            return self._given_up(call, Reason.EXPIRED, events.SILENCE)
         if call.reason is Reason.RESENT or not retry.is_past_deadline(
             self.settings.retry, message, now=now
         ):
             return None
-        if call.reason is Reason.AMBIGUOUS:
-            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, TOO_LATE_TO_REPEAT)
-        return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, PAST_DEADLINE)
+        return self._given_up(call, Reason.RETRIES_EXHAUSTED, PAST_DEADLINE)
 
     def suppressed(self, call: Call, why: str) -> Settled:
         """The recipient must not be reached; no call was made."""
@@ -120,16 +118,23 @@ class Settler:
     def _again_if_allowed(self, call: Call, outcome: TryLater) -> Settled:
         policy, now = self.settings.retry, self.clock()
         if retry.is_exhausted(policy, attempt=call.tries, outcome=outcome):
-            return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, outcome.words)
+            return self._given_up(call, Reason.RETRIES_EXHAUSTED, outcome.words)
         wait = retry.wait_seconds(
             policy, attempt=call.tries, after=outcome.after, source=self.source
         )
         message = call.delivery.message
         if retry.is_too_late(message.expires_at, now=now, wait=wait):
-            return self._final(call, Status.FAILED, Reason.EXPIRED, outcome.words)
+            return self._given_up(call, Reason.EXPIRED, outcome.words)
         if retry.is_past_deadline(policy, message, now=now, wait=wait):
-            return self._final(call, Status.FAILED, Reason.RETRIES_EXHAUSTED, outcome.words)
+            return self._given_up(call, Reason.RETRIES_EXHAUSTED, outcome.words)
         return self._again(call, outcome.reason, outcome.words, wait)
+
+    def _given_up(self, call: Call, reason: Reason, words: ProviderWords) -> Settled:
+        """There is no further call. Where one was made before whose answer was lost, nobody knows
+        whether the message went out: that its repetition was not made tells nothing."""
+        if call.repeats_doubt:
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, TOO_LATE_TO_REPEAT)
+        return self._final(call, Status.FAILED, reason, words)
 
     def _doubt(self, call: Call, words: ProviderWords) -> Settled:
         """Repeated once at most: a person who was reached twice should not be reached six times."""

@@ -28,6 +28,8 @@ class LedgerEntry:
     Args:
         age_seconds: since the claim, by the database's clock.
         status, reason: None while nothing is known of the call.
+        in_doubt_with: the provider of a call whose answer was lost and that was, or is to be,
+            repeated. Whatever attempt follows is that repetition, until one is answered.
     """
 
     attempt: int
@@ -37,6 +39,7 @@ class LedgerEntry:
     reason: Reason | None
     occurred_at: datetime | None
     words: ProviderWords
+    in_doubt_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +133,13 @@ def decide(
         return _of_wish(known, doubt_after=doubt_after)
     if newest.status is None:
         hold = (delivery.message.on_doubt or on_doubt) is OnDoubt.HOLD
-        return _of_open_claim(known, doubt_after=doubt_after, hold=hold or known.tries >= most)
+        was_the_repetition = newest.in_doubt_with is not None
+        hold = hold or was_the_repetition or known.tries >= most
+        return _of_open_claim(known, doubt_after=doubt_after, hold=hold)
     is_retry = newest.status is Status.SENDING and isinstance(delivery.source, Lease)
     if not is_retry or delivery.wish is not None:
         return Repeat(newest)
-    return _another(known, in_doubt=newest.reason is Reason.AMBIGUOUS)
+    return _another(known, in_doubt_with=newest.in_doubt_with)
 
 
 def _of_wish(known: Known, *, doubt_after: float) -> Verdict:
@@ -149,7 +154,8 @@ def _of_wish(known: Known, *, doubt_after: float) -> Verdict:
         return Repeat(newest)
     attempt = newest.attempt + 1
     if newest.reason is Reason.AMBIGUOUS:
-        return Begin(attempt, Reason.RESENT, newest.provider, opened=attempt, known_as=known.opened)
+        provider = newest.in_doubt_with or newest.provider
+        return Begin(attempt, Reason.RESENT, provider, opened=attempt, known_as=known.opened)
     return Begin(attempt, Reason.RESENT, opened=attempt, known_as=attempt)
 
 
@@ -157,15 +163,17 @@ def _of_open_claim(known: Known, *, doubt_after: float, hold: bool) -> Verdict:
     newest = known.newest
     if newest.age_seconds < doubt_after:
         return StepAside(doubt_after - newest.age_seconds)
-    return Hold(newest.attempt, newest.provider) if hold else _another(known, in_doubt=True)
+    if hold:
+        return Hold(newest.attempt, newest.provider)
+    return _another(known, in_doubt_with=newest.provider)
 
 
-def _another(known: Known, *, in_doubt: bool) -> Begin:
+def _another(known: Known, *, in_doubt_with: str | None) -> Begin:
     """The next attempt of the same chapter."""
     return Begin(
         known.newest.attempt + 1,
-        Reason.AMBIGUOUS if in_doubt else Reason.CLAIMED,
-        known.newest.provider if in_doubt else None,
+        Reason.CLAIMED if in_doubt_with is None else Reason.AMBIGUOUS,
+        in_doubt_with,
         opened=known.opened,
         known_as=known.opened,
     )

@@ -70,9 +70,9 @@ class Watermark:
         return Offset(place, offset, partition.epoch)
 
     def done(self, source: Offset) -> None:
-        """Everything about this record is settled."""
+        """Everything about this record is settled. To say so again changes nothing."""
         partition = self._current(source)
-        if partition is None:
+        if partition is None or source.offset < (partition.next_offset or 0):
             return
         partition.done.add(source.offset)
         while partition.fetched and partition.fetched[0][0] in partition.done:

@@ -18,6 +18,8 @@ import aiohttp
 from comms.kafka import Broker, KafkaUnavailableError
 from comms.settings import Settings, load
 from comms.stack.process import free_port
+from consumers.outcomes import Outcome
+from consumers.provider import Attempt
 from consumers.service import run_channel
 from consumers.simulator.options import read
 from consumers.simulator.server import SimulatorServer
@@ -43,6 +45,23 @@ def sms(to: str = "+12025550199", **changes: object) -> SmsMessage:
         "body": "Your technician arrives at nine.",
     }
     return SmsMessage(**(values | changes))  # type: ignore[arg-type]
+
+
+class Named:
+    """A provider that is chosen and never called."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def open(self) -> None: ...
+
+    async def send(self, message: Message, attempt: Attempt) -> Outcome:
+        raise NotImplementedError
+
+    async def probe(self) -> str | None:
+        return None
+
+    async def close(self) -> None: ...
 
 
 def eventually(found: Callable[[], bool], what: str, within: float = DEADLINE) -> None:

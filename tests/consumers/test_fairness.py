@@ -1,9 +1,6 @@
-"""Turns among priorities and tenants."""
+"""Turns among priorities and tenants, case by case; for every arrival in `tests.properties`."""
 
 from collections import Counter
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from consumers.delivery import Delivery, Offset
 from consumers.fairness import TURNS, FairQueue
@@ -60,27 +57,6 @@ def test_what_could_not_begin_is_next_again() -> None:
     for head in reversed(taken):
         queue.add(head, first=True)
     assert queue.take(3) == taken
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from("abc"), st.sampled_from(list(Priority))), min_size=1, max_size=60
-    ),
-    st.lists(st.integers(1, 7)),
-)
-def test_everything_is_taken_once_and_each_tenants_in_order(
-    added: list[tuple[str, Priority]], sizes: list[int]
-) -> None:
-    queue = FairQueue()
-    deliveries = [delivery(tenant, priority, n) for n, (tenant, priority) in enumerate(added)]
-    for one in deliveries:
-        queue.add(one)
-    taken = [d for size in [*sizes, len(added)] for d in queue.take(size)]
-    assert sorted(map(id, taken)) == sorted(map(id, deliveries))
-    for line in {(d.message.tenant, d.message.priority) for d in deliveries}:
-        of_line = [d for d in taken if (d.message.tenant, d.message.priority) == line]
-        assert of_line == [d for d in deliveries if d in of_line]
-    assert len(queue) == 0
 
 
 def test_removing_leaves_the_rest_in_order() -> None:

@@ -75,23 +75,6 @@ def verdict(
     return decide(known, wanted, on_doubt=on_doubt, doubt_after=25.0, most=6)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 99)), max_size=30))
-def test_a_lane_hands_out_one_at_a_time_and_in_order(arrivals: list[tuple[str, int]]) -> None:
-    lanes, order = Lanes(), [delivery(key, body=str(n)) for key, n in arrivals]
-    for item in order:
-        lanes.add(item)
-    handed: list[Delivery] = []
-    while heads := lanes.take(2):
-        assert len({head.message.key for head in heads}) == len(heads)
-        handed += heads
-        for head in heads:
-            lanes.release(head)
-    for key in "abc":
-        assert [d for d in handed if d.message.recipient == key] == [
-            d for d in order if d.message.recipient == key
-        ]
-
-
 def test_what_is_discarded_leaves_the_rest_in_order() -> None:
     lanes = Lanes()
     unwanted, kept = delivery(), delivery()
@@ -170,6 +153,19 @@ def test_doubt_is_repeated_within_the_attempts_that_a_person_asked_for() -> None
     assert isinstance(verdict(lost, delivery(), opened=4), Begin)
 
 
+def test_the_repetition_of_a_lost_call_is_not_repeated_when_it_is_lost_too() -> None:
+    lost_twice = replace(entry(None, age=26.0), attempt=2, in_doubt_with="p")
+    assert verdict(lost_twice, delivery()) == Hold(2, "p")
+
+
+def test_a_repetition_that_was_refused_for_the_moment_stays_the_repetition() -> None:
+    """By the provider that may know the call from the first time."""
+    refused = entry(Status.SENDING, Reason.PROVIDER_ERROR)
+    known = replace(refused, attempt=2, in_doubt_with="another")
+    wanted = replace(delivery(), source=FROM_QUEUE)
+    assert verdict(known, wanted) == Begin(3, Reason.AMBIGUOUS, "another")
+
+
 @given(st.integers(1, 60), st.floats(0, 100), st.none() | st.floats(0, 1000))
 def test_waits_stay_within_their_bounds(attempt: int, base: float, after: float | None) -> None:
     policy = RetryPolicy(base_seconds=base, cap_seconds=300)
@@ -228,10 +224,15 @@ def test_past_the_deadline_doubt_is_unknown_and_a_persons_wish_is_granted() -> N
     ended = settler.too_late(call)
     assert ended is not None
     assert (ended.event.status, ended.event.reason) == (Status.FAILED, Reason.RETRIES_EXHAUSTED)
-    in_doubt = settler.too_late(replace(call, reason=Reason.AMBIGUOUS))
+    repetition = replace(call, reason=Reason.AMBIGUOUS, repeats_doubt=True)
+    in_doubt = settler.too_late(repetition)
     assert in_doubt is not None
     assert in_doubt.event.status is Status.UNKNOWN
     assert settler.settle(call, Ambiguous()).event.status is Status.UNKNOWN
+    limited = TryLater(reason=Reason.RATE_LIMITED)
+    assert settler.settle(repetition, limited).event.status is Status.UNKNOWN, (
+        "the first may be out"
+    )
     assert settler.too_late(replace(call, reason=Reason.RESENT)) is None
 
 

@@ -188,6 +188,25 @@ async def test_a_claim_that_repeats_a_call_in_doubt_puts_the_doubt_on_record(
         (delivery.message.id,),
     ).fetchall()
     assert found == [(1, "sending", "ambiguous")]
+    entries = await ledger.look_up([delivery])
+    assert entries[delivery.message.id].newest.in_doubt_with == "simulated"
+
+
+async def test_who_is_done_with_a_message_leaves_it_to_who_has_leased_it_since(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    delivery = delivery_of(sms())
+    await ledger.step_aside([(delivery, 0.0)])
+    [(first, _)] = await ledger.lease_due(10)
+    await ledger.step_aside([(delivery, 0.0)])  # to be tried again, and its time has come
+    [(second, _)] = await ledger.lease_due(10)
+    await ledger.finish([first])
+    database.execute("UPDATE consumers.deferred SET leased_until = now()")  # the second one died
+    [(third, _)] = await ledger.lease_due(10)
+    await ledger.finish([second])
+    assert database.execute("SELECT count(*) FROM consumers.deferred").fetchone() == (1,)
+    await ledger.finish([third])
+    assert database.execute("SELECT count(*) FROM consumers.deferred").fetchone() == (0,)
 
 
 async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(

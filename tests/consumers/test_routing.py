@@ -1,42 +1,21 @@
-"""Weights, breakers and the choice among providers, with a clock passed in."""
+"""Weights, breakers and the choice among providers, case by case, with a clock passed in."""
 
 import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from comms.settings import RoutingPolicy
 from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
-from consumers.provider import Attempt
 from consumers.routing import Route, Router
-from consumers.routing.breaker import PROBE_SECONDS, Breaker, State
+from consumers.routing.breaker import Breaker
 from consumers.routing.weights import Share, Window, judge
-from schemas.messages import Message
 from schemas.vocabulary import Reason
+from tests.consumers.harness import Named
 
 POLICY = RoutingPolicy(breaker_failures=3, breaker_rest_seconds=10, breaker_rest_cap_seconds=35)
 BROKEN = TryLater(reason=Reason.PROVIDER_ERROR)
 LIMITED = TryLater(reason=Reason.RATE_LIMITED)
-
-
-class Named:
-    """A provider that is never called here."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    async def open(self) -> None: ...
-
-    async def send(self, message: Message, attempt: Attempt) -> Outcome:
-        raise NotImplementedError
-
-    async def probe(self) -> str | None:
-        return None
-
-    async def close(self) -> None: ...
 
 
 def router(**weights: int) -> Router:
@@ -157,76 +136,6 @@ def test_too_few_calls_are_not_judged() -> None:
     share = Share(50, 0.0)
     window = Window(calls=19, errors=19, slow=19)
     assert judge(share, window, configured=50, policy=RoutingPolicy(), now=1000) == share
-
-
-@given(st.integers(0, 100), st.lists(st.tuples(st.booleans(), st.floats(0, 400)), max_size=40))
-def test_a_weight_stays_between_its_floor_and_what_is_configured(
-    configured: int, minutes: list[tuple[bool, float]]
-) -> None:
-    policy, share, now = RoutingPolicy(), Share(configured, 0.0), 0.0
-    for bad, seconds in minutes:
-        now += seconds
-        before = share.weight
-        share = judge(
-            share, Window(100, 60 if bad else 0, 0), configured=configured, policy=policy, now=now
-        )
-        assert min(policy.floor, configured) <= share.weight <= configured
-        assert abs(share.weight - before) <= policy.step
-
-
-class ProvidersComeAndGo(RuleBasedStateMachine):
-    """Against a model that knows only: how many failures in a row, and until when it rests."""
-
-    @initialize()
-    def begin(self) -> None:
-        self.found, self.now = router(a=60, b=40), 0.0
-        self.failures = {"a": 0, "b": 0}
-        self.rest = {"a": 0.0, "b": 0.0}
-        self.rests_until: dict[str, float | None] = {"a": None, "b": None}
-
-    @rule(name=st.sampled_from("ab"))
-    def fails(self, name: str) -> None:
-        self.found.observe(name, BROKEN, seconds=0.1, now=self.now)
-        self.failures[name] += 1
-        until = self.rests_until[name]
-        if until is None and self.failures[name] >= POLICY.breaker_failures:
-            self.rest[name] = POLICY.breaker_rest_seconds
-            self.rests_until[name] = self.now + self.rest[name]
-        elif until is not None and self.now >= until:
-            self.rest[name] = min(2 * self.rest[name], POLICY.breaker_rest_cap_seconds)
-            self.rests_until[name] = self.now + self.rest[name]
-
-    @rule(name=st.sampled_from("ab"))
-    def succeeds(self, name: str) -> None:
-        self.found.observe(name, Accepted(), seconds=0.1, now=self.now)
-        self.failures[name], self.rests_until[name] = 0, None
-
-    @rule(seconds=st.floats(0.1, 50))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule()
-    def chooses(self) -> None:
-        name = chosen(self.found, self.now)
-        if name is None:
-            assert all(until is not None for until in self.rests_until.values())
-        else:
-            until = self.rests_until[name]
-            assert until is None or self.now >= until
-            if until is not None:  # a probe: the next one waits for its answer
-                assert not self.found.standings[name].breaker.allows(self.now)
-                assert self.found.standings[name].breaker.allows(self.now + PROBE_SECONDS)
-
-    @invariant()
-    def agree(self) -> None:
-        if not hasattr(self, "found"):
-            return
-        for name, until in self.rests_until.items():
-            is_closed = self.found.standings[name].breaker.state(self.now) is State.CLOSED
-            assert is_closed == (until is None)
-
-
-TestProvidersComeAndGo = ProvidersComeAndGo.TestCase
 
 
 def test_one_that_was_left_alone_comes_back_with_the_least_share_and_by_steps() -> None:

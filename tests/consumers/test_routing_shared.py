@@ -24,6 +24,7 @@ from consumers.routing.allowance import BURST_SECONDS, Allowance
 from consumers.routing.sharing import Sharing
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import (
+    Named,
     channel,
     eventually,
     listener,
@@ -32,7 +33,6 @@ from tests.consumers.harness import (
     simulator,
     sms,
 )
-from tests.consumers.test_routing import Named
 
 POLICY = RoutingPolicy(breaker_failures=3, step_seconds=0)
 BROKEN = TryLater(reason=Reason.PROVIDER_ERROR)

@@ -1,7 +1,4 @@
-"""The watermark never commits past something unsettled, whatever the order of completion."""
-
-from hypothesis import given
-from hypothesis import strategies as st
+"""The watermark, case by case; what holds of all of them is in `tests.properties`."""
 
 from consumers.delivery import Offset
 from consumers.watermark import Watermark
@@ -17,30 +14,6 @@ def fetched(count: int) -> tuple[Watermark, list[Offset]]:
     return watermark, [source for source in sources if source is not None]
 
 
-@given(st.data(), st.integers(1, 30))
-def test_only_what_is_below_everything_unsettled_is_committed(
-    data: st.DataObject, count: int
-) -> None:
-    watermark, sources = fetched(count)
-    settled: set[int] = set()
-    for source in data.draw(st.permutations(sources)):
-        watermark.done(source)
-        settled.add(source.offset)
-        first_open = next((n for n in range(10, 10 + count) if n not in settled), 10 + count)
-        expected = {PLACE: first_open} if first_open > 10 else {}
-        assert watermark.to_commit() == expected
-        assert watermark.open() == count - len(settled)
-
-
-@given(st.sets(st.integers(0, 19)), st.integers(0, 19))
-def test_nothing_is_committed_past_what_was_given_up(done: set[int], given_up: int) -> None:
-    watermark, sources = fetched(20)
-    watermark.abandoned(sources[given_up])
-    for number in done - {given_up}:
-        watermark.done(sources[number])
-    assert watermark.to_commit().get(PLACE, 10) <= 10 + given_up
-
-
 def test_a_completion_from_before_a_rebalance_is_dropped() -> None:
     watermark, sources = fetched(2)
     watermark.forget([PLACE])
@@ -50,6 +23,14 @@ def test_a_completion_from_before_a_rebalance_is_dropped() -> None:
     assert watermark.to_commit() == {}
     assert again is not None
     watermark.done(again)
+    assert watermark.to_commit() == {PLACE: 11}
+
+
+def test_what_is_reported_done_twice_counts_once() -> None:
+    watermark, sources = fetched(2)
+    for _ in range(2):
+        watermark.done(sources[0])
+    assert watermark.open() == 1
     assert watermark.to_commit() == {PLACE: 11}
 
 

@@ -1,0 +1,99 @@
+"""What a process may do that was stopped between a claim and its call, with a clock passed in."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from uuid import UUID, uuid4
+
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from comms.database import async_pool
+from comms.kafka import Broker
+from comms.settings import ChannelSettings, RoutingPolicy
+from consumers.announcer import Announcer
+from consumers.delivery import Delivery, Lease, Source
+from consumers.dispatcher import Dispatcher
+from consumers.health import ProviderHealth
+from consumers.ledger import Claim, Ledger
+from consumers.outcomes import Accepted, Outcome
+from consumers.provider import Attempt
+from consumers.routing import Route, Router
+from schemas.codec import Codec
+from schemas.messages import Message
+from schemas.vocabulary import Channel
+from tests.consumers.harness import Named, sms
+
+CODEC = Codec()
+
+
+class Recording(Named):
+    """A provider that takes everything, and knows what it took."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.taken: list[UUID] = []
+
+    async def send(self, message: Message, attempt: Attempt) -> Outcome:
+        self.taken.append(message.id)
+        return Accepted()
+
+
+class HeardLate(Ledger):
+    """Its claims are made at once, and the process hears of them after `passes`."""
+
+    def __init__(self, pool: AsyncConnectionPool, passes: Callable[[], None]) -> None:
+        super().__init__(pool, channel=Channel.SMS, owner=uuid4())
+        self._passes = passes
+
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, str | None]:
+        ours = await super().claim(claims)
+        self._passes()
+        return ours
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
+    opened = async_pool(database_url, size=2, name="test")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(1.0, 1), (60.0, 0)])
+async def test_a_claim_that_was_heard_of_late_is_not_called_under(
+    pool: AsyncConnectionPool, broker: Broker, seconds: float, calls: int
+) -> None:
+    now = [0.0]
+    provider, producer = Recording("p"), broker.producer(threaded=False)
+    ended = asyncio.Event()
+
+    def done(_: Source) -> None:
+        ended.set()
+
+    def passes() -> None:
+        now[0] += seconds
+
+    dispatcher = Dispatcher(
+        channel=Channel.SMS,
+        settings=ChannelSettings(),
+        ledger=HeardLate(pool, passes),
+        router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
+        announcer=Announcer(producer, CODEC, asyncio.get_running_loop()),
+        health=ProviderHealth(),
+        done=done,
+        abandoned=done,
+        is_current=lambda _: True,
+        failed=lambda error: pytest.fail(str(error)),
+        monotonic=lambda: now[0],
+    )
+    dispatcher.start()
+    message = sms()
+    dispatcher.submit(
+        [Delivery(message, CODEC.encode(message, topic="comms.sms"), Lease(message.id))]
+    )
+    async with asyncio.timeout(60):
+        await ended.wait()
+    await dispatcher.stop(within=10)
+    producer.close()
+    assert len(provider.taken) == calls
