@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.database import translated
 from consumers.delivery import ORDINARY, Delivery, Lease
-from consumers.suppression import normal
+from consumers.suppression import SuppressionReason, normal
 from consumers.verdicts import Known, LedgerEntry
 from schemas.events import ProviderWords
 from schemas.vocabulary import Channel, Reason, Status
@@ -54,7 +54,10 @@ _LOOK_UP = """
 SELECT a.message_id, a.attempt, a.provider,
     extract(epoch FROM clock_timestamp() - a.claimed_at)::float8,
     o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response,
-    coalesce(a.opened, 1), a.nonce = w.nonce
+    coalesce(a.opened, 1),
+    (SELECT count(*) FROM consumers.outcome x WHERE x.message_id = a.message_id
+     AND x.attempt >= coalesce(a.opened, 1) AND x.reason = 'account_fault'),
+    a.nonce = w.nonce
 FROM unnest(%b::uuid[], %b::uuid[]) AS w (id, nonce)
 CROSS JOIN LATERAL (
     SELECT *, max(attempt) FILTER (WHERE nonce IS NOT NULL) OVER () AS opened,
@@ -71,6 +74,12 @@ INSERT INTO consumers.outcome
     (message_id, attempt, status, reason, provider_message_id, code, detail, response, occurred_at)
 SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::text[], %b::text[],
                      %b::text[], %b::text[], %b::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+_SUPPRESS = """
+INSERT INTO consumers.suppression (channel, tenant, recipient, reason, message_id)
+SELECT %s, * FROM unnest(%b::text[], %b::text[], %b::text[], %b::uuid[])
 ON CONFLICT DO NOTHING
 """
 
@@ -180,6 +189,7 @@ class Settlement:
     Args:
         retry_after: seconds until another attempt; None when there will be none.
         is_resend: a person asked for it; it does not tell how soon messages are sent.
+        suppress: why the recipient must not be reached again, where the provider said so.
     """
 
     delivery: Delivery
@@ -190,6 +200,7 @@ class Settlement:
     occurred_at: datetime
     retry_after: float | None = None
     is_resend: bool = False
+    suppress: SuppressionReason | None = None
 
 
 class Ledger:
@@ -238,14 +249,15 @@ class Ledger:
                 cursor = await connection.execute(_LOOK_UP, columns)
                 rows = await cursor.fetchall()
         known: dict[UUID, Known] = {}
-        for message_id, *row, opened, is_wish in rows:  # the newest attempt comes last
+        for message_id, *row, opened, excused, is_wish in rows:  # the newest attempt comes last
             entry, before = _entry(row), known.get(message_id)
             wish = entry if is_wish else before.wish if before else None
-            known[message_id] = Known(newest=entry, opened=opened, wish=wish)
+            known[message_id] = Known(newest=entry, opened=opened, wish=wish, excused=excused)
         return known
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Record what attempts came to and queue what is tried again, in one transaction."""
+        """Record what attempts came to, queue what is tried again, and remember whom a provider
+        says must not be reached, in one transaction."""
         deferred = [
             (s.delivery, ORDINARY, s.retry_after) for s in settlements if s.retry_after is not None
         ]
@@ -254,6 +266,8 @@ class Ledger:
                 await connection.execute(_SETTLE, _columns(settlements))
                 if deferred:
                     await self._defer(connection, deferred)
+                if unwanted := [s for s in settlements if s.suppress is not None]:
+                    await connection.execute(_SUPPRESS, self._unwanted(unwanted))
 
     async def step_aside(self, deliveries: Sequence[tuple[Delivery, float]]) -> None:
         """Put messages aside, each for so many seconds, with no outcome; a wish stays that wish."""
@@ -316,6 +330,16 @@ class Ledger:
                     _UNTOLD_RECEIPTS, self._in_question(taken_within, older_than, most)
                 )
                 return [(row[0], bytes(row[1])) for row in await cursor.fetchall()]
+
+    def _unwanted(self, settlements: Sequence[Settlement]) -> tuple[object, ...]:
+        messages = [s.delivery.message for s in settlements]
+        return (
+            self._channel,
+            [m.tenant for m in messages],
+            [normal(self._channel, m.recipient) for m in messages],
+            [s.suppress for s in settlements],
+            [m.id for m in messages],
+        )
 
     def _in_question(self, within: float, older_than: float, most: int) -> dict[str, object]:
         return {
