@@ -15,6 +15,7 @@ by the HTTP status, counted in `comms_unknown_codes_total`, and told to the oper
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import assert_never
 
 import structlog
@@ -73,23 +74,26 @@ LIMITED = Meaning(fault=Fault.RATE_LIMITED)
 UNCLEAR = Meaning(fault=Fault.UNCLEAR)
 
 
+_BY_STATUS: Mapping[int, Meaning] = MappingProxyType(
+    {
+        401: ACCOUNT,
+        402: ACCOUNT,
+        403: ACCOUNT,
+        408: TRANSIENT,
+        413: CONTENT,
+        425: TRANSIENT,
+        429: LIMITED,
+        504: UNCLEAR,  # a gateway gave up waiting; whoever it waited for may go on
+    }
+)
+
+
 def by_status(status: int) -> Meaning:
     """What an HTTP status says where nothing else does."""
-    match status:
-        case 429:
-            return LIMITED
-        case 401 | 402 | 403:
-            return ACCOUNT
-        case 413 | 422:
-            return CONTENT
-        case 504:  # a gateway gave up waiting; whoever it waited for may go on
-            return UNCLEAR
-        case 408 | 425:
-            return TRANSIENT
-        case code if 400 <= code < 500:
-            return REJECTED
-        case _:  # a server's trouble, or a redirect that is not followed
-            return TRANSIENT
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    # The rest: a server's trouble, or a redirect that is not followed.
+    return REJECTED if 400 <= status < 500 else TRANSIENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """An adapter over HTTP as data: how to write a request, and how to read its answer.
 
-An adapter's module defines a `Dialect`, and its builder returns an `HttpProvider` of it. The provider
-calls, once, and turns a lost connection into what it means; it repeats nothing. One whose message takes several requests (a push to many devices) writes its own
-`send` over `HttpTransport` and the same `Classifier`.
+An adapter's module defines a `Dialect`, and its builder returns an `HttpProvider` of it. The
+provider calls, once, and turns a lost connection into what it means; it repeats nothing. One whose
+message takes several requests (a push to many devices) writes its own `send` over `HttpTransport`
+and the same `Classifier`.
 """
 
 import json

@@ -6,8 +6,8 @@ of the ledger and an event.
     Accepted      the provider took it
     Refused       for good: the message is failed
     TryLater      for the moment: nothing was sent, another attempt follows
-    Blocked       our account, not the message: nothing was sent, and nothing will be until it is put
-                  right; the provider is left alone, and the attempt does not count
+    Blocked       our account, not the message: nothing was sent, nor will be until it is put right;
+                  the provider is left alone, and the attempt does not count
     Ambiguous     the request left and its answer was lost: nobody knows
 """
 

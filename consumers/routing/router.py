@@ -143,6 +143,11 @@ class Router:
             for s in self.standings.values()
         )
 
+    def may_probe(self, now: float) -> bool:
+        """Whether a provider's rest is over, so that one call may find out how it is."""
+        able = [s for s in self.standings.values() if s.route.missing is None]
+        return any(s.breaker.state(now) is State.PROBING and s.breaker.allows(now) for s in able)
+
     def _can_be_called(self, standing: Standing, now: float) -> bool:
         if standing.route.missing is not None or not standing.breaker.allows(now):
             return False
