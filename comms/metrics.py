@@ -49,6 +49,16 @@ ambiguous_total = Counter("comms_ambiguous_total", "Calls whose answer was lost.
 receipts_total = Counter(
     "comms_receipts_total", "Receipts by what became of them.", ["channel", "provider", "result"]
 )
+inbound_total = Counter(
+    "comms_inbound_total",
+    "Texts that people wrote to our numbers.",
+    ["channel", "provider", "kind"],
+)
+unknown_codes_total = Counter(
+    "comms_unknown_codes_total",
+    "Answers and receipts with a code that the provider's table does not know.",
+    ["channel", "provider", "code"],
+)
 provider_weight = Gauge(
     "comms_provider_weight", "Share of the traffic a provider gets.", ["channel", "provider"]
 )

@@ -23,6 +23,7 @@ from schemas.vocabulary import Channel, OnDoubt
 __all__ = [
     "STACK_FILE",
     "ChannelSettings",
+    "MissingSecretError",
     "ProviderSettings",
     "RetryPolicy",
     "RoutingPolicy",
@@ -34,6 +35,11 @@ __all__ = [
 
 STACK_FILE = "stack.toml"
 _KAFKA = "COMMS_KAFKA_"
+
+
+class MissingSecretError(SettingsError):
+    """An environment variable that should hold a secret is not set: the provider that needs it
+    cannot be used until it is, and the others can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ class RoutingPolicy:
         floor: weight that even the worst provider keeps, so that its recovery is noticed.
         breaker_failures: in a row, that open the breaker; breaker_rest_seconds: its first rest,
             which doubles with each probe that fails, up to breaker_rest_cap_seconds.
+        account_rest_seconds: how long a provider is left alone that refuses the account.
     """
 
     window_seconds: float = 60.0
@@ -90,6 +97,7 @@ class RoutingPolicy:
     breaker_failures: int = 10
     breaker_rest_seconds: float = 15.0
     breaker_rest_cap_seconds: float = 300.0
+    account_rest_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,11 +197,11 @@ class Settings:
         """The secret in environment variable `name`, which setting `where` asked for.
 
         Raises:
-            SettingsError: the variable is not set.
+            MissingSecretError: the variable is not set.
         """
         value = self.environment.get(name)
         if not value:
-            raise SettingsError(name, f"not set, and {where} needs it")
+            raise MissingSecretError(name, f"not set, and {where} needs it")
         return Secret(value)
 
 

@@ -53,9 +53,17 @@ class DeferredFeed:
                 self._done.popleft()
             self._open -= count
 
-    async def _feed(self) -> None:
+    def _room(self) -> int:
+        """Nothing is taken up while no provider can be called, but for one message when it is time
+        to see whether one works again: the topic may be empty."""
         room = MOST - self._open
-        if room <= 0 or not self._dispatcher.can_call:
+        if self._dispatcher.can_call:
+            return room
+        return min(room, 1) if self._dispatcher.may_probe else 0
+
+    async def _feed(self) -> None:
+        room = self._room()
+        if room <= 0:
             return
         for lease, value in await self._ledger.lease_due(room):
             match self._intake.read(value, lease):

@@ -127,6 +127,11 @@ class Dispatcher:
         """Whether there is a provider that is not left alone."""
         return not self._router.is_waiting
 
+    @property
+    def may_probe(self) -> bool:
+        """Whether one call may find out if a provider that was left alone works again."""
+        return self._router.may_probe(self._clock().timestamp())
+
     def discard(self) -> None:
         """Give up what has not begun and is no longer ours."""
         for delivery in self._lanes.discard(lambda d: not self._is_current(d.source)):

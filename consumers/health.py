@@ -4,10 +4,17 @@ The dispatcher reports every outcome; the reporter writes what is remembered her
 `consumers.worker`, where the audit service reads it.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from consumers.outcomes import Accepted, Outcome, Refused
+import structlog
+
+from consumers.outcomes import Accepted, Blocked, Outcome, Refused
+from schemas.events import ProviderWords
+
+_PERSONAL = re.compile(r"\+?\d[\d\s().-]{4,}\d|[^\s@'\"<>]+@[^\s@'\"<>]+")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -16,12 +23,14 @@ class Seen:
 
     Args:
         problem: what its last probe found wrong, or None.
+        fault: what it last said against the account, until it takes something again.
     """
 
     last_success: datetime | None = None
     last_error: str | None = None
     last_error_at: datetime | None = None
     problem: str | None = None
+    fault: str | None = None
 
 
 class ProviderHealth:
@@ -38,8 +47,20 @@ class ProviderHealth:
         """A call of the provider ended."""
         seen = self.of(provider)
         if isinstance(outcome, Accepted | Refused):  # a refusal of one message is a good answer
-            seen.last_success, seen.problem = at, None
+            seen.last_success, seen.problem, seen.fault = at, None, None
         else:
             words = outcome.words
             seen.last_error = words.detail or words.code or type(outcome).__name__.lower()
             seen.last_error_at = at
+        if isinstance(outcome, Blocked) and seen.fault != (
+            said := without_recipients(outcome.words)
+        ):
+            seen.fault = said
+            log.error("provider.account_fault", provider=provider, problem=said)
+
+
+def without_recipients(words: ProviderWords) -> str:
+    """A provider's sentence and code as operators and logs may see it: it may quote a number or an
+    address."""
+    said = _PERSONAL.sub("…", words.detail or "no words")
+    return said if words.code is None else f"{said} ({words.code})"

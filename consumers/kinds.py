@@ -31,6 +31,11 @@ class Setup:
     connections: int
     settings: Settings
 
+    @property
+    def receipts_url(self) -> str:
+        """Where the provider shall send receipts, as it is reached from outside."""
+        return f"{self.settings.public_url}/receipts/{self.channel}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:

@@ -6,8 +6,11 @@ nobody asked for: a misspelt option stops the service at start instead of being 
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from comms.settings import Secret, Settings, SettingsError
+from comms.settings import MissingSecretError, Secret, Settings, SettingsError
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Options:
@@ -21,6 +24,7 @@ class Options:
     def __init__(self, table: Mapping[str, Any], *, where: str, settings: Settings) -> None:
         self._table, self._where, self._settings = table, where, settings
         self._asked: set[str] = set()
+        self._missing: MissingSecretError | None = None
 
     def text(self, name: str, default: str | None = None) -> str:
         """A string; required unless there is a default.
@@ -62,24 +66,62 @@ class Options:
             raise self.wrong(name, f"must be one of: {', '.join(among)}")
         return str(value)
 
-    def secret(self, name: str) -> Secret:
-        """The secret in the environment variable that option `name` names.
+    def url(self, name: str, default: str) -> str:
+        """Where a provider answers, without a slash at its end.
 
         Raises:
-            SettingsError: the option is missing, or the variable is not set.
+            SettingsError: no https:// address; http:// is for this machine only.
         """
-        return self._settings.secret(self.text(name), where=f"{self._where}.{name}")
+        value = self.text(name, default).rstrip("/")
+        parts = urlsplit(value)
+        local = parts.scheme == "http" and parts.hostname in LOOPBACK
+        if not parts.hostname or not (parts.scheme == "https" or local):
+            raise self.wrong(name, "must begin with https:// (http:// on this machine only)")
+        return value
+
+    def secret(self, name: str, default: str | None = None) -> Secret:
+        """The secret in the environment variable that option `name` names.
+
+        Where the variable is not set the answer is empty until `done` says so, after every wrong
+        value was found: look into a secret only after `done`.
+
+        Args:
+            default: the variable's customary name, for a table that names none.
+
+        Raises:
+            SettingsError: the option is missing.
+        """
+        try:
+            return self._settings.secret(self.text(name, default), where=f"{self._where}.{name}")
+        except MissingSecretError as error:
+            self._missing = self._missing or error
+            return Secret("")
+
+    def optional_secret(self, name: str, default: str) -> Secret | None:
+        """The same for a secret that the provider can do without: None where the table does not
+        name a variable and the customary one is not set."""
+        if name in self._table or self._settings.environment.get(default):
+            return self.secret(name, default)
+        self._asked.add(name)
+        return None
+
+    def others(self, *names: str) -> None:
+        """Options that another reader of the same table asks for: the adapter, or its receipts."""
+        self._asked.update(names)
 
     def done(self) -> None:
-        """Everything known was asked for.
+        """Everything known was asked for. Call it last, and before looking into a secret.
 
         Raises:
             SettingsError: the table has an option that nobody reads.
+            MissingSecretError: the table is right, and a secret is not set.
         """
         for name in self._table:
             if name not in self._asked:
                 known = ", ".join(sorted(self._asked)) or "none"
                 raise self.wrong(name, f"no such option; known: {known}")
+        if self._missing is not None:
+            raise self._missing
 
     def wrong(self, name: str, problem: str) -> SettingsError:
         """The error for an option whose value is not acceptable, naming its key."""

@@ -1,4 +1,4 @@
-"""What a call of a provider can come to: four values, and one place that acts on them.
+"""What a call of a provider can come to: five values, and one place that acts on them.
 
 Every adapter returns one of these and raises nothing; `consumers.settlement` turns each into a row
 of the ledger and an event.
@@ -6,18 +6,25 @@ of the ledger and an event.
     Accepted      the provider took it
     Refused       for good: the message is failed
     TryLater      for the moment: nothing was sent, another attempt follows
+    Blocked       our account, not the message: nothing was sent, nor will be until it is put right;
+                  the provider is left alone, and the attempt does not count
     Ambiguous     the request left and its answer was lost: nobody knows
 """
 
 from dataclasses import dataclass
 
+from consumers.suppression import SuppressionReason
 from schemas.events import SILENCE, ProviderWords
 from schemas.vocabulary import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The provider took the message; `words.provider_message_id` is its id there."""
+    """The provider took the message; `words.provider_message_id` is its id there.
+
+    Where one message became several there (the parts of a long text), it is the first one's; the
+    others stand in `words.response`. Their receipts carry our own id, and are matched by that.
+    """
 
     words: ProviderWords = SILENCE
 
@@ -27,11 +34,13 @@ class Refused:
     """The provider will never take this message.
 
     Args:
-        reason: `rejected`, `invalid_recipient` or `invalid_content`.
+        reason: `rejected`, `invalid_recipient`, `invalid_content` or `suppressed`.
+        suppress: why its recipient must not be reached again, where the provider says so.
     """
 
     reason: Reason
     words: ProviderWords = SILENCE
+    suppress: SuppressionReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +58,21 @@ class TryLater:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """The account is refused: a bad key, no credit, suspended, a sender that is not ours to use.
+
+    Nothing was sent. Every message would meet the same, so it is the provider that waits, and a
+    person that has to act; `words` tell them what about.
+    """
+
+    words: ProviderWords = SILENCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ambiguous:
     """The request was written and no answer came: it may or may not have been carried out."""
 
     words: ProviderWords = SILENCE
 
 
-Outcome = Accepted | Refused | TryLater | Ambiguous
+Outcome = Accepted | Refused | TryLater | Blocked | Ambiguous

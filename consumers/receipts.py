@@ -24,8 +24,16 @@ from comms import metrics
 from comms.database import DatabaseError, translated
 from comms.kafka import Ack, EventProducer, KafkaFault, KafkaUnavailableError
 from comms.problems import Problem
+from consumers.inbound import Correspondence
 from consumers.suppression.store import SuppressionList
-from consumers.webhook import BadSignatureError, Receipt, ReceiptParser, UnreadableReceiptError
+from consumers.webhook import (
+    BadSignatureError,
+    NotSetUpError,
+    Receipt,
+    ReceiptParser,
+    Said,
+    UnreadableReceiptError,
+)
 from schemas import events
 from schemas.codec import Codec
 from schemas.errors import ContractError
@@ -156,21 +164,24 @@ class ReceiptDesk:
 
     def __init__(self, pool: AsyncConnectionPool, producer: EventProducer, codec: Codec) -> None:
         self._pool, self._producer, self._codec = pool, producer, codec
-        self._suppressed = SuppressionList(pool)
+        self._suppressed, self._correspondence = SuppressionList(pool), Correspondence(pool)
         self._waiting: deque[_Asked] = deque()
         self._held = 0
         self._worker: asyncio.Task[None] | None = None
 
-    async def announce(self, channel: Channel, provider: str, receipts: list[Receipt]) -> None:
-        """Publish what a provider said; returns when the broker has it.
+    async def announce(self, channel: Channel, provider: str, said: Sequence[Said]) -> None:
+        """Publish what a provider said; returns when the broker has it. What people wrote is acted
+        on and goes no further.
 
         Raises:
             DatabaseError, KafkaFault: it has not, and the provider must say it again.
         """
         if self._held > MOST_WAITING:
             raise KafkaUnavailableError("too many receipts are waiting")
+        source = _Source(channel, provider)
+        receipts = await self._correspondence.sort_out(channel, provider, said)
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(_Source(channel, provider), receipts, done))
+        self._waiting.append(_Asked(source, receipts, done))
         self._held += len(receipts)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
@@ -331,24 +342,27 @@ def router(
         url = f"{public_url}{request.url.path}"
         if request.url.query:
             url += f"?{request.url.query}"
-        receipts = _parse(parser, source, request.headers, body, url)
-        await _announce(desk, source, receipts)
+        await _announce(desk, source, _parse(parser, source, request.headers, body, url))
         return Response(status_code=204)
 
     return routes
 
 
-async def _announce(desk: ReceiptDesk, source: _Source, receipts: list[Receipt]) -> None:
+async def _announce(desk: ReceiptDesk, source: _Source, said: Sequence[Said]) -> None:
     try:
-        await desk.announce(source.channel, source.provider, receipts)
+        await desk.announce(source.channel, source.provider, said)
     except (DatabaseError, KafkaFault) as error:
         log.warning("receipt.not_announced", provider=source.provider, problem=str(error))
-        raise Problem(
-            503,
-            "Service unavailable",
-            "The receipt could not be recorded now; send it again",
-            headers={"Retry-After": "5"},
-        ) from error
+        raise _say_it_again() from error
+
+
+def _say_it_again() -> Problem:
+    return Problem(
+        503,
+        "Service unavailable",
+        "The receipt could not be recorded now; send it again",
+        headers={"Retry-After": "5"},
+    )
 
 
 def _parser(parsers: Parsers, channel: str, provider: str) -> tuple[_Source, ReceiptParser]:
@@ -370,13 +384,17 @@ async def _body(request: Request) -> bytes:
 
 def _parse(
     parser: ReceiptParser, source: _Source, headers: Mapping[str, str], body: bytes, url: str
-) -> list[Receipt]:
+) -> Sequence[Said]:
     try:
         return parser.parse(headers, body, url)
     except BadSignatureError as error:
         source.count("forged")
         log.warning("receipt.forged", provider=source.provider, problem=str(error))
         raise Problem(403, "Forbidden", str(error)) from error
+    except NotSetUpError as error:
+        source.count("unavailable")
+        log.warning("receipts.setup_needed", provider=source.provider, problem=str(error))
+        raise _say_it_again() from error
     except UnreadableReceiptError as error:
         source.count("unreadable")
         raise Problem(400, "Bad Request", str(error)) from error

@@ -93,6 +93,8 @@ class Reporter:
 
     async def _probe(self) -> None:
         for route, _ in self._routes:
+            if route.missing is not None:
+                continue
             problem = await route.provider.probe()
             self._health.of(route.provider.name).problem = problem
 
@@ -113,19 +115,24 @@ class Reporter:
     def _provider(self, route: Route, kind: str) -> dict[str, object]:
         name = route.provider.name
         seen, resting = self._health.of(name), self._router.resting(name)
+        missing = self._router.needs_setup(name)
         return {
             "name": name,
             "kind": kind,
             "weight": self._router.standings[name].weight,
-            "readiness": "paused" if resting else self._readiness(kind, seen.problem),
-            "problem": resting or seen.problem,
+            "readiness": _readiness(kind, missing, resting, seen.problem),
+            "problem": missing or resting or seen.problem,
             "last_success": seen.last_success.isoformat() if seen.last_success else None,
             "last_error": seen.last_error,
             "last_error_at": seen.last_error_at.isoformat() if seen.last_error_at else None,
         }
 
-    @staticmethod
-    def _readiness(kind: str, problem: str | None) -> str:
-        if problem is not None:
-            return "degraded"
-        return "simulated" if kind == "simulated" else "live"
+
+def _readiness(kind: str, missing: str | None, resting: str | None, problem: str | None) -> str:
+    if missing is not None:
+        return "setup_needed"
+    if resting is not None:
+        return "paused"
+    if problem is not None:
+        return "degraded"
+    return "simulated" if kind == "simulated" else "live"

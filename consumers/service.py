@@ -33,7 +33,7 @@ from consumers.intake import Intake
 from consumers.ledger import Ledger
 from consumers.origins import Origins
 from consumers.overdue import Overdue
-from consumers.providers import build, senders_of_receipts
+from consumers.providers import build_or_missing, senders_of_receipts
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
@@ -262,7 +262,10 @@ def _report_failure(task: asyncio.Task[None], failed: Any) -> None:
 def _routes(
     channel: Channel, settings: Settings, configured: ChannelSettings
 ) -> list[tuple[Route, str]]:
-    return [
-        (Route(build(channel, provider, settings), provider.weight), provider.kind)
-        for provider in configured.providers
-    ]
+    found = []
+    for wanted in configured.providers:
+        provider, missing = build_or_missing(channel, wanted, settings)
+        if missing is not None:
+            log.error("provider.setup_needed", provider=wanted.name, problem=missing)
+        found.append((Route(provider, wanted.weight, missing), wanted.kind))
+    return found

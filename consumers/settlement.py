@@ -6,7 +6,7 @@ the event that announces it.
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from comms.clock import Clock, utc_now
@@ -14,7 +14,7 @@ from comms.settings import ChannelSettings
 from consumers import retry
 from consumers.delivery import Delivery
 from consumers.ledger import Settlement
-from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from consumers.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
 from consumers.verdicts import Begin, Hold, LedgerEntry
 from schemas import events
 from schemas.events import ProviderWords, StatusEvent
@@ -31,7 +31,7 @@ class Call:
 
     Args:
         repeats_doubt: its outcome is that of a call whose answer was lost.
-        opened, known_as: as in `consumers.verdicts.Begin`.
+        opened, known_as, excused: as in `consumers.verdicts.Begin`.
     """
 
     delivery: Delivery
@@ -41,12 +41,13 @@ class Call:
     repeats_doubt: bool = False
     opened: int = 1
     known_as: int = 1
+    excused: int = 0
 
     @property
     def tries(self) -> int:
         """Attempts in its chapter, this one among them: the policy's limits count from where a
-        person last asked for it."""
-        return self.attempt - self.opened + 1
+        person last asked for it, and leave out those that an account's fault cost it."""
+        return self.attempt - self.opened + 1 - self.excused
 
     @classmethod
     def of(cls, begin: Begin, delivery: Delivery, provider: str) -> "Call":
@@ -59,6 +60,7 @@ class Call:
             repeats_doubt=begin.in_doubt_with is not None,
             opened=begin.opened,
             known_as=begin.known_as,
+            excused=begin.excused,
         )
 
 
@@ -83,10 +85,13 @@ class Settler:
         match outcome:
             case Accepted(words=words):
                 return self._final(call, Status.SENT, Reason.ACCEPTED, words)
-            case Refused(reason=reason, words=words):
-                return self._final(call, Status.FAILED, reason, words)
+            case Refused(reason=reason, words=words, suppress=suppress):
+                settled = self._final(call, Status.FAILED, reason, words)
+                return replace(settled, row=replace(settled.row, suppress=suppress))
             case TryLater():
                 return self._again_if_allowed(call, outcome)
+            case Blocked(words=words):
+                return self._not_its_fault(call, words)
             case Ambiguous(words=words):
                 return self._doubt(call, words)
             case _:
@@ -116,18 +121,32 @@ class Settler:
         return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, IN_DOUBT)
 
     def _again_if_allowed(self, call: Call, outcome: TryLater) -> Settled:
-        policy, now = self.settings.retry, self.clock()
+        policy = self.settings.retry
         if retry.is_exhausted(policy, attempt=call.tries, outcome=outcome):
             return self._given_up(call, Reason.RETRIES_EXHAUSTED, outcome.words)
         wait = retry.wait_seconds(
             policy, attempt=call.tries, after=outcome.after, source=self.source
         )
-        message = call.delivery.message
+        ended = self._ended_before_the_next(call, outcome.words, wait)
+        return ended or self._again(call, outcome.reason, outcome.words, wait)
+
+    def _not_its_fault(self, call: Call, words: ProviderWords) -> Settled:
+        """Tried again however often, soon: by another provider, or when this one is put right, for
+        until then nothing is taken up while no provider can be called."""
+        wait = retry.wait_seconds(self.settings.retry, attempt=1, after=None, source=self.source)
+        ended = self._ended_before_the_next(call, words, wait)
+        return ended or self._again(call, Reason.ACCOUNT_FAULT, words, wait)
+
+    def _ended_before_the_next(
+        self, call: Call, words: ProviderWords, wait: float
+    ) -> Settled | None:
+        """The end of a message whose next attempt would come too late; None where it would not."""
+        message, now = call.delivery.message, self.clock()
         if retry.is_too_late(message.expires_at, now=now, wait=wait):
-            return self._given_up(call, Reason.EXPIRED, outcome.words)
-        if retry.is_past_deadline(policy, message, now=now, wait=wait):
-            return self._given_up(call, Reason.RETRIES_EXHAUSTED, outcome.words)
-        return self._again(call, outcome.reason, outcome.words, wait)
+            return self._given_up(call, Reason.EXPIRED, words)
+        if retry.is_past_deadline(self.settings.retry, message, now=now, wait=wait):
+            return self._given_up(call, Reason.RETRIES_EXHAUSTED, words)
+        return None
 
     def _given_up(self, call: Call, reason: Reason, words: ProviderWords) -> Settled:
         """There is no further call. Where one was made before whose answer was lost, nobody knows

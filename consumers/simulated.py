@@ -191,7 +191,7 @@ def _build(setup: Setup) -> SimulatedProvider:
     return SimulatedProvider(
         setup.name,
         url=url,
-        callback=f"{setup.settings.public_url}/receipts/{setup.channel}/{setup.name}",
+        callback=setup.receipts_url,
         transport=HttpTransport(
             timeout_seconds=setup.timeout_seconds, connections=setup.connections
         ),

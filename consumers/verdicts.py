@@ -51,16 +51,18 @@ class Known:
         opened: the attempt with which its present chapter began: 1, or the newest that a person
             asked for. The policy's limits count from there.
         wish: the attempt that was made for the wish in hand, if there is a wish and it was.
+        excused: attempts of the chapter that came to nothing by an account's fault, not its own.
     """
 
     newest: LedgerEntry
     opened: int = 1
     wish: LedgerEntry | None = None
+    excused: int = 0
 
     @property
     def tries(self) -> int:
-        """Attempts in the present chapter."""
-        return self.newest.attempt - self.opened + 1
+        """Attempts in the present chapter that count."""
+        return self.newest.attempt - self.opened + 1 - self.excused
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Begin:
         opened: the attempt with which its chapter begins.
         known_as: the attempt by whose chapter a provider may know the call already.
         bypassed: why its recipient must not be reached, for a message that is sent even so.
+        excused: attempts before it that do not count, as in `Known`.
     """
 
     attempt: int
@@ -83,6 +86,7 @@ class Begin:
     opened: int = 1
     known_as: int = 1
     bypassed: str | None = None
+    excused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +180,5 @@ def _another(known: Known, *, in_doubt_with: str | None) -> Begin:
         in_doubt_with,
         opened=known.opened,
         known_as=known.opened,
+        excused=known.excused,
     )

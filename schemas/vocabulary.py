@@ -71,6 +71,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"  # the provider asked us to slow down; tried again later
     PROVIDER_ERROR = "provider_error"  # the provider failed; tried again later
     TIMEOUT = "timeout"  # no connection in time; nothing was sent; tried again later
+    ACCOUNT_FAULT = "account_fault"  # the provider refused our account; tried again
     AMBIGUOUS = "ambiguous"  # a call was made and its answer was lost
     UNDECODABLE = "undecodable"  # the bytes in the topic are not a message
     NO_PROVIDER = "no_provider"  # no provider is configured for the channel

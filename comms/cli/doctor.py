@@ -4,9 +4,10 @@ Each check answers for one thing and says its sentence; a check whose footing is
 no broker answers) is left out rather than failed a second time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 import typer
@@ -164,9 +165,16 @@ def _api(settings: Settings) -> Iterator[Check]:
     yield Check("API", True, f"answers at {settings.api_url}")
     for channel in document["items"]:
         name, readiness = channel["channel"], channel["readiness"]
-        providers = ", ".join(f"{p['name']} {p['readiness']}" for p in channel["providers"])
+        providers = ", ".join(_provider(p, channel["problem"]) for p in channel["providers"])
         said = "; ".join(filter(None, (readiness, channel["problem"], providers)))
         yield Check(name, readiness in _FINE, said, _mend_channel(name, channel["consumers"]))
+
+
+def _provider(said: Mapping[str, Any], told: str | None) -> str:
+    """A provider and its readiness, with its problem where the channel's is another."""
+    problem = said.get("problem")
+    word = f"{said['name']} {said['readiness']}"
+    return word if problem is None or problem == told else f"{word} ({problem})"
 
 
 def _mend_channel(name: str, consumers: int) -> str:

@@ -15,8 +15,8 @@ from consumers.email.mime import InvalidContentError, Mail, compose, domain_of
 from consumers.email.pool import PoolLimits, SessionPool
 from consumers.email.session import ACCOUNT_CODES, RefusedError, Reply, Server
 from consumers.kinds import Kind, Setup
-from consumers.options import Options
-from consumers.outcomes import Accepted, Outcome, Refused, TryLater
+from consumers.options import LOOPBACK, Options
+from consumers.outcomes import Accepted, Blocked, Outcome, Refused, TryLater
 from consumers.provider import Attempt
 from consumers.transport import TransportError, outcome_of
 from schemas.events import ProviderWords
@@ -25,7 +25,6 @@ from schemas.vocabulary import Reason
 
 _HEAVY_BYTES = 200_000
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # Enhanced codes that say nobody can be reached there, beside 5.1.x; 5.1.7 and 5.1.8 blame the
 # sender, and 5.2.4 is what OpenSMTPD says of a mailbox it does not have.
@@ -124,7 +123,9 @@ class SmtpProvider:
 
 def _refusal(error: RefusedError) -> Outcome:
     reply, words = error.reply, _words(error.reply)
-    if error.command in ("CONNECT", "LOGIN") or reply.code in ACCOUNT_CODES:
+    if reply.code in ACCOUNT_CODES or (error.command == "LOGIN" and reply.permanent):
+        return Blocked(words=_of_account(error))
+    if error.command in ("CONNECT", "LOGIN"):
         return TryLater(reason=Reason.PROVIDER_ERROR, words=_of_account(error))
     if not reply.permanent:
         return TryLater(reason=_reason_to_wait(reply), words=words)
@@ -211,7 +212,7 @@ def _server(options: Options) -> Server:
     host = options.text("host")
     security = options.choice("security", "starttls", among=("starttls", "tls", "none"))
     username = options.optional_text("username")
-    if username is not None and security == "none" and host not in _LOOPBACK:
+    if username is not None and security == "none" and host not in LOOPBACK:
         raise options.wrong("security", "a login needs starttls or tls")
     return Server(
         host=host,

@@ -1,22 +1,33 @@
 """From settings to adapters: the one place that knows every kind of provider of every channel.
 
-A channel's process calls `build` for each provider it is configured with; the receipt endpoint
-calls `receipt_parsers` once. A table that cannot work is a `SettingsError` at start.
+A channel's process calls `build_or_missing` for each provider it is configured with; the receipt
+endpoint calls `receipt_parsers` once. A table that cannot work is a `SettingsError` at start; a
+secret that is not set only keeps its own provider from being used.
+
+A package outside this tree adds a kind with an entry point of the group `comms.providers`, named
+`CHANNEL.KIND`, that leads to a `consumers.kinds.Kind`. It is loaded when a table asks for it.
 """
 
 from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
 
+import structlog
+
 from comms.clock import Clock, utc_now
-from comms.settings import ProviderSettings, Settings, SettingsError
+from comms.settings import MissingSecretError, ProviderSettings, Settings, SettingsError
 from consumers import email, push, sms, voice
 from consumers.kinds import Kind, Setup
 from consumers.options import Options
 from consumers.provider import Provider
+from consumers.providers.missing import MissingProvider, MissingReceipts
 from consumers.webhook import ReceiptParser
 from schemas.vocabulary import Channel
 
+log = structlog.get_logger(__name__)
+
+GROUP = "comms.providers"
 KINDS: Mapping[Channel, Mapping[str, Kind]] = MappingProxyType(
     {
         Channel.SMS: sms.KINDS,
@@ -31,9 +42,24 @@ def build(channel: Channel, provider: ProviderSettings, settings: Settings) -> P
     """The adapter of one configured provider, not yet open.
 
     Raises:
-        SettingsError: its kind is unknown for the channel, or its table is wrong.
+        SettingsError: its kind is unknown for the channel, or its table is wrong;
+            MissingSecretError where all it lacks is a secret.
     """
     return _kind(channel, provider).build(_setup(channel, provider, settings))
+
+
+def build_or_missing(
+    channel: Channel, provider: ProviderSettings, settings: Settings
+) -> tuple[Provider[Any], str | None]:
+    """The same, with what keeps it from being used: a secret that is not set, or None.
+
+    Raises:
+        SettingsError: its kind is unknown for the channel, or its table is wrong.
+    """
+    try:
+        return build(channel, provider, settings), None
+    except MissingSecretError as error:
+        return MissingProvider(provider.name), str(error)
 
 
 def senders_of_receipts(channel: Channel, configured: Iterable[ProviderSettings]) -> list[str]:
@@ -59,18 +85,38 @@ def receipt_parsers(
             receipts = _kind(channel, provider).receipts
             if receipts is not None:
                 setup = _setup(channel, provider, settings)
-                found[channel, provider.name] = receipts(setup, clock)
+                try:
+                    parser = receipts(setup, clock)
+                except MissingSecretError as error:
+                    log.warning("receipts.setup_needed", provider=provider.name, problem=str(error))
+                    parser = MissingReceipts(str(error))
+                found[channel, provider.name] = parser
     return MappingProxyType(found)
 
 
 def _kind(channel: Channel, provider: ProviderSettings) -> Kind:
-    kinds = KINDS[channel]
-    if provider.kind not in kinds:
-        raise SettingsError(
-            f"{channel}.providers[{provider.name}].type",
-            f"no provider {provider.kind!r} for {channel}; known: {', '.join(sorted(kinds))}",
-        )
-    return kinds[provider.kind]
+    where = f"{channel}.providers[{provider.name}].type"
+    if provider.kind in KINDS[channel]:
+        return KINDS[channel][provider.kind]
+    for entry in entry_points(group=GROUP, name=f"{channel}.{provider.kind}"):
+        return _loaded(entry, where)
+    added = {e.name.partition(".")[2] for e in entry_points(group=GROUP) if _is_of(e, channel)}
+    known = ", ".join(sorted({*KINDS[channel], *added}))
+    raise SettingsError(where, f"no provider {provider.kind!r} for {channel}; known: {known}")
+
+
+def _is_of(entry: EntryPoint, channel: Channel) -> bool:
+    return entry.name.partition(".")[0] == channel
+
+
+def _loaded(entry: EntryPoint, where: str) -> Kind:
+    try:
+        kind = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(where, f"{entry.value} cannot be loaded: {error}") from error
+    if not isinstance(kind, Kind):
+        raise SettingsError(where, f"{entry.value} is not a consumers.kinds.Kind")
+    return kind
 
 
 def _setup(channel: Channel, provider: ProviderSettings, settings: Settings) -> Setup:

@@ -2,7 +2,8 @@
 
 Pure: the router tells it what happened and what time it is. Closed, it lets everything through.
 After so many failures with no success between it opens, and rests. When the rest is over one call
-is let through as a probe; its success closes the breaker, its failure doubles the rest.
+is let through as a probe; its success closes the breaker, its failure doubles the rest. A provider
+that refuses the account is left alone at once, and for longer: waiting alone does not mend that.
 """
 
 from dataclasses import dataclass
@@ -81,17 +82,28 @@ class Breaker:
             case _:  # a call that began before it opened
                 pass
 
+    def blocked(self, now: float) -> None:
+        """The provider refused the account: no other call would fare better."""
+        self.failures += 1
+        rest = self.policy.account_rest_seconds
+        if self.state(now) is not State.OPEN or self.rest < rest:
+            self._open(now, rest)
+
     def close(self) -> None:
         """Let everything through again."""
         self.failures, self.open_until, self.rest, self.probe_until = 0, None, 0.0, 0.0
 
-    def adopt(self, open_until: float | None, rest: float) -> None:
-        """Another process of the channel knows better."""
+    def adopt(self, open_until: float | None, rest: float) -> bool:
+        """Another process of the channel may know better; whether it opened what was closed here,
+        or keeps it open for longer."""
         if open_until is None:
             if self.open_until is not None:
                 self.close()
-        elif self.open_until is None or open_until > self.open_until:
-            self.open_until, self.rest = open_until, rest
+            return False
+        if self.open_until is not None and open_until <= self.open_until:
+            return False
+        self.open_until, self.rest = open_until, rest
+        return True
 
     def _open(self, now: float, rest: float) -> None:
         self.rest, self.open_until, self.probe_until = rest, now + rest, 0.0

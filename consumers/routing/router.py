@@ -5,20 +5,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from comms.settings import RoutingPolicy
-from consumers.outcomes import Ambiguous, Outcome, TryLater
+from consumers.health import without_recipients
+from consumers.outcomes import Ambiguous, Blocked, Outcome, TryLater
 from consumers.provider import Provider
 from consumers.routing.breaker import Breaker, State
 from consumers.routing.weights import Window
 from schemas.messages import Message
 from schemas.vocabulary import Reason
 
+# How the problem of a provider that refuses the account begins, here and in what processes share.
+_ACCOUNT = "account fault: "
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A provider and its share of the traffic as configured."""
+    """A provider and its share of the traffic as configured.
+
+    Args:
+        missing: what it lacks to be called at all (a secret that is not set); it is never chosen.
+    """
 
     provider: Provider[Message]
     weight: int
+    missing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +113,17 @@ class Router:
     def observe(self, name: str, outcome: Outcome, *, seconds: float, now: float) -> None:
         """A call ended, after so many seconds."""
         standing = self.standings[name]
-        is_error = isinstance(outcome, Ambiguous) or (
+        is_error = isinstance(outcome, Ambiguous | Blocked) or (
             isinstance(outcome, TryLater) and outcome.reason is not Reason.RATE_LIMITED
         )
         slow = seconds > self._policy.slow_seconds
         standing.seen = standing.seen.with_call(error=is_error, slow=slow)
         if is_error:
             standing.problem = outcome.words.detail or outcome.words.code or "no answer"
+        if isinstance(outcome, Blocked):
+            standing.problem = f"{_ACCOUNT}{without_recipients(outcome.words)}"
+            standing.breaker.blocked(now)
+        elif is_error:
             standing.breaker.failed(now)
         elif not isinstance(outcome, TryLater):  # being asked to wait says nothing either way
             standing.breaker.succeeded()
@@ -122,13 +135,31 @@ class Router:
             return None
         return f"left alone after failures in a row; the last: {standing.problem or 'elsewhere'}"
 
+    def needs_setup(self, name: str) -> str | None:
+        """What a person has to put right before a provider can be used; None if nothing."""
+        standing = self.standings[name]
+        if standing.route.missing is not None:
+            return standing.route.missing
+        is_open, problem = standing.breaker.open_until is not None, standing.problem or ""
+        return problem if is_open and problem.startswith(_ACCOUNT) else None
+
     @property
     def is_waiting(self) -> bool:
         """Whether every provider is left alone."""
-        return all(s.breaker.open_until is not None for s in self.standings.values())
+        return all(
+            s.breaker.open_until is not None or s.route.missing is not None
+            for s in self.standings.values()
+        )
+
+    def may_probe(self, now: float) -> bool:
+        """Whether a provider's rest is over, so that one call may find out how it is."""
+        able = [s for s in self.standings.values() if s.route.missing is None]
+        return any(s.breaker.state(now) is State.PROBING and s.breaker.allows(now) for s in able)
 
     def _can_be_called(self, standing: Standing, now: float) -> bool:
-        return standing.breaker.allows(now) and self._has_allowance(standing.route.provider.name)
+        if standing.route.missing is not None or not standing.breaker.allows(now):
+            return False
+        return self._has_allowance(standing.route.provider.name)
 
     def _take(self, standing: Standing, why: str, now: float) -> Choice:
         standing.breaker.begin(now)

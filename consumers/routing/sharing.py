@@ -201,6 +201,6 @@ class Sharing:
             standing.weight = word.weight
             if not standing.breaker.changed:
                 until = None if word.open_for is None else now + word.open_for
-                standing.breaker.adopt(until, word.rest)
-                standing.problem = standing.problem or word.problem
+                if standing.breaker.adopt(until, word.rest):
+                    standing.problem = word.problem or standing.problem
             metrics.provider_weight.labels(self._channel, word.provider).set(word.weight)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from comms.settings import ChannelSettings, RetryPolicy
 from consumers.delivery import Delivery, Lease, Offset
 from consumers.lanes import Lanes
-from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from consumers.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
 from consumers.provider import Attempt
 from consumers.retry import is_past_deadline, wait_seconds
 from consumers.settlement import Call, Settled, Settler
+from consumers.suppression import SuppressionReason
 from consumers.verdicts import (
     LOOK_AGAIN,
     Begin,
@@ -265,6 +266,27 @@ def test_a_provider_knows_a_repetition_from_a_resend() -> None:
     first, repeated = Attempt(message_id, 1), Attempt(message_id, 2)
     assert first.idempotency_key == repeated.idempotency_key
     assert Attempt(message_id, 3, known_as=3).idempotency_key != first.idempotency_key
+
+
+def test_an_account_fault_burns_no_attempt_however_often_it_comes() -> None:
+    blocked = settled(Blocked(), attempt=400)
+    assert (blocked.event.status, blocked.event.reason) == (Status.SENDING, Reason.ACCOUNT_FAULT)
+    assert blocked.row.retry_after is not None
+    begin = Begin(4, excused=2)
+    assert Call.of(begin, delivery(), "p").tries == 2
+    excused = Known(newest=entry(Status.SENDING, Reason.ACCOUNT_FAULT, attempt=9), excused=8)
+    assert excused.tries == 1
+
+
+def test_an_account_fault_does_not_outlive_the_message() -> None:
+    found = settled(Blocked(), created_at=NOW, expires_at=NOW)
+    assert found.event.reason is Reason.EXPIRED
+
+
+def test_a_refusal_may_say_that_the_recipient_must_not_be_reached_again() -> None:
+    refused = Refused(reason=Reason.SUPPRESSED, suppress=SuppressionReason.OPT_OUT)
+    assert settled(refused).row.suppress is SuppressionReason.OPT_OUT
+    assert settled(Refused(reason=Reason.REJECTED)).row.suppress is None
 
 
 def test_waiting_for_a_rate_limit_burns_no_attempt() -> None:

@@ -6,10 +6,11 @@ from collections import Counter
 import pytest
 
 from comms.settings import RoutingPolicy
-from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from consumers.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
 from consumers.routing import Route, Router
 from consumers.routing.breaker import Breaker
 from consumers.routing.weights import Share, Window, judge
+from schemas.events import ProviderWords
 from schemas.vocabulary import Reason
 from tests.consumers.harness import Named
 
@@ -51,6 +52,26 @@ def test_an_answer_between_failures_keeps_the_breaker_closed(good: Outcome) -> N
     for outcome in (BROKEN, Ambiguous(), good, BROKEN, BROKEN):
         found.observe("a", outcome, seconds=0.1, now=0.0)
     assert chosen(found, 1.0) == "a"
+
+
+def test_a_provider_that_refuses_the_account_is_left_alone_at_once_and_for_long() -> None:
+    found, words = router(a=70, b=30), ProviderWords(code="20003", detail="No +12025550100 here")
+    found.observe("a", Blocked(words=words), seconds=0.1, now=0.0)
+    assert {chosen(found, POLICY.account_rest_seconds - 1) for _ in range(50)} == {"b"}
+    assert found.needs_setup("a") == "account fault: No … here (20003)"
+    assert found.needs_setup("b") is None
+    assert chosen(found, POLICY.account_rest_seconds + 1) == "a"  # a probe
+    found.observe("a", Accepted(), seconds=0.1, now=POLICY.account_rest_seconds + 2)
+    assert found.needs_setup("a") is None
+
+
+def test_a_provider_without_its_secret_is_never_chosen() -> None:
+    routes = [Route(Named("a"), 100, missing="KEY: not set"), Route(Named("b"), 0)]
+    found = Router(routes, POLICY, source=random.Random(7))
+    assert {chosen(found, 0.0) for _ in range(20)} == {"b"}
+    assert found.needs_setup("a") == "KEY: not set"
+    assert not found.is_waiting
+    assert Router(routes[:1], POLICY, source=random.Random(7)).is_waiting
 
 
 def test_being_asked_to_wait_is_no_failure() -> None:

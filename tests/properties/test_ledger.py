@@ -206,7 +206,7 @@ class ProcessesShareALedger(RuleBasedStateMachine):
             self.world.suppress(wanted)
             self.suppressed.add(wanted.id)
         elif self.world.withdraw(wanted):
-            assert not self.calls[wanted.id]
+            assert all(call.sent_nothing for call in self.calls[wanted.id])
             self.withdrawn.add(wanted.id)
 
     # One step of one flight

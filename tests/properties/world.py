@@ -163,7 +163,7 @@ class World:
         found = self._database.execute(
             "SELECT consumers.withdraw(%s, %s, 'sms')", (message.id, message.tenant)
         ).fetchone()
-        return found == (True,)
+        return found is not None and found[0] is not None
 
     def suppress(self, message: Message) -> None:
         """From now on the message's recipient must not be reached."""

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from comms.settings import SettingsError, load
-from consumers.providers import build, receipt_parsers
+from consumers.providers import build, build_or_missing, receipt_parsers
+from consumers.webhook import NotSetUpError
 from schemas.vocabulary import Channel
 from tests.providers.samples import only_provider, settings_with
 
@@ -72,6 +73,61 @@ def test_a_missing_secret_is_named_by_its_variable() -> None:
     with pytest.raises(SettingsError, match=told) as caught:
         only_provider(settings, Channel.EMAIL)
     assert caught.value.key == "SMTP_PASSWORD"
+
+
+def test_a_missing_secret_keeps_only_its_own_provider_from_work() -> None:
+    table = {"name": "twilio", "from": "+15005550006"}
+    settings = settings_with(Channel.SMS, table)
+    wanted = settings.channels[Channel.SMS].providers[0]
+    provider, missing = build_or_missing(Channel.SMS, wanted, settings)
+    assert provider.name == "twilio"
+    assert missing == (
+        "TWILIO_ACCOUNT_SID: not set, and sms.providers[twilio].account_sid_env needs it"
+    )
+    with pytest.raises(NotSetUpError, match="TWILIO_AUTH_TOKEN: not set"):
+        receipt_parsers(settings)[Channel.SMS, "twilio"].parse({}, b"", "")
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"base_url": "http://twilio.example.com"}, "base_url"),
+        ({"from": "+15005550006", "messaging_service_sid": "MG1"}, "from"),
+        ({"timeout_seconds": 60}, "timeout_seconds"),
+        ({"sender": "Acme"}, "sender"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_named_even_where_a_secret_is_missing(
+    more: dict[str, Any], key: str
+) -> None:
+    settings = settings_with(Channel.SMS, {"name": "twilio", "from": "Acme", **more})
+    with pytest.raises(SettingsError) as caught:
+        build_or_missing(Channel.SMS, settings.channels[Channel.SMS].providers[0], settings)
+    assert caught.value.key == f"sms.providers[twilio].{key}"
+
+
+def test_a_package_elsewhere_adds_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = tmp_path / "acme_ways-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-ways\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[comms.providers]\nsms.pager = acme_ways:PAGER\nsms.wrong = acme_ways:OTHER\n"
+        "sms.lost = acme_ways:LOST\n"
+    )
+    (tmp_path / "acme_ways.py").write_text(
+        "from consumers.kinds import Kind\n"
+        "from consumers.providers.missing import MissingProvider\n"
+        "PAGER = Kind(build=lambda setup: MissingProvider(setup.name))\nOTHER = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = settings_with(Channel.SMS, {"name": "bleep", "type": "pager"})
+    assert repr(only_provider(settings, Channel.SMS)) == "MissingProvider(bleep)"
+    for kind in ("wrong", "lost"):
+        with pytest.raises(SettingsError, match="acme_ways:"):
+            only_provider(settings_with(Channel.SMS, {"name": kind}), Channel.SMS)
+    with pytest.raises(SettingsError, match="known: lost, pager, simulated, twilio, wrong"):
+        only_provider(settings_with(Channel.SMS, {"name": "pigeon"}), Channel.SMS)
 
 
 def test_a_file_says_all_of_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from consumers.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
 from consumers.provider import Provider
 from consumers.simulator.server import SimulatorServer
 from schemas.vocabulary import Channel, Reason
@@ -77,6 +77,8 @@ def _told(outcome: Outcome) -> str:
             return "accepted"
         case Ambiguous():
             return "ambiguous"
+        case Blocked():
+            return "blocked"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from consumers.outcomes import Accepted, Outcome, Refused, TryLater
+from consumers.outcomes import Accepted, Blocked, Outcome, Refused, TryLater
 from consumers.provider import Provider
 from schemas.messages import Attachment, EmailMessage
 from schemas.vocabulary import Channel, Reason
@@ -228,7 +228,7 @@ def _told(outcome: Outcome) -> str:
         ("data_452_4.5.3", "TryLater rate_limited"),
         ("data_421_4.3.2", "TryLater provider_error"),
         ("rcpt_421_4.7.0", "TryLater rate_limited"),
-        ("rcpt_530_5.7.0", "TryLater provider_error"),
+        ("rcpt_530_5.7.0", "Blocked"),
         ("drop_early", "TryLater provider_error"),
         ("drop", "Ambiguous"),
     ],
@@ -369,8 +369,7 @@ async def test_a_refused_login_is_not_blamed_on_the_message() -> None:
         wrong = {**LOGIN, "username": "somebody"}
         async with adapter(mails.port, **wrong) as provider:
             outcome = await call(provider, mail_to("ann@example.com"))
-            assert isinstance(outcome, TryLater)
-            assert outcome.reason is Reason.PROVIDER_ERROR
+            assert isinstance(outcome, Blocked)
             assert "not the message" in (outcome.words.detail or "")
             assert await provider.probe()
 

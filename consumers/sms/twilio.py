@@ -1,0 +1,220 @@
+"""Text messages by Twilio: https://www.twilio.com/docs/messaging/api/message-resource
+
+The runner calls it like every provider. Our id travels in the address for receipts, so that a
+receipt finds its message even where the answer to the call was lost. Twilio has no idempotency key.
+Its numbers also bring what people write back; STOP ends in the suppression list.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from comms.clock import Clock, utc_now
+from consumers.classification import (
+    ACCOUNT,
+    CONTENT,
+    LIMITED,
+    NOBODY,
+    OPTED_OUT,
+    REJECTED,
+    SENDER,
+    TRANSIENT,
+    Classifier,
+    ErrorTable,
+    reason_of_failure,
+)
+from consumers.http_provider import HttpProvider, Request, form_request, transport_of
+from consumers.kinds import Kind, Setup
+from consumers.outcomes import Accepted, Outcome
+from consumers.provider import Attempt
+from consumers.transport import Answer
+from consumers.vendors import twilio
+from consumers.webhook import Inbound, Said, Unplaced, callback_url, message_id_in
+from schemas.events import ProviderWords
+from schemas.messages import SmsMessage
+
+LONGEST_VALIDITY = 36_000  # seconds; Twilio's own bound, and what it takes when told nothing
+
+# Codes of answers and of receipts: https://www.twilio.com/docs/api/errors
+CODES = ErrorTable(
+    source=twilio.ERRORS_PAGE,
+    codes={
+        # The recipient
+        "21211": NOBODY,  # invalid 'To'
+        "21217": NOBODY,
+        "21612": NOBODY,  # not reachable from this sender
+        "21614": NOBODY,  # not a mobile number
+        "21635": NOBODY,  # a landline
+        "21266": REJECTED,  # 'To' and 'From' are the same
+        "21408": REJECTED,  # its country is not enabled: other countries' messages are not stopped
+        "21608": REJECTED,  # a trial account may write to verified numbers only
+        "21610": OPTED_OUT,
+        # The content
+        "21602": CONTENT,  # no body
+        "21617": CONTENT,  # a body above 1600 characters
+        "21619": CONTENT,
+        # The sender
+        "21212": SENDER,
+        "21603": SENDER,
+        "21606": SENDER,
+        "21659": SENDER,
+        "21660": SENDER,
+        "21701": ACCOUNT,  # the messaging service, from here on
+        "21703": ACCOUNT,
+        "21704": ACCOUNT,
+        "21705": ACCOUNT,
+        # The account
+        "20003": ACCOUNT,  # wrong credentials
+        "20005": ACCOUNT,  # not active
+        "20008": ACCOUNT,  # test credentials
+        "20404": ACCOUNT,  # no such account
+        "21609": ACCOUNT,  # our address for receipts is refused
+        "30002": ACCOUNT,  # suspended
+        "90010": ACCOUNT,  # not active
+        # The moment
+        "20500": TRANSIENT,
+        "20503": TRANSIENT,
+        "14107": LIMITED,
+        "20429": LIMITED,
+        "21611": LIMITED,  # the sender's queue is full
+        # Of receipts
+        "30001": TRANSIENT,  # queue overflow
+        "30003": TRANSIENT,  # the handset is off
+        "30004": REJECTED,  # blocked
+        "30005": NOBODY,  # unknown handset
+        "30006": NOBODY,  # landline or unreachable carrier
+        "30007": REJECTED,  # filtered
+        "30008": TRANSIENT,  # unknown
+        "30010": REJECTED,  # above the highest price
+        "30017": TRANSIENT,  # the carrier's network is congested
+        "30022": LIMITED,
+        "30023": LIMITED,
+        "30034": SENDER,  # not registered for 10DLC
+    },
+)
+
+_DELIVERED = frozenset({"delivered", "read"})
+_FAILED = frozenset({"undelivered", "failed", "canceled", "partially_delivered"})
+
+
+class TwilioSms:
+    """The dialect.
+
+    Args:
+        sender: the field and the value that name the sender of messages which name none.
+    """
+
+    def __init__(
+        self,
+        account: twilio.Account,
+        *,
+        sender: tuple[str, str],
+        receipts_url: str,
+        classifier: Classifier,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._account, self._sender, self._receipts_url = account, sender, receipts_url
+        self._classifier, self._clock = classifier, clock
+
+    async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
+        name, value = ("From", message.sender) if message.sender else self._sender
+        fields = {"To": message.to, name: value, "Body": message.body}
+        if self._account.callbacks:
+            fields["StatusCallback"] = callback_url(self._receipts_url, attempt.message_id)
+        if (seconds := self._validity(message)) is not None:
+            fields["ValidityPeriod"] = str(seconds)
+        return form_request(self._account.url("Messages.json"), fields, self._account.headers)
+
+    def read(self, message: SmsMessage, answer: Answer) -> Outcome:
+        words = twilio.words_of(answer)
+        if 200 <= answer.status < 300:
+            return Accepted(words=words)
+        return self._classifier.outcome(
+            words,
+            status=answer.status,
+            retry_after=answer.retry_after(),
+            own_sender=message.sender is not None,
+        )
+
+    def probe(self) -> Request:
+        return self._account.probe()
+
+    def _validity(self, message: SmsMessage) -> int | None:
+        """Whole seconds for which Twilio may try; None where its own bound is shorter."""
+        if message.expires_at is None:
+            return None
+        left = int((message.expires_at - self._clock()).total_seconds())
+        return None if left >= LONGEST_VALIDITY else max(1, left)
+
+
+class TwilioSmsReceipts:
+    """Reads status callbacks and what people write to our numbers; both are signed forms."""
+
+    def __init__(self, keys: twilio.Keys, *, classifier: Classifier, clock: Clock) -> None:
+        self._keys, self._classifier, self._clock = keys, classifier, clock
+
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+        fields = twilio.verified(headers, body, url, keys=self._keys)
+        if "MessageStatus" not in fields and "Body" in fields:
+            return [_inbound(fields)]
+        status = fields.get("MessageStatus") or fields.get("SmsStatus", "")
+        if status not in _DELIVERED | _FAILED:
+            return []  # on its way
+        return [self._receipt(fields, status).of_ours(message_id_in(url))]
+
+    def _receipt(self, fields: Mapping[str, str], status: str) -> Unplaced:
+        code = fields.get("ErrorCode") or None
+        delivered = status in _DELIVERED
+        meaning = None if delivered else self._classifier.of_receipt(code)
+        return Unplaced(
+            delivered=delivered,
+            occurred_at=self._clock(),
+            reason=reason_of_failure(meaning),
+            suppress=meaning.suppress if meaning else None,
+            words=ProviderWords(
+                provider_message_id=fields.get("MessageSid") or fields.get("SmsSid"),
+                code=code or status,
+                detail=fields.get("ErrorMessage") or status,
+                response=json.dumps(fields, ensure_ascii=False),
+            ),
+        )
+
+
+def _inbound(fields: Mapping[str, str]) -> Inbound:
+    return Inbound(
+        from_=fields.get("From", ""),
+        to=fields.get("To", ""),
+        text=fields["Body"],
+        stop=fields.get("OptOutType") == "STOP",
+    )
+
+
+def _build(setup: Setup) -> HttpProvider[SmsMessage]:
+    table, transport = twilio.AccountTable.read(setup.options), transport_of(setup)
+    sender = _sender(setup)
+    setup.options.done()
+    dialect = TwilioSms(
+        table.account(setup),
+        sender=sender,
+        receipts_url=setup.receipts_url,
+        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+    )
+    return HttpProvider(setup.name, dialect, transport)
+
+
+def _receipts(setup: Setup, clock: Clock) -> TwilioSmsReceipts:
+    keys = twilio.read_keys(setup.options)
+    setup.options.others("timeout_seconds", "from", "messaging_service_sid")
+    setup.options.done()
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    return TwilioSmsReceipts(keys, classifier=classifier, clock=clock)
+
+
+def _sender(setup: Setup) -> tuple[str, str]:
+    service = setup.options.optional_text("messaging_service_sid")
+    number = setup.options.optional_text("from")
+    if (service is None) is (number is None):
+        raise setup.options.wrong("from", "either this or messaging_service_sid")
+    return ("MessagingServiceSid", service) if service else ("From", number or "")
+
+
+TWILIO = Kind(build=_build, receipts=_receipts)
