@@ -38,13 +38,11 @@ LONGEST_VALIDITY = 36_000  # seconds; Twilio's own bound, and what it takes when
 CODES = ErrorTable(
     source=twilio.ERRORS_PAGE,
     codes={
+        **twilio.CODES,
         # The recipient
-        "21211": NOBODY,  # invalid 'To'
-        "21217": NOBODY,
         "21612": NOBODY,  # not reachable from this sender
         "21614": NOBODY,  # not a mobile number
         "21635": NOBODY,  # a landline
-        "21266": REJECTED,  # 'To' and 'From' are the same
         "21408": REJECTED,  # its country is not enabled: other countries' messages are not stopped
         "21608": REJECTED,  # a trial account may write to verified numbers only
         "21610": OPTED_OUT,
@@ -53,7 +51,6 @@ CODES = ErrorTable(
         "21617": CONTENT,  # a body above 1600 characters
         "21619": CONTENT,
         # The sender
-        "21212": SENDER,
         "21603": SENDER,
         "21606": SENDER,
         "21659": SENDER,
@@ -63,18 +60,9 @@ CODES = ErrorTable(
         "21704": ACCOUNT,
         "21705": ACCOUNT,
         # The account
-        "20003": ACCOUNT,  # wrong credentials
-        "20005": ACCOUNT,  # not active
-        "20008": ACCOUNT,  # test credentials
-        "20404": ACCOUNT,  # no such account
-        "21609": ACCOUNT,  # our address for receipts is refused
         "30002": ACCOUNT,  # suspended
-        "90010": ACCOUNT,  # not active
         # The moment
-        "20500": TRANSIENT,
-        "20503": TRANSIENT,
         "14107": LIMITED,
-        "20429": LIMITED,
         "21611": LIMITED,  # the sender's queue is full
         # Of receipts
         "30001": TRANSIENT,  # queue overflow

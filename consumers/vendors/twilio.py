@@ -13,6 +13,7 @@ from types import MappingProxyType
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from comms.settings import Secret
+from consumers.classification import ACCOUNT, LIMITED, NOBODY, REJECTED, SENDER, TRANSIENT, Meaning
 from consumers.http_provider import Request, basic_auth, json_object, text_or_none
 from consumers.kinds import Setup
 from consumers.options import LOOPBACK, Options
@@ -24,6 +25,25 @@ BASE_URL = "https://api.twilio.com"
 ERRORS_PAGE = "https://www.twilio.com/docs/api/errors"
 SIGNATURE_HEADER = "x-twilio-signature"
 SETTINGS_HEADER = "x-twilio-webhooks-signature-settings"
+
+# What means the same of a text and of a call.
+CODES: Mapping[str, Meaning] = MappingProxyType(
+    {
+        "21211": NOBODY,  # invalid 'To'
+        "21217": NOBODY,
+        "21266": REJECTED,  # 'To' and 'From' are the same
+        "21212": SENDER,
+        "20003": ACCOUNT,  # wrong credentials
+        "20005": ACCOUNT,  # not active
+        "20008": ACCOUNT,  # test credentials
+        "20404": ACCOUNT,  # no such account
+        "21609": ACCOUNT,  # our address for receipts is refused
+        "90010": ACCOUNT,  # not active
+        "20500": TRANSIENT,
+        "20503": TRANSIENT,
+        "20429": LIMITED,
+    }
+)
 
 _PORTS = {"https": 443, "http": 80}
 _DIGESTS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}

@@ -8,5 +8,6 @@ from types import MappingProxyType
 
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
+from consumers.voice.twilio import TWILIO
 
-KINDS: Mapping[str, Kind] = MappingProxyType({"simulated": SIMULATED})
+KINDS: Mapping[str, Kind] = MappingProxyType({"simulated": SIMULATED, "twilio": TWILIO})

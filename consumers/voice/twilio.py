@@ -1,0 +1,252 @@
+"""Calls by Twilio: https://www.twilio.com/docs/voice/api/call-resource
+
+The runner calls it like every provider. What is said travels inside the request (TwiML), so that
+Twilio asks us nothing while the call lasts; our id travels in the address for receipts, of which
+there is one, when the call has ended. Twilio has no idempotency key.
+"""
+
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from comms.clock import Clock
+from consumers.classification import (
+    ACCOUNT,
+    LIMITED,
+    NOBODY,
+    REJECTED,
+    SENDER,
+    TRANSIENT,
+    Classifier,
+    ErrorTable,
+    reason_of_failure,
+)
+from consumers.http_provider import HttpProvider, Request, form_request, transport_of
+from consumers.kinds import Kind, Setup
+from consumers.options import Options
+from consumers.outcomes import Accepted, Outcome, Refused
+from consumers.provider import Attempt
+from consumers.transport import Answer
+from consumers.vendors import twilio
+from consumers.webhook import Said, Unplaced, callback_url, message_id_in
+from schemas.events import ProviderWords
+from schemas.messages import VoiceMessage
+from schemas.vocabulary import Reason
+
+LONGEST_TWIML = 4_000  # characters, marks included; Twilio's own bound
+
+# Codes of answers and of receipts: https://www.twilio.com/docs/api/errors. `sip:` rows are what the
+# network answered to a call that failed.
+CODES = ErrorTable(
+    source=twilio.ERRORS_PAGE,
+    codes={
+        **twilio.CODES,
+        # The recipient
+        "13223": NOBODY,  # not a number
+        "13224": NOBODY,  # not a number that exists
+        "21214": NOBODY,  # 'To' cannot be reached
+        "13225": REJECTED,  # a number that may not be called
+        "13227": REJECTED,  # its country is not enabled: calls to others are not stopped
+        "21215": REJECTED,
+        "21216": REJECTED,  # blocked
+        "21219": REJECTED,  # a trial account may call verified numbers only
+        # The sender
+        "21210": SENDER,  # not verified
+        "21213": SENDER,
+        # The account
+        "10001": ACCOUNT,  # not active
+        "10002": ACCOUNT,  # a trial account may not do this
+        # The moment
+        "10004": LIMITED,  # too many calls at once
+        # The network
+        "sip:404": NOBODY,
+        "sip:410": NOBODY,
+        "sip:484": NOBODY,
+        "sip:604": NOBODY,
+        "sip:403": REJECTED,
+        "sip:603": REJECTED,
+        "sip:607": REJECTED,  # the person calls it unwanted
+        "sip:608": REJECTED,
+        "sip:408": TRANSIENT,
+        "sip:480": TRANSIENT,
+        "sip:487": TRANSIENT,
+        "sip:500": TRANSIENT,
+        "sip:502": TRANSIENT,
+        "sip:503": TRANSIENT,
+        "sip:504": TRANSIENT,
+    },
+)
+
+_ENDED = frozenset({"completed", "busy", "no-answer", "failed", "canceled"})
+# Spoken to somebody, or onto a machine that had finished its greeting; not into the greeting.
+_HEARD = frozenset(
+    {"human", "unknown", "machine_end_beep", "machine_end_silence", "machine_end_other"}
+)
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRules:
+    """How calls are made.
+
+    Args:
+        sender: the number that calls for messages which name none.
+        machine_detection: `Enable`, `DetectMessageEnd`, or None where Twilio shall not listen for
+            who answers.
+        ring_seconds: how long it rings before nobody answers.
+    """
+
+    sender: str
+    machine_detection: str | None
+    ring_seconds: int
+
+    @classmethod
+    def read(cls, options: Options) -> "CallRules":
+        """Out of a provider's table.
+
+        Raises:
+            SettingsError: one is missing or wrong.
+        """
+        among = ("none", "Enable", "DetectMessageEnd")
+        detection = options.choice("machine_detection", "none", among=among)
+        seconds = options.number("ring_seconds", 60, at_least=5)
+        if seconds > 600:
+            raise options.wrong("ring_seconds", "must be at most 600")
+        return cls(
+            sender=options.text("from"),
+            machine_detection=None if detection == "none" else detection,
+            ring_seconds=int(seconds),
+        )
+
+
+def twiml(message: VoiceMessage) -> str:
+    """What Twilio shall say or play, in its language."""
+    loop = f' loop="{message.repeat}"'
+    if message.audio_url is not None:
+        return f"<Response><Play{loop}>{_escaped(message.audio_url)}</Play></Response>"
+    said = {"language": message.language, "voice": message.voice}
+    how = "".join(f' {name}="{_escaped(value)}"' for name, value in said.items() if value)
+    return f"<Response><Say{how}{loop}>{_escaped(message.text or '')}</Say></Response>"
+
+
+def _escaped(text: str) -> str:
+    return html.escape(_NOT_XML.sub(" ", text))
+
+
+class TwilioVoice:
+    """The dialect."""
+
+    def __init__(
+        self,
+        account: twilio.Account,
+        rules: CallRules,
+        *,
+        receipts_url: str,
+        classifier: Classifier,
+    ) -> None:
+        self._account, self._rules, self._receipts_url = account, rules, receipts_url
+        self._classifier = classifier
+
+    async def request(self, message: VoiceMessage, attempt: Attempt) -> Request | Outcome:
+        said = twiml(message)
+        if len(said) > LONGEST_TWIML:
+            detail = f"longer than the {LONGEST_TWIML} characters that the provider takes"
+            return Refused(reason=Reason.INVALID_CONTENT, words=ProviderWords(detail=detail))
+        fields = {
+            "To": message.to,
+            "From": message.sender or self._rules.sender,
+            "Twiml": said,
+            "Timeout": str(self._rules.ring_seconds),
+        }
+        if self._rules.machine_detection is not None:
+            fields["MachineDetection"] = self._rules.machine_detection
+        if self._account.callbacks:
+            fields["StatusCallback"] = callback_url(self._receipts_url, attempt.message_id)
+        return form_request(self._account.url("Calls.json"), fields, self._account.headers)
+
+    def read(self, message: VoiceMessage, answer: Answer) -> Outcome:
+        words = twilio.words_of(answer)
+        if 200 <= answer.status < 300:
+            return Accepted(words=words)
+        return self._classifier.outcome(
+            words,
+            status=answer.status,
+            retry_after=answer.retry_after(),
+            own_sender=message.sender is not None,
+        )
+
+    def probe(self) -> Request:
+        return self._account.probe()
+
+
+class TwilioVoiceReceipts:
+    """Reads status callbacks, which are signed forms."""
+
+    def __init__(self, keys: twilio.Keys, *, classifier: Classifier, clock: Clock) -> None:
+        self._keys, self._classifier, self._clock = keys, classifier, clock
+
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+        fields = twilio.verified(headers, body, url, keys=self._keys)
+        status = fields.get("CallStatus", "")
+        if status not in _ENDED:
+            return []  # it rings, or somebody listens
+        found = self._completed(fields) if status == "completed" else self._failed(fields, status)
+        return [found.of_ours(message_id_in(url))]
+
+    def _completed(self, fields: Mapping[str, str]) -> Unplaced:
+        """Who answered is the code, so that calls which a machine took can be told apart."""
+        answered_by = fields.get("AnsweredBy") or None
+        who = answered_by or "somebody or something"
+        return Unplaced(
+            delivered=answered_by is None or answered_by in _HEARD,
+            occurred_at=self._clock(),
+            words=_words(fields, answered_by or "completed", f"answered by {who}"),
+        )
+
+    def _failed(self, fields: Mapping[str, str], status: str) -> Unplaced:
+        code = fields.get("ErrorCode") or None
+        if code is None and status == "failed" and fields.get("SipResponseCode"):
+            code = f"sip:{fields['SipResponseCode']}"
+        meaning = self._classifier.of_receipt(code)
+        return Unplaced(
+            delivered=False,
+            occurred_at=self._clock(),
+            reason=reason_of_failure(meaning),
+            suppress=meaning.suppress if meaning else None,
+            words=_words(fields, code or status, fields.get("ErrorMessage") or status),
+        )
+
+
+def _words(fields: Mapping[str, str], code: str, detail: str) -> ProviderWords:
+    return ProviderWords(
+        provider_message_id=fields.get("CallSid"),
+        code=code,
+        detail=detail,
+        response=json.dumps(fields, ensure_ascii=False),
+    )
+
+
+def _build(setup: Setup) -> HttpProvider[VoiceMessage]:
+    table, transport = twilio.AccountTable.read(setup.options), transport_of(setup)
+    rules = CallRules.read(setup.options)
+    setup.options.done()
+    dialect = TwilioVoice(
+        table.account(setup),
+        rules,
+        receipts_url=setup.receipts_url,
+        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+    )
+    return HttpProvider(setup.name, dialect, transport)
+
+
+def _receipts(setup: Setup, clock: Clock) -> TwilioVoiceReceipts:
+    keys = twilio.read_keys(setup.options)
+    setup.options.others("timeout_seconds", "from", "machine_detection", "ring_seconds")
+    setup.options.done()
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    return TwilioVoiceReceipts(keys, classifier=classifier, clock=clock)
+
+
+TWILIO = Kind(build=_build, receipts=_receipts)
