@@ -1,0 +1,226 @@
+"""Text messages by Vonage's Messages API: https://developer.vonage.com/en/api/messages
+
+The runner calls it like every provider. Our id travels as `client_ref`, which comes back in every
+receipt and is covered by its signature. Vonage has no idempotency key. Its numbers also bring what
+people write back.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from comms.clock import Clock, utc_now
+from comms.settings import Secret
+from consumers.classification import (
+    ACCOUNT,
+    CONTENT,
+    GONE,
+    LIMITED,
+    NOBODY,
+    OPTED_OUT,
+    REJECTED,
+    SENDER,
+    TRANSIENT,
+    Classifier,
+    ErrorTable,
+    reason_of_failure,
+)
+from consumers.http_provider import (
+    HttpProvider,
+    Request,
+    json_request,
+    text_or_none,
+    transport_of,
+)
+from consumers.kinds import Kind, Setup
+from consumers.outcomes import Accepted, Outcome
+from consumers.provider import Attempt
+from consumers.transport import Answer
+from consumers.vendors import vonage
+from consumers.webhook import Inbound, Said, Unplaced, uuid_or_none
+from schemas.events import ProviderWords
+from schemas.messages import SmsMessage
+
+SHORTEST_TTL, LONGEST_TTL = 20, 604_800  # seconds, both Vonage's
+
+# Codes of answers and of receipts: https://developer.vonage.com/en/api-errors/messages
+CODES = ErrorTable(
+    source="https://developer.vonage.com/en/api-errors/messages",
+    codes={
+        **vonage.CODES,
+        # The recipient
+        "1040": NOBODY,  # an unknown prefix
+        "1150:to": NOBODY,
+        "1170": NOBODY,
+        "1190": GONE,  # the number is no longer active
+        "1250": NOBODY,  # no route
+        "1300": NOBODY,
+        "1050": REJECTED,  # barred
+        "1160": REJECTED,  # a trial account may write to its own list only
+        "1200": REJECTED,  # the number changed its network
+        "1240": OPTED_OUT,
+        "1260": REJECTED,
+        "1280": REJECTED,  # blocked by the carrier
+        "1290": REJECTED,  # the person's account has no credit
+        "1310": REJECTED,
+        # The content
+        "1010": REJECTED,
+        "1020": REJECTED,
+        "1090": CONTENT,  # too long
+        "1130": REJECTED,
+        "1140": REJECTED,  # a facility that the account lacks
+        "1150": REJECTED,
+        "1150:text": CONTENT,
+        "1210": REJECTED,  # taken for spam
+        "1270": REJECTED,  # age
+        "1320": REJECTED,  # sent before
+        "1360": REJECTED,  # its time ran out
+        # The sender
+        "1120": SENDER,
+        "1150:from": SENDER,
+        # The account
+        "1060": ACCOUNT,  # barred
+        "1070": ACCOUNT,  # no credit
+        "1080": ACCOUNT,
+        "1110": ACCOUNT,
+        # The moment
+        "1000": LIMITED,
+        "1241": LIMITED,
+        "1030": TRANSIENT,
+        "1100": TRANSIENT,
+        "1180": TRANSIENT,  # the handset is off
+        "1220": TRANSIENT,
+        "1230": TRANSIENT,
+        "1330": TRANSIENT,  # unknown
+    },
+)
+
+_DELIVERED = frozenset({"delivered", "read"})
+_FAILED = frozenset({"rejected", "undeliverable"})
+
+
+class VonageSms:
+    """The dialect.
+
+    Args:
+        sender: of messages that name none.
+        receipts_url: None where Vonage cannot reach us.
+    """
+
+    def __init__(
+        self,
+        account: vonage.Account,
+        *,
+        sender: str,
+        receipts_url: str | None,
+        classifier: Classifier,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._account, self._sender, self._receipts_url = account, sender, receipts_url
+        self._classifier, self._clock = classifier, clock
+
+    async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
+        value: dict[str, object] = {
+            "message_type": "text",
+            "channel": "sms",
+            "to": vonage.digits(message.to),
+            "from": vonage.digits(message.sender or self._sender),
+            "text": message.body,
+            "client_ref": str(attempt.message_id),
+        }
+        if self._receipts_url is not None:
+            value |= {"webhook_url": self._receipts_url, "webhook_version": "v1"}
+        if message.expires_at is not None:
+            left = int((message.expires_at - self._clock()).total_seconds())
+            value["ttl"] = min(LONGEST_TTL, max(SHORTEST_TTL, left))
+        return json_request(self._url, value, self._account.headers())
+
+    def read(self, message: SmsMessage, answer: Answer) -> Outcome:
+        words = vonage.words_of(answer)
+        if 200 <= answer.status < 300:
+            return Accepted(words=words)
+        return self._classifier.outcome(
+            words,
+            status=answer.status,
+            retry_after=answer.retry_after(),
+            own_sender=message.sender is not None,
+        )
+
+    def probe(self) -> Request:
+        """A message without anything in it, which is refused as such where the credentials hold."""
+        return json_request(self._url, {}, self._account.headers())
+
+    @property
+    def _url(self) -> str:
+        return f"{self._account.base_url}/v1/messages"
+
+
+class VonageSmsReceipts:
+    """Reads status callbacks and what people write to our numbers; both carry a signed token."""
+
+    def __init__(self, secret: Secret, *, classifier: Classifier, clock: Clock) -> None:
+        self._secret, self._classifier, self._clock = secret, classifier, clock
+
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+        said = vonage.verified(headers, body, secret=self._secret, clock=self._clock)
+        status = said.get("status")
+        if status is None and isinstance(said.get("text"), str):
+            return [_inbound(said)]
+        if status not in _DELIVERED | _FAILED:
+            return []  # on its way
+        ours = uuid_or_none(text_or_none(said.get("client_ref")))
+        return [self._receipt(said, str(status)).of_ours(ours)]
+
+    def _receipt(self, said: Mapping[str, Any], status: str) -> Unplaced:
+        problem = said.get("error")
+        problem = problem if isinstance(problem, dict) else {}
+        code, delivered = vonage.problem_code(problem), status in _DELIVERED
+        meaning = None if delivered else self._classifier.of_receipt(code)
+        return Unplaced(
+            delivered=delivered,
+            occurred_at=vonage.moment(said.get("timestamp"), clock=self._clock),
+            reason=reason_of_failure(meaning),
+            suppress=meaning.suppress if meaning else None,
+            words=ProviderWords(
+                provider_message_id=text_or_none(said.get("message_uuid")),
+                code=code or status,
+                detail=text_or_none(problem.get("detail")) or status,
+                response=json.dumps(said, ensure_ascii=False),
+            ),
+        )
+
+
+def _inbound(said: Mapping[str, Any]) -> Inbound:
+    return Inbound(
+        from_=vonage.e164(said.get("from")), to=vonage.e164(said.get("to")), text=said["text"]
+    )
+
+
+def refused_as_empty(answer: Answer) -> bool:
+    """Whether the probe was refused for what it lacks, and not for who asked."""
+    return answer.status == 422
+
+
+def _build(setup: Setup) -> HttpProvider[SmsMessage]:
+    table = vonage.AccountTable.read(setup.options, application_only=False)
+    transport, sender = transport_of(setup), setup.options.text("from")
+    setup.options.done()
+    account = table.account(setup)
+    dialect = VonageSms(
+        account,
+        sender=sender,
+        receipts_url=setup.receipts_url if account.callbacks else None,
+        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+    )
+    return HttpProvider(setup.name, dialect, transport, proves=refused_as_empty)
+
+
+def _receipts(setup: Setup, clock: Clock) -> VonageSmsReceipts:
+    secret = vonage.read_signature_secret(setup.options)
+    setup.options.others("timeout_seconds", "from")
+    setup.options.done()
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    return VonageSmsReceipts(secret, classifier=classifier, clock=clock)
+
+
+VONAGE = Kind(build=_build, receipts=_receipts)
