@@ -13,6 +13,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
+from comms.clock import Clock
 from consumers.suppression import SuppressionReason
 from schemas.events import SILENCE, ProviderWords
 from schemas.vocabulary import Reason
@@ -138,3 +139,12 @@ def uuid_or_none(text: str | None) -> UUID | None:
         return None if text is None else UUID(text)
     except ValueError:
         return None
+
+
+def moment(text: object, *, clock: Clock) -> datetime:
+    """A time in a provider's words; that of its arrival where it is not understood."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return clock()
+    return found if found.tzinfo is not None else clock()

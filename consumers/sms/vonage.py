@@ -37,7 +37,7 @@ from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import vonage
-from consumers.webhook import Inbound, Said, Unplaced, uuid_or_none
+from consumers.webhook import Inbound, Said, Unplaced, moment, uuid_or_none
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
 
@@ -178,7 +178,7 @@ class VonageSmsReceipts:
         meaning = None if delivered else self._classifier.of_receipt(code)
         return Unplaced(
             delivered=delivered,
-            occurred_at=vonage.moment(said.get("timestamp"), clock=self._clock),
+            occurred_at=moment(said.get("timestamp"), clock=self._clock),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else None,
             words=ProviderWords(

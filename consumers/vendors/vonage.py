@@ -259,15 +259,6 @@ def _decoded(part: str) -> bytes:
         raise BadSignatureError("the token is not one") from error
 
 
-def moment(text: object, *, clock: Clock) -> datetime:
-    """A time in a webhook; that of its arrival where it is not understood."""
-    try:
-        found = datetime.fromisoformat(str(text))
-    except ValueError:
-        return clock()
-    return found if found.tzinfo is not None else clock()
-
-
 def digits(number: str) -> str:
     """A number as Vonage writes it, without a plus; a name stays as it is."""
     return number.removeprefix("+")
