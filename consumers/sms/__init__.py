@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
+from consumers.sms.telnyx import TELNYX
 from consumers.sms.twilio import TWILIO
 from consumers.sms.vonage import VONAGE
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {"simulated": SIMULATED, "twilio": TWILIO, "vonage": VONAGE}
+    {"simulated": SIMULATED, "telnyx": TELNYX, "twilio": TWILIO, "vonage": VONAGE}
 )

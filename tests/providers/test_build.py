@@ -126,7 +126,9 @@ def test_a_package_elsewhere_adds_a_kind(tmp_path: Path, monkeypatch: pytest.Mon
     for kind in ("wrong", "lost"):
         with pytest.raises(SettingsError, match="acme_ways:"):
             only_provider(settings_with(Channel.SMS, {"name": kind}), Channel.SMS)
-    with pytest.raises(SettingsError, match="known: lost, pager, simulated, twilio, vonage, wrong"):
+    with pytest.raises(
+        SettingsError, match="known: lost, pager, simulated, telnyx, twilio, vonage, wrong"
+    ):
         only_provider(settings_with(Channel.SMS, {"name": "pigeon"}), Channel.SMS)
 
 
