@@ -50,7 +50,6 @@ CODES = ErrorTable(
         **vonage.CODES,
         # The recipient
         "1040": NOBODY,  # an unknown prefix
-        "1150:to": NOBODY,
         "1170": NOBODY,
         "1190": GONE,  # the number is no longer active
         "1250": NOBODY,  # no route
@@ -70,14 +69,12 @@ CODES = ErrorTable(
         "1130": REJECTED,
         "1140": REJECTED,  # a facility that the account lacks
         "1150": REJECTED,
-        "1150:text": CONTENT,
         "1210": REJECTED,  # taken for spam
         "1270": REJECTED,  # age
         "1320": REJECTED,  # sent before
         "1360": REJECTED,  # its time ran out
         # The sender
         "1120": SENDER,
-        "1150:from": SENDER,
         # The account
         "1060": ACCOUNT,  # barred
         "1070": ACCOUNT,  # no credit

@@ -9,6 +9,7 @@ https://developer.vonage.com/en/getting-started/concepts/authentication
 import hashlib
 import hmac
 import json
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from comms.clock import Clock, utc_now
 from comms.settings import Secret
-from consumers.classification import ACCOUNT, LIMITED, TRANSIENT, Meaning
+from consumers.classification import ACCOUNT, CONTENT, LIMITED, NOBODY, SENDER, TRANSIENT, Meaning
 from consumers.http_provider import basic_auth, bearer, json_object, text_or_none
 from consumers.kinds import Setup
 from consumers.options import LOOPBACK, Options
@@ -53,10 +54,13 @@ CODES: Mapping[str, Meaning] = MappingProxyType(
         "throttled": LIMITED,
         "rate-limit": LIMITED,
         "internal-error": TRANSIENT,
+        # An answer that says which parameter is wrong.
+        "invalid:to": NOBODY,
+        "invalid:from": SENDER,
+        "invalid:text": CONTENT,
+        "invalid:ncco": CONTENT,
     }
 )
-
-_NAMED = ("to", "from", "text")  # parameters whose fault an answer may say it is
 
 
 @dataclass(slots=True, repr=False)
@@ -174,8 +178,7 @@ def read_signature_secret(options: Options) -> Secret:
 
 
 def words_of(answer: Answer) -> ProviderWords:
-    """What an answer says: an id of what was taken, a problem (RFC 9457) of what was not. Where it
-    says which parameter is wrong, that stands behind the code: `1150:to`."""
+    """What an answer says: an id of what was taken, a problem (RFC 9457) of what was not."""
     said = json_object(answer.text)
     return ProviderWords(
         provider_message_id=text_or_none(said.get("message_uuid") or said.get("uuid")),
@@ -186,18 +189,21 @@ def words_of(answer: Answer) -> ProviderWords:
 
 
 def problem_code(said: Mapping[str, Any]) -> str | None:
-    """The code in a problem: what stands behind the `#` of its type, or its title in receipts."""
+    """The code in a problem: which parameter is wrong (`invalid:to`) where it says so, else what
+    stands behind the `#` of its type, or its title in receipts."""
+    if (parameter := _wrong_parameter(said.get("invalid_parameters"))) is not None:
+        return f"invalid:{parameter}"
     kind = text_or_none(said.get("type")) or ""
     title = text_or_none(said.get("title")) or ""
-    code = urlsplit(kind).fragment or (title if title.isdecimal() else "")
-    parameter = _wrong_parameter(said.get("invalid_parameters"))
-    return (f"{code}:{parameter}" if parameter else code) or None
+    return urlsplit(kind).fragment or (title if title.isdecimal() else "") or None
 
 
 def _wrong_parameter(wrong: object) -> str | None:
+    """The first that the table knows, without what stands inside it: `to` of `to[0].number`."""
     listed = wrong if isinstance(wrong, list) else []
-    names = [one.get("name") for one in listed if isinstance(one, dict)]
-    return next((name for name in _NAMED if name in names), None)
+    names = [str(one.get("name")) for one in listed if isinstance(one, dict)]
+    known = [re.split(r"[.\[]", name, maxsplit=1)[0] for name in names]
+    return next((name for name in known if f"invalid:{name}" in CODES), None)
 
 
 def verified(

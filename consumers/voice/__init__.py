@@ -9,5 +9,8 @@ from types import MappingProxyType
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
 from consumers.voice.twilio import TWILIO
+from consumers.voice.vonage import VONAGE
 
-KINDS: Mapping[str, Kind] = MappingProxyType({"simulated": SIMULATED, "twilio": TWILIO})
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {"simulated": SIMULATED, "twilio": TWILIO, "vonage": VONAGE}
+)
