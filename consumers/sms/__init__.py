@@ -8,10 +8,17 @@ from types import MappingProxyType
 
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
+from consumers.sms.aws import AWS
 from consumers.sms.telnyx import TELNYX
 from consumers.sms.twilio import TWILIO
 from consumers.sms.vonage import VONAGE
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {"simulated": SIMULATED, "telnyx": TELNYX, "twilio": TWILIO, "vonage": VONAGE}
+    {
+        "aws": AWS,
+        "simulated": SIMULATED,
+        "telnyx": TELNYX,
+        "twilio": TWILIO,
+        "vonage": VONAGE,
+    }
 )

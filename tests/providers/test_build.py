@@ -32,7 +32,7 @@ def test_a_provider_keeps_the_name_it_was_given() -> None:
 @pytest.mark.parametrize("channel", Channel, ids=str)
 def test_an_unknown_kind_is_named_with_those_there_are(channel: Channel) -> None:
     settings = settings_with(channel, {"name": "pigeon"})
-    with pytest.raises(SettingsError, match="known: simulated") as caught:
+    with pytest.raises(SettingsError, match=r"known: .*\bsimulated\b") as caught:
         only_provider(settings, channel)
     assert caught.value.key == f"{channel}.providers[pigeon].type"
     with pytest.raises(SettingsError):
@@ -126,9 +126,8 @@ def test_a_package_elsewhere_adds_a_kind(tmp_path: Path, monkeypatch: pytest.Mon
     for kind in ("wrong", "lost"):
         with pytest.raises(SettingsError, match="acme_ways:"):
             only_provider(settings_with(Channel.SMS, {"name": kind}), Channel.SMS)
-    with pytest.raises(
-        SettingsError, match="known: lost, pager, simulated, telnyx, twilio, vonage, wrong"
-    ):
+    known = "aws, lost, pager, simulated, telnyx, twilio, vonage, wrong"
+    with pytest.raises(SettingsError, match=f"known: {known}"):
         only_provider(settings_with(Channel.SMS, {"name": "pigeon"}), Channel.SMS)
 
 

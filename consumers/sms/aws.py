@@ -1,0 +1,339 @@
+"""Text messages by AWS End User Messaging:
+https://docs.aws.amazon.com/pinpoint/latest/apireference_smsvoicev2/API_SendTextMessage.html
+
+The runner calls it like every provider. Our id travels as the message's context, which every event
+repeats. Events, and what people write back, come as notifications of an SNS topic, which are
+signed. AWS has no idempotency key.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from comms.clock import Clock, utc_now
+from consumers.classification import (
+    ACCOUNT,
+    CONTENT,
+    LIMITED,
+    NOBODY,
+    OPTED_OUT,
+    REJECTED,
+    SENDER,
+    TRANSIENT,
+    Classifier,
+    ErrorTable,
+    reason_of_failure,
+)
+from consumers.http_provider import (
+    HttpProvider,
+    Request,
+    json_object,
+    text_or_none,
+    transport_of,
+)
+from consumers.kinds import Kind, Setup
+from consumers.options import Options
+from consumers.outcomes import Accepted, Outcome
+from consumers.provider import Attempt
+from consumers.transport import Answer
+from consumers.vendors import sigv4, sns
+from consumers.webhook import (
+    Inbound,
+    NotSetUpError,
+    Said,
+    Unplaced,
+    UnreadableReceiptError,
+    uuid_or_none,
+)
+from schemas.events import ProviderWords
+from schemas.messages import SmsMessage
+
+SERVICE = "sms-voice"
+TARGET = "PinpointSMSVoiceV2.SendTextMessage"
+SHORTEST_TTL, LONGEST_TTL = 5, 259_200  # seconds, both AWS's
+SIMULATOR = "+14254147755"  # AWS's own: even a real message to it would not leave AWS
+OUR_ID = "message_id"
+
+# Names of errors, with the field or the reason that they give; and types of events:
+# https://docs.aws.amazon.com/sms-voice/latest/userguide/configuration-sets-event-types.html
+CODES = ErrorTable(
+    source="https://docs.aws.amazon.com/pinpoint/latest/apireference_smsvoicev2/API_SendTextMessage.html",
+    codes={
+        # The recipient
+        "ValidationException DestinationPhoneNumber": NOBODY,
+        "ConflictException DESTINATION_PHONE_NUMBER_OPTED_OUT": OPTED_OUT,
+        "ConflictException DESTINATION_PHONE_NUMBER_NOT_VERIFIED": REJECTED,  # in the sandbox
+        "ConflictException DESTINATION_PHONE_NUMBER_BLOCKED_BY_PROTECT_NUMBER_OVERRIDE": REJECTED,
+        # Its country: messages to others are not stopped
+        "ConflictException DESTINATION_COUNTRY_BLOCKED_BY_PROTECT_CONFIGURATION": REJECTED,
+        "ConflictException NO_ORIGINATION_IDENTITIES_FOUND": REJECTED,
+        "ValidationException COUNTRY_CODE_MISMATCH": REJECTED,
+        "ValidationException COUNTRY_NOT_ENABLED": REJECTED,
+        "ValidationException DESTINATION_COUNTRY_BLOCKED": REJECTED,
+        "ValidationException INTERNATIONAL_SENDING_NOT_SUPPORTED": REJECTED,
+        "ValidationException INVALID_IDENTITY_FOR_DESTINATION_COUNTRY": REJECTED,
+        "ValidationException PRICE_OVER_THRESHOLD": REJECTED,
+        "ValidationException SENDER_ID_NOT_REGISTERED": REJECTED,
+        "ValidationException SENDER_ID_NOT_SUPPORTED": REJECTED,
+        "ValidationException SENDER_ID_REQUIRES_REGISTRATION": REJECTED,
+        # The content
+        "ValidationException MessageBody": CONTENT,
+        "ValidationException MAXIMUM_SIZE_EXCEEDED": CONTENT,
+        "ValidationException": REJECTED,
+        # The sender
+        "ValidationException OriginationIdentity": SENDER,
+        "ValidationException INVALID_ARN": SENDER,
+        "ValidationException RESOURCE_NOT_ACCESSIBLE": SENDER,
+        "ConflictException NUMBER_CAPABILITIES_MISMATCH": SENDER,
+        "ConflictException MESSAGE_TYPE_MISMATCH": SENDER,
+        "ConflictException RESOURCE_NOT_ACTIVE": SENDER,
+        "ResourceNotFoundException": SENDER,
+        # The account
+        "ServiceQuotaExceededException": ACCOUNT,  # the money of the month
+        "AccessDeniedException": ACCOUNT,  # no permission, no reputation, or disabled
+        "UnrecognizedClientException": ACCOUNT,
+        "InvalidClientTokenId": ACCOUNT,
+        "InvalidSignatureException": ACCOUNT,
+        "SignatureDoesNotMatch": ACCOUNT,
+        "IncompleteSignatureException": ACCOUNT,
+        "MissingAuthenticationTokenException": ACCOUNT,
+        "ExpiredTokenException": ACCOUNT,
+        "OptInRequired": ACCOUNT,
+        # The moment
+        "ThrottlingException": LIMITED,
+        "InternalServerException": TRANSIENT,
+        "InternalFailure": TRANSIENT,
+        "ServiceUnavailable": TRANSIENT,
+        "ServiceUnavailableException": TRANSIENT,
+        # Events
+        "TEXT_INVALID": NOBODY,
+        "TEXT_INVALID_MESSAGE": CONTENT,
+        "TEXT_BLOCKED": REJECTED,
+        "TEXT_CARRIER_BLOCKED": REJECTED,
+        "TEXT_PROTECT_BLOCKED": REJECTED,
+        "TEXT_SPAM": REJECTED,
+        "TEXT_UNREACHABLE": TRANSIENT,
+        "TEXT_CARRIER_UNREACHABLE": TRANSIENT,
+        "TEXT_TTL_EXPIRED": TRANSIENT,
+    },
+)
+
+_FAILED = frozenset(code for code in CODES.codes if code.startswith("TEXT_"))
+_DELIVERED = frozenset({"TEXT_DELIVERED"})
+# What the probe may be refused for by somebody who knows us: its number, or our haste.
+_KNOWN = ("ValidationException", "ConflictException", "ThrottlingException")
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Account:
+    """Whose account is used, and what is said with every message.
+
+    Args:
+        sender: a number, a name, a pool's id or an ARN; None where AWS shall choose.
+    """
+
+    base_url: str
+    region: str
+    credentials: sigv4.Credentials
+    sender: str | None
+    configuration_set: str | None
+    message_type: str
+
+    @classmethod
+    def read(cls, options: Options) -> "Account":
+        """Out of a provider's table; the secrets are not looked into.
+
+        Raises:
+            SettingsError: an option is missing or wrong.
+        """
+        region = options.text("region")
+        if not _REGION.fullmatch(region):
+            raise options.wrong("region", "must be a region's name, such as eu-west-1")
+        among = ("TRANSACTIONAL", "PROMOTIONAL")
+        return cls(
+            base_url=options.url("base_url", f"https://{SERVICE}.{region}.amazonaws.com"),
+            region=region,
+            credentials=sigv4.Credentials.read(options),
+            sender=options.optional_text("from"),
+            configuration_set=options.optional_text("configuration_set"),
+            message_type=options.choice("message_type", "TRANSACTIONAL", among=among),
+        )
+
+
+class AwsSms:
+    """The dialect."""
+
+    def __init__(self, account: Account, *, classifier: Classifier, clock: Clock = utc_now) -> None:
+        self._account, self._classifier, self._clock = account, classifier, clock
+
+    async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
+        value: dict[str, object] = {
+            "DestinationPhoneNumber": message.to,
+            "MessageBody": message.body,
+            "Context": {OUR_ID: str(attempt.message_id)},
+        }
+        if message.expires_at is not None:
+            left = int((message.expires_at - self._clock()).total_seconds())
+            value["TimeToLive"] = min(LONGEST_TTL, max(SHORTEST_TTL, left))
+        return self._signed(value, message.sender)
+
+    def read(self, message: SmsMessage, answer: Answer) -> Outcome:
+        said = json_object(answer.text)
+        words = ProviderWords(
+            provider_message_id=text_or_none(said.get("MessageId")),
+            code=_code(said, answer),
+            detail=text_or_none(said.get("Message") or said.get("message")),
+            response=answer.text,
+        )
+        if 200 <= answer.status < 300:
+            return Accepted(words=words)
+        return self._classifier.outcome(
+            words,
+            status=answer.status,
+            retry_after=answer.retry_after(),
+            own_sender=message.sender is not None,
+        )
+
+    def probe(self) -> Request:
+        """A message to AWS's simulator that is checked and not sent."""
+        value = {"DestinationPhoneNumber": SIMULATOR, "MessageBody": "Probe", "DryRun": True}
+        return self._signed(value, None)
+
+    def _signed(self, value: Mapping[str, object], own_sender: str | None) -> Request:
+        account = self._account
+        more = {
+            "OriginationIdentity": own_sender or account.sender,
+            "ConfigurationSetName": account.configuration_set,
+            "MessageType": account.message_type,
+        }
+        known = {name: one for name, one in more.items() if one is not None}
+        url, body = f"{account.base_url}/", json.dumps({**value, **known}).encode()
+        headers = sigv4.signed(
+            "POST",
+            url,
+            headers={"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": TARGET},
+            body=body,
+            service=sigv4.Service(name=SERVICE, region=account.region),
+            credentials=account.credentials,
+            now=self._clock(),
+        )
+        return Request(url=url, headers=headers, body=body)
+
+
+class AwsSmsReceipts:
+    """Reads events, and what people wrote, out of an SNS topic's notifications."""
+
+    def __init__(self, topic: sns.Topic, *, classifier: Classifier, clock: Clock) -> None:
+        self._topic, self._classifier, self._clock = topic, classifier, clock
+
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+        del headers, url  # nothing of them is signed
+        text = self._topic.message_in(body, now=self._clock())
+        if text is None:
+            return []
+        said = json_object(text)
+        if "inboundMessageId" in said:
+            return [_inbound(said)]
+        kind = said.get("eventType")
+        if not isinstance(kind, str):
+            raise UnreadableReceiptError("no event")
+        if kind not in _DELIVERED | _FAILED:
+            return []  # on its way, or its end is not known
+        return [self._receipt(said, kind, text).of_ours(_our_id(said))]
+
+    def _receipt(self, said: Mapping[str, Any], kind: str, text: str) -> Unplaced:
+        meaning = None if kind in _DELIVERED else self._classifier.of_receipt(kind)
+        return Unplaced(
+            delivered=kind in _DELIVERED,
+            occurred_at=_moment(said.get("eventTimestamp"), self._clock),
+            reason=reason_of_failure(meaning),
+            suppress=meaning.suppress if meaning else None,
+            words=ProviderWords(
+                provider_message_id=text_or_none(said.get("messageId")),
+                code=kind,
+                detail=text_or_none(said.get("messageStatusDescription")),
+                response=text,
+            ),
+        )
+
+
+class _NoTopic:
+    """Stands where `topic_arn` is not set: nothing can be proved."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+        del headers, body, url
+        raise NotSetUpError(self._where)
+
+
+def knows_us(answer: Answer) -> bool:
+    """Whether the probe was refused for what it asks, and not for who asked."""
+    return _name(json_object(answer.text), answer) in _KNOWN
+
+
+def _name(said: Mapping[str, Any], answer: Answer) -> str:
+    named = answer.headers.get("x-amzn-ErrorType") or str(said.get("__type") or answer.status)
+    return named.partition(":")[0].rpartition("#")[2]
+
+
+def _code(said: Mapping[str, Any], answer: Answer) -> str:
+    """An error's name, with the field that is wrong, or else the reason, where the table has it."""
+    name, reason = _name(said, answer), text_or_none(said.get("Reason"))
+    fields = said.get("Fields")
+    listed = fields if isinstance(fields, list) else []
+    more = [str(one.get("Name")) for one in listed if isinstance(one, dict)]
+    codes = [f"{name} {one}" for one in (*more, reason) if one]
+    return next((code for code in codes if code in CODES.codes), name)
+
+
+def _our_id(said: Mapping[str, Any]) -> UUID | None:
+    context = said.get("context")
+    return uuid_or_none(text_or_none(context.get(OUR_ID)) if isinstance(context, dict) else None)
+
+
+def _moment(milliseconds: object, clock: Clock) -> datetime:
+    try:
+        return datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return clock()
+
+
+def _inbound(said: Mapping[str, Any]) -> Inbound:
+    return Inbound(
+        from_=str(said.get("originationNumber") or ""),
+        to=str(said.get("destinationNumber") or ""),
+        text=str(said.get("messageBody") or ""),
+    )
+
+
+def _build(setup: Setup) -> HttpProvider[SmsMessage]:
+    account, transport = Account.read(setup.options), transport_of(setup)
+    setup.options.others("topic_arn")
+    setup.options.done()
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    dialect = AwsSms(account, classifier=classifier)
+    return HttpProvider(setup.name, dialect, transport, proves=knows_us)
+
+
+def _receipts(setup: Setup, clock: Clock) -> AwsSmsReceipts | _NoTopic:
+    options = setup.options
+    options.others("access_key_id_env", "secret_access_key_env", "session_token_env", "region")
+    options.others("timeout_seconds", "base_url", "from", "configuration_set", "message_type")
+    arn = options.optional_text("topic_arn")
+    options.done()
+    if arn is None:
+        return _NoTopic(f"{setup.name}: topic_arn is not set")
+    if not sns.is_arn(arn):
+        raise options.wrong("topic_arn", "must be the ARN of an SNS topic")
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    return AwsSmsReceipts(sns.Topic(arn), classifier=classifier, clock=clock)
+
+
+AWS = Kind(build=_build, receipts=_receipts)
