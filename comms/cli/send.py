@@ -19,6 +19,7 @@ from comms.cli.rows import BadRow, Keys, read
 from comms.cli.times import instant
 from comms.client import ApiClient, connect
 from comms.settings import load
+from schemas.segments import segments
 from schemas.vocabulary import Channel
 
 _NOT_FIELDS = frozenset({"channel", "file", "wait", "timeout", "as_json"})
@@ -85,6 +86,8 @@ def send(
         return
     if not to:
         raise typer.BadParameter("give --to, or --file")
+    if channel is Channel.SMS and body is not None and not as_json:
+        _say_segments(body)
     with connect(load()) as client:
         answer = client.post("/v1/messages", content)
         if wait:
@@ -94,6 +97,13 @@ def send(
         else:
             known = "known already" if answer.status == 200 else ""
             console().print(plain(answer.body["id"]), coloured(answer.body["status"], beside=known))
+
+
+def _say_segments(body: str) -> None:
+    """What a text will be billed as, where that is more than one; on stderr."""
+    found = segments(body)
+    if found.count > 1:
+        notes().print(f"comms: a text of {found.count} parts ({found.alphabet})")
 
 
 def content_of(channel: Channel, parameters: Mapping[str, Any]) -> Content:

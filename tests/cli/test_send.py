@@ -41,6 +41,25 @@ def test_an_sms_is_posted_with_every_common_field(comms: Run, api: FakeApi) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("a" * 160, ""),
+        ("a" * 161, "comms: a text of 2 parts (GSM-7)\n"),
+        ("я" * 135, "comms: a text of 3 parts (UCS-2)\n"),
+    ],
+    ids=["one", "two", "another alphabet"],
+)
+def test_a_text_of_several_parts_is_told_before_it_is_sent(
+    comms: Run, api: FakeApi, body: str, told: str
+) -> None:
+    ran = comms("send", "sms", "--to", "+12025550100", "--body", body)
+    assert (ran.code, ran.err) == (0, told)
+    ran = comms("send", "sms", "--to", "+12025550100", "--body", body, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert len(api.messages) == 2
+
+
 COMMANDS: dict[Channel, list[str]] = {
     Channel.SMS: ["--to", "+12025550100", "--body", "Hi", "--from", "Acme"],
     Channel.EMAIL: [

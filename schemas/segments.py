@@ -1,0 +1,66 @@
+"""How many parts a text goes out in, and in which alphabet, by 3GPP TS 23.038 and 23.040.
+
+Networks bill every part. `comms send sms` says the number before it sends, where it is more than
+one; what a provider then does to a text (replacing typographic quotes, say) may make it smaller.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+# Of 23.038's default alphabet, the escape character left out; and what it is followed by.
+_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_EXTENDED = frozenset("\f^{}\\[~]|€")
+_BEYOND_BMP = 0xFFFF
+
+
+class Alphabet(StrEnum):
+    """What a text is written in on its way; one letter out of GSM-7 makes all of it UCS-2."""
+
+    GSM7 = "GSM-7"
+    UCS2 = "UCS-2"
+
+
+# Units (septets, or 16 bits) in a text of one part, and in each of several.
+_ALONE = {Alphabet.GSM7: 160, Alphabet.UCS2: 70}
+_JOINED = {Alphabet.GSM7: 153, Alphabet.UCS2: 67}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segments:
+    """What a text comes to.
+
+    Args:
+        units: septets of GSM-7, or 16-bit units of UCS-2; some characters take two.
+    """
+
+    alphabet: Alphabet
+    units: int
+    count: int
+
+
+def segments(text: str) -> Segments:
+    """How a text is sent, unless a provider changes it."""
+    alphabet = Alphabet.GSM7 if set(text) <= _BASIC | _EXTENDED else Alphabet.UCS2
+    sizes = [_size(letter, alphabet) for letter in text]
+    units = sum(sizes)
+    count = 1 if units <= _ALONE[alphabet] else _joined(sizes, _JOINED[alphabet])
+    return Segments(alphabet=alphabet, units=units, count=count)
+
+
+def _size(letter: str, alphabet: Alphabet) -> int:
+    if alphabet is Alphabet.GSM7:
+        return 2 if letter in _EXTENDED else 1
+    return 2 if ord(letter) > _BEYOND_BMP else 1
+
+
+def _joined(sizes: list[int], most: int) -> int:
+    """Parts of at most so many units; a letter of two is not cut in half."""
+    count, used = 1, 0
+    for size in sizes:
+        if used + size > most:
+            count, used = count + 1, 0
+        used += size
+    return count
