@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.05
 FULL_SECONDS = 0.01
+STAND_SECONDS = 2.0  # without room, after which no more is fetched
 POLL_BATCH = 500
 COMMIT_SECONDS = 0.5
 MEASURE_SECONDS = 2.0
@@ -101,6 +102,7 @@ class Runner:
         self._channel, self._producer, self._intake = channel, producer, intake
         self._dispatcher, self._announcer, self._loop = dispatcher, announcer, loop
         self._watermark, self._progress, self._most_open = Watermark(), Progress(), most_open
+        self._full_since: float | None = None
         self._weights: dict[Offset, int] = {}  # of large records that are open
         self._committed_at = self._measured_at = 0.0
         self.reachable = False
@@ -143,8 +145,9 @@ class Runner:
         self._measure()
         room = self._room()
         if room < self._most_open // 4:  # a wake-up for every single message costs more than it
-            time.sleep(FULL_SECONDS)
+            self._stand()
             return
+        self._full_since = None
         try:
             records = self._consumer.poll(min(room, POLL_BATCH), POLL_SECONDS)
         except KafkaUnavailableError as error:
@@ -155,6 +158,20 @@ class Runner:
         self.reachable = True
         if records:
             self._take(records)
+
+    def _stand(self) -> None:
+        """There is no room. Where that lasts, partitions may come and go all the same."""
+        now = monotonic()
+        if self._full_since is None:
+            self._full_since = now
+        if now - self._full_since < STAND_SECONDS:
+            time.sleep(FULL_SECONDS)
+            return
+        try:
+            self._consumer.stand_by(POLL_SECONDS)
+        except KafkaUnavailableError as error:
+            log.warning("kafka.unavailable", problem=str(error))
+            self._progress.wait(POLL_SECONDS)
 
     def _room(self) -> int:
         """How many records may be taken on."""
