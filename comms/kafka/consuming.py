@@ -297,6 +297,7 @@ class TopicConsumer:
             # Assigned anew, for the client has stopped fetching it and seeks only where it fetches.
             self._consumer.incremental_unassign([TopicPartition(*place)])
             self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING)])
+            self._consumer.resume([TopicPartition(*place)])
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
         self._rebalance.begun_anew(place)
@@ -309,9 +310,9 @@ class TopicConsumer:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
         known = self._positions(places) if places else {}
-        consumer.incremental_assign(
-            [TopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places]
-        )
+        found = [TopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places]
+        consumer.incremental_assign(found)
+        consumer.resume(found)  # a pause outlives the assignment in which it began
         self.assignment.update(places)
         self._rebalance.assigned(places)
 

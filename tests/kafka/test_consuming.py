@@ -1,7 +1,7 @@
 """A consumer whose broker forgets, and one that has no room for a while."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -84,3 +84,24 @@ def test_what_stood_by_goes_on_where_it_was(here: Broker) -> None:
         for _ in range(5):
             consumer.stand_by(0.1)
         assert [record.value for record in until(60)] == [str(n).encode() for n in range(60)]
+
+
+def test_what_stood_by_when_its_partitions_were_lost_reads_again(
+    engine: EmbeddedBroker, here: Broker
+) -> None:
+    put(here, "a", "b")
+    with consuming(here) as (consumer, until):
+        until(2)
+        consumer.stand_by(0.1)
+        engine.stop(grace=0)
+        engine.start()
+        here.apply_topics()
+        put(here, "c", "d")
+
+        def is_lost() -> bool:
+            with suppress(KafkaUnavailableError):
+                consumer.stand_by(0.1)
+            return not consumer.assignment
+
+        wait_for(is_lost, seconds=40, what="lost")
+        assert [record.value for record in until(4)[2:]] == [b"c", b"d"]
