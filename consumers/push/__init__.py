@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from consumers.kinds import Kind
+from consumers.push.fcm import FCM
 from consumers.simulated import SIMULATED
 
-KINDS: Mapping[str, Kind] = MappingProxyType({"simulated": SIMULATED})
+KINDS: Mapping[str, Kind] = MappingProxyType({"fcm": FCM, "simulated": SIMULATED})
