@@ -8,6 +8,9 @@ from types import MappingProxyType
 
 from consumers.kinds import Kind
 from consumers.push.fcm import FCM
+from consumers.push.webpush import WEBPUSH
 from consumers.simulated import SIMULATED
 
-KINDS: Mapping[str, Kind] = MappingProxyType({"fcm": FCM, "simulated": SIMULATED})
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {"fcm": FCM, "simulated": SIMULATED, "webpush": WEBPUSH}
+)

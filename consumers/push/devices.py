@@ -209,7 +209,7 @@ def folded(devices: Sequence[Device]) -> Outcome:
     """The one outcome of a message with these devices, at least one; see the module."""
     if len(devices) == 1:
         (only,) = devices
-        return replace(only.outcome, words=_without(only.outcome.words, only.token))
+        return replace(only.outcome, words=without(only.outcome.words, only.token))
     outcomes = [device.outcome for device in devices]
     for kind in (Accepted, Ambiguous, Blocked):
         if first := [one for one in outcomes if isinstance(one, kind)]:
@@ -258,7 +258,7 @@ def _json(told: list[dict[str, object]]) -> str:
 
 
 def _told(device: Device) -> dict[str, object]:
-    words = _without(device.outcome.words, device.token)
+    words = without(device.outcome.words, device.token)
     match device.outcome:
         case Accepted():
             became, said = "accepted", words.provider_message_id
@@ -281,8 +281,8 @@ def masked(token: str) -> str:
     return "…" + (bare[-_SHOWN:] if len(bare) >= 4 * _SHOWN else "")
 
 
-def _without(words: ProviderWords, token: str) -> ProviderWords:
-    """The words with the token masked where the service quotes it."""
+def without(words: ProviderWords, token: str) -> ProviderWords:
+    """The words with a token, or an endpoint, masked where the service quotes it."""
 
     def clean(text: str | None) -> str | None:
         return None if text is None else text.replace(token, masked(token))
