@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from consumers.kinds import Kind
+from consumers.push.apns import APNS
 from consumers.push.fcm import FCM
 from consumers.push.webpush import WEBPUSH
 from consumers.simulated import SIMULATED
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {"fcm": FCM, "simulated": SIMULATED, "webpush": WEBPUSH}
+    {"apns": APNS, "fcm": FCM, "simulated": SIMULATED, "webpush": WEBPUSH}
 )

@@ -21,7 +21,14 @@ from consumers.classification import (
     Fault,
     Meaning,
 )
-from consumers.http_provider import Request, json_object, json_request, text_or_none, transport_of
+from consumers.http_provider import (
+    Request,
+    json_object,
+    json_request,
+    seconds_of,
+    text_or_none,
+    transport_of,
+)
 from consumers.kinds import Kind, Setup
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
@@ -169,7 +176,6 @@ def _build(setup: Setup) -> DevicePush:
     secret = options.secret("service_account_env", "GOOGLE_APPLICATION_CREDENTIALS")
     base_url, transport = options.url("base_url", BASE_URL), transport_of(setup)
     project = options.optional_text("project_id")
-    seconds = options.number("timeout_seconds", setup.timeout_seconds)
     options.others("token_uri")
     options.done()
     try:
@@ -187,7 +193,7 @@ def _build(setup: Setup) -> DevicePush:
         tokens,
         classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
     )
-    return DevicePush(setup.name, service, transport, seconds=seconds)
+    return DevicePush(setup.name, service, transport, seconds=seconds_of(setup))
 
 
 FCM = Kind(build=_build)
