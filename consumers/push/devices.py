@@ -196,6 +196,12 @@ def misfit(message: PushMessage, platform: Platform) -> str | None:
     return None if message.tokens else "it has no device tokens"
 
 
+def size_of(message: PushMessage) -> int:
+    """Bytes of its content's keys and values, as services count them that write it themselves."""
+    texts = [text for pair in message.data.items() for text in pair]
+    return sum(len(text.encode()) for text in (message.title, message.body, *texts))
+
+
 def seconds_to_live(message: PushMessage, now: datetime) -> int | None:
     """How long a service may keep a message for a device that is off: its `ttl`, and no longer
     than it may be sent at all; None where it says neither. 0 is now or never."""

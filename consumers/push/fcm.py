@@ -32,7 +32,7 @@ from consumers.http_provider import (
 from consumers.kinds import Kind, Setup
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
-from consumers.push.devices import DevicePush, seconds_to_live
+from consumers.push.devices import DevicePush, seconds_to_live, size_of
 from consumers.push.google import AccessTokens, BadKeyError, ServiceAccount
 from consumers.transport import Answer
 from schemas.events import ProviderWords
@@ -95,9 +95,8 @@ class Fcm:
         self._clock = clock
 
     def problem(self, message: PushMessage) -> str | None:
-        texts = [text for pair in message.data.items() for text in pair]
-        size = sum(len(text.encode()) for text in (message.title, message.body, *texts))
-        return f"it has more than {PAYLOAD_LIMIT} bytes" if size > PAYLOAD_LIMIT else None
+        well = size_of(message) <= PAYLOAD_LIMIT
+        return None if well else f"it has more than {PAYLOAD_LIMIT} bytes"
 
     async def credentials(self) -> Mapping[str, str] | Outcome:
         return await self._tokens.header()
