@@ -55,7 +55,7 @@ CODES = ErrorTable(
         # The project's keys at Google or Apple: devices of the other platform are not stopped.
         "MismatchSenderId": REJECTED,
         "InvalidCredentials": REJECTED,
-        # In Expo's own client, if not on the page
+        # Not on that page: general knowledge of its clients
         "DeveloperError": REJECTED,
         "ExpoError": TRANSIENT,
         "ProviderError": TRANSIENT,

@@ -160,14 +160,19 @@ def _words(answer: Answer, said: Mapping[str, Any]) -> ProviderWords:
 def _code(error: Mapping[str, Any]) -> str | None:
     """FCM's code, else Google's. INVALID_ARGUMENT says two things: about the token, or the rest;
     the fields tell them apart, and where there are none, FCM's own sentence."""
-    details = [one for one in error.get("details") or [] if isinstance(one, dict)]
+    details = _objects(error.get("details"))
     own = [d.get("errorCode") for d in details if str(d.get("@type")).endswith(_FCM_ERROR)]
     code = text_or_none(own[0] if own else error.get("status"))
     if code != "INVALID_ARGUMENT":
         return code
-    fields = [str(v.get("field")) for d in details for v in d.get("fieldViolations") or []]
-    of_token = "registration token" in str(error.get("message")) if not fields else False
-    return _BAD_TOKEN if of_token or fields == ["message.token"] else code
+    fields = [v.get("field") for d in details for v in _objects(d.get("fieldViolations"))]
+    told = "registration token" in str(error.get("message")) and not fields
+    return _BAD_TOKEN if told or fields == ["message.token"] else code
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    """The objects in a list; none where it is none."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _build(setup: Setup) -> DevicePush:

@@ -131,9 +131,9 @@ class AccessTokens:
     def _taken(self, answer: Answer, now: datetime) -> Mapping[str, str] | Outcome:
         said = json_object(answer.text)
         token, lifetime = said.get("access_token"), said.get("expires_in", 0)
-        if answer.status == 200 and isinstance(token, str) and isinstance(lifetime, int | float):
+        if answer.status == 200 and isinstance(token, str) and isinstance(lifetime, int):
             self._header = bearer(Secret(token))
-            self._until = now + max(timedelta(seconds=lifetime) - EARLY, timedelta(0))
+            self._until = now + timedelta(seconds=min(max(lifetime, 0), 3600)) - EARLY
             return self._header
         return _refusal(answer, said)
 

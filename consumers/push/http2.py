@@ -205,7 +205,9 @@ class _Connection:
                         self._take(event)
                 self._write()
                 self._tell()
-        except (OSError, asyncio.IncompleteReadError, ProtocolError):
+        except (OSError, asyncio.IncompleteReadError, ProtocolError, ValueError):
+            return  # it is over, in whatever way
+        finally:
             self._end()
 
     def _take(self, event: Event) -> None:

@@ -1,7 +1,8 @@
-"""A provider's end over HTTP/2 without TLS: the stub of `tests.providers.http_contract`, spoken
+"""A provider's end over HTTP/2: the stub of `tests.providers.http_contract`, spoken
 otherwise. What it answers is looked up there; besides, it can go away in the middle."""
 
 import asyncio
+import ssl
 from urllib.parse import urlsplit
 
 from h2.config import H2Configuration
@@ -23,18 +24,21 @@ class Http2Stub(Stub):
 
     Args:
         at_once: calls that it takes on a connection at the same time.
+        tls: its certificate; without, it speaks HTTP/2 in the clear.
     """
 
-    def __init__(self, dialogue: Dialogue, *, at_once: int = 100) -> None:
+    def __init__(
+        self, dialogue: Dialogue, *, at_once: int = 100, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(dialogue)
         self.connections = 0
         self.most_at_once = 0
-        self._at_once = at_once
+        self._at_once, self._tls = at_once, tls
         self._server: asyncio.Server | None = None
         self._talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, sock=self._socket)
+        self._server = await asyncio.start_server(self._serve, sock=self._socket, ssl=self._tls)
 
     async def stop(self) -> None:
         if self._server is not None:

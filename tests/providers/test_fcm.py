@@ -150,6 +150,17 @@ class TestFcm(HttpContract):
             ),
             "overloaded": (UNAVAILABLE, "later provider_error 10"),
             "internal": (error(500, "INTERNAL", "INTERNAL"), "later provider_error 10"),
+            "an error of another form": (
+                Reply(400, '{"error": {"status": 7, "details": 5}}'),
+                "refused rejected",
+            ),
+            "details of another form": (
+                Reply(
+                    400,
+                    '{"error":{"status":"INVALID_ARGUMENT","details":[1,{"fieldViolations":[2]}]}}',
+                ),
+                "refused invalid_content",
+            ),
             "a code of tomorrow": (
                 error(400, "FAILED_PRECONDITION", "NEW_CODE"),
                 "refused rejected",
