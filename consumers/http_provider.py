@@ -8,7 +8,7 @@ and the same `Classifier`.
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlencode
@@ -152,8 +152,22 @@ class HttpProvider(Generic[M]):
         )
 
 
-def transport_of(setup: Setup) -> HttpTransport:
+def transport_of(setup: Setup, *, may_reach: Callable[[str], bool] | None = None) -> HttpTransport:
     """The pool of a provider, by its option `timeout_seconds` and its channel's limits.
+
+    Args:
+        may_reach: as `HttpTransport` has it, where messages say what is called.
+
+    Raises:
+        SettingsError: as `seconds_of`.
+    """
+    return HttpTransport(
+        timeout_seconds=seconds_of(setup), connections=setup.connections, may_reach=may_reach
+    )
+
+
+def seconds_of(setup: Setup) -> float:
+    """How long a call may take, by the option `timeout_seconds`.
 
     Raises:
         SettingsError: the time is longer than the channel waits for a call.
@@ -162,4 +176,4 @@ def transport_of(setup: Setup) -> HttpTransport:
     if seconds > setup.timeout_seconds:
         most = f"{setup.timeout_seconds:g}"
         raise setup.options.wrong("timeout_seconds", f"more than call_timeout_seconds ({most})")
-    return HttpTransport(timeout_seconds=seconds, connections=setup.connections)
+    return seconds
