@@ -6,8 +6,15 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from consumers.email.resend import RESEND
 from consumers.email.smtp import SMTP
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
 
-KINDS: Mapping[str, Kind] = MappingProxyType({"simulated": SIMULATED, "smtp": SMTP})
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "resend": RESEND,
+        "simulated": SIMULATED,
+        "smtp": SMTP,
+    }
+)
