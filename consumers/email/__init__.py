@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from consumers.email.postmark import POSTMARK
 from consumers.email.resend import RESEND
 from consumers.email.smtp import SMTP
 from consumers.kinds import Kind
@@ -13,6 +14,7 @@ from consumers.simulated import SIMULATED
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
+        "postmark": POSTMARK,
         "resend": RESEND,
         "simulated": SIMULATED,
         "smtp": SMTP,
