@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from consumers.email.postmark import POSTMARK
 from consumers.email.resend import RESEND
+from consumers.email.sendgrid import SENDGRID
 from consumers.email.smtp import SMTP
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
@@ -16,6 +17,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "postmark": POSTMARK,
         "resend": RESEND,
+        "sendgrid": SENDGRID,
         "simulated": SIMULATED,
         "smtp": SMTP,
     }
