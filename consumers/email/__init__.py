@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from consumers.email.mailgun import MAILGUN
 from consumers.email.postmark import POSTMARK
 from consumers.email.resend import RESEND
 from consumers.email.sendgrid import SENDGRID
@@ -15,6 +16,7 @@ from consumers.simulated import SIMULATED
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
+        "mailgun": MAILGUN,
         "postmark": POSTMARK,
         "resend": RESEND,
         "sendgrid": SENDGRID,
