@@ -34,7 +34,7 @@ class UnreadableReceiptError(WebhookError):
 
 
 class NotSetUpError(WebhookError):
-    """Whether it was cannot be told: the secret that proves it is not set here."""
+    """Whether it was cannot be told yet: what proves it is not set or not here; say it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
