@@ -10,6 +10,7 @@ from consumers.email.mailgun import MAILGUN
 from consumers.email.postmark import POSTMARK
 from consumers.email.resend import RESEND
 from consumers.email.sendgrid import SENDGRID
+from consumers.email.ses import SES
 from consumers.email.smtp import SMTP
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
@@ -20,6 +21,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "postmark": POSTMARK,
         "resend": RESEND,
         "sendgrid": SENDGRID,
+        "ses": SES,
         "simulated": SIMULATED,
         "smtp": SMTP,
     }

@@ -57,7 +57,7 @@ def fields(asked: Recorded) -> dict[str, bytes]:
         assert isinstance(part, Message)
         name = part.get_param("name", header="content-disposition")
         if part.get_content_type() == "message/rfc822":
-            (inner,) = part.get_payload()
+            inner = part.get_payload(0)
             assert isinstance(inner, Message)
             found[str(name)] = inner.as_bytes()
         else:

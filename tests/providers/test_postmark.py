@@ -210,7 +210,7 @@ def test_what_is_on_its_way_or_a_machines_answer_is_no_bounce(kind: str) -> None
 def test_who_complains_or_unsubscribes_has_it_and_wants_no_more() -> None:
     (found,) = said(event("SpamComplaint", Type="SpamComplaint", Email=TO))
     assert (found.delivered, found.suppress) == (True, SuppressionReason.COMPLAINT)
-    left = {"SuppressSending": True, "SuppressionReason": "ManualSuppression"}
+    left: dict[str, Any] = {"SuppressSending": True, "SuppressionReason": "ManualSuppression"}
     (found,) = said(event("SubscriptionChange", Recipient=TO, Origin="Recipient", **left))
     assert (found.delivered, found.suppress) == (True, SuppressionReason.OPT_OUT)
 
@@ -224,7 +224,7 @@ def test_who_complains_or_unsubscribes_has_it_and_wants_no_more() -> None:
     ],
     ids=str,
 )
-def test_other_changes_of_a_subscription_are_no_receipts(change: dict[str, object]) -> None:
+def test_other_changes_of_a_subscription_are_no_receipts(change: dict[str, Any]) -> None:
     assert said(event("SubscriptionChange", Recipient=TO, **change)) == []
 
 
