@@ -11,7 +11,7 @@ from datetime import datetime
 
 from comms.settings import Secret
 from consumers.options import Options
-from consumers.webhook import SIGNATURE_AGE_SECONDS, BadSignatureError
+from consumers.webhook import BadSignatureError, check_age
 
 _PREFIX = "whsec_"
 
@@ -26,10 +26,9 @@ def verify(headers: Mapping[str, str], body: bytes, *, secret: Secret, now: date
         BadSignatureError: it is not, or is too old to be taken.
     """
     id_, sent = headers.get("svix-id", ""), headers.get("svix-timestamp", "")
-    if not id_ or not sent.isdecimal() or not sent.isascii():
+    if not id_:
         raise BadSignatureError("no Svix headers")
-    if abs(now.timestamp() - int(sent)) > SIGNATURE_AGE_SECONDS:
-        raise BadSignatureError("signed too long ago, or in the future")
+    check_age(sent, now=now)
     mac = hmac.new(_key(secret.value), f"{id_}.{sent}.".encode() + body, "sha256")
     expected = base64.b64encode(mac.digest())
     # A secret that is being replaced signs beside its successor.

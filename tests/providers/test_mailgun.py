@@ -278,12 +278,21 @@ def test_copies_and_mails_of_others_are_none_of_ours() -> None:
         {**signature(), "signature": signature()["signature"][:-1]},
         {**signature(), "signature": None},
         {name: value for name, value in signature().items() if name != "token"},
+        {**signature(), "timestamp": "9" * 5000},
+        {**signature(), "token": ["t" * 50]},
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_mailgun_did_not_sign_is_refused(signed: object) -> None:
     with pytest.raises(BadSignatureError):
         parser().parse({}, request(event("delivered"), signed), URL)
+
+
+@pytest.mark.parametrize("field", ["timestamp", "token", "signature"])
+def test_what_cannot_be_text_is_refused(field: str) -> None:
+    body = json.dumps({"signature": {**signature(), field: "\ud800"}, "event-data": {}}).encode()
+    with pytest.raises(BadSignatureError):
+        parser().parse({}, body, URL)
 
 
 def test_a_token_is_good_for_one_body_and_its_repetitions() -> None:

@@ -267,6 +267,7 @@ def changed(headers: dict[str, str], body: bytes) -> dict[str, tuple[dict[str, s
         "id": ({**headers, "svix-id": "msg_2"}, body),
         "time": ({**headers, "svix-timestamp": str(int(headers["svix-timestamp"]) - 1)}, body),
         "no time": ({**headers, "svix-timestamp": "now"}, body),
+        "a time without end": ({**headers, "svix-timestamp": "9" * 5000}, body),
         "old": (signed(body, at=old), body),
         "of tomorrow": (signed(body, at=early), body),
         "version": ({**headers, "svix-signature": signature.replace("v1,", "v2,")}, body),

@@ -1,5 +1,6 @@
 """E-mail by Amazon SES: the contract, its requests, and its events in notifications of SNS."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from email.policy import default
 from typing import Any
 
 import pytest
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -39,7 +41,7 @@ from tests.providers.mails import (
     marked,
     recipient,
 )
-from tests.providers.samples import settings_with, until
+from tests.providers.samples import closed_port, settings_with, until
 
 TABLE = {"name": "ses", "from": FROM, "region": "eu-west-1", "configuration_set": "receipts"}
 ARN = "arn:aws:sns:eu-west-1:123456789012:receipts"
@@ -366,8 +368,12 @@ def with_(**more: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
         with_(SignatureVersion="1"),
         with_(SignatureVersion="3"),
         with_(Type="UnsubscribeConfirmation"),
+        with_(SignatureVersion=["2"]),
+        with_(SigningCertURL="https://["),
+        with_(SigningCertURL=["x"]),
+        with_(Timestamp=7),
     ],
-    ids=range(17),
+    ids=range(21),
 )
 async def test_what_was_not_signed_so_is_refused(
     change: Callable[[dict[str, Any]], dict[str, Any]],
@@ -386,6 +392,7 @@ async def test_others_keys_topics_and_times_are_refused() -> None:
         signed(notification(text, TopicArn=f"{ARN}-2")),
         signed(notification(text, at=NOW - timedelta(hours=25))),
         signed(notification(text, at=NOW + timedelta(hours=25))),
+        json.dumps({**json.loads(signed(notification(text))), "Message": "\ud800"}).encode(),
         b"",
         b"[]",
         b"\xff",
@@ -455,3 +462,24 @@ def test_a_region_that_is_none_is_told() -> None:
     wrong = replace(TestSes.dialogue, table={**TABLE, "region": "evil.example/"})
     with pytest.raises(SettingsError, match="region"):
         wrong.provider("http://127.0.0.1:1")
+
+
+async def test_what_is_fetched_is_cut_and_no_redirect_is_followed() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/elsewhere":
+            return web.Response(status=302, headers={"Location": "/long"})
+        return web.Response(body=b"x" * 100_000)
+
+    app = web.Application()
+    app.router.add_get("/{rest:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = closed_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    url = f"http://127.0.0.1:{port}"
+    assert await asyncio.to_thread(sns.fetch, f"{url}/long") == b"x" * 65_536
+    with pytest.raises(OSError, match="302"):
+        await asyncio.to_thread(sns.fetch, f"{url}/elsewhere")
+    await runner.cleanup()
+    with pytest.raises(OSError, match="refused"):
+        await asyncio.to_thread(sns.fetch, url)
