@@ -96,10 +96,23 @@ class Dialect(Protocol, Generic[M_contra]):
 
 
 class HttpProvider(Generic[M]):
-    """A provider that is called over HTTP."""
+    """A provider that is called over HTTP.
 
-    def __init__(self, name: str, dialect: Dialect[M], transport: HttpTransport) -> None:
+    Args:
+        proves: whether an answer to the probe, of another status than 2xx, proves the credentials
+            all the same, as where a key may do nothing but send.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dialect: Dialect[M],
+        transport: HttpTransport,
+        *,
+        proves: Callable[[Answer], bool] = lambda _: False,
+    ) -> None:
         self._name, self._dialect, self._transport = name, dialect, transport
+        self._proves = proves
 
     @property
     def name(self) -> str:
@@ -131,7 +144,7 @@ class HttpProvider(Generic[M]):
         except TransportError as error:
             return str(error)
         match answer.status:
-            case status if 200 <= status < 300:
+            case status if 200 <= status < 300 or self._proves(answer):
                 return None
             case 401 | 403:
                 return f"the provider refuses the account ({answer.status})"
