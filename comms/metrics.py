@@ -62,6 +62,11 @@ unknown_codes_total = Counter(
 provider_weight = Gauge(
     "comms_provider_weight", "Share of the traffic a provider gets.", ["channel", "provider"]
 )
+provider_left_alone = Gauge(
+    "comms_provider_left_alone",
+    "1 while a provider is not called after failures in a row; all of a channel: it waits.",
+    ["channel", "provider"],
+)
 audit_lag_seconds = Gauge(
     "comms_audit_lag_seconds", "From a status event's publication to its record in the store."
 )

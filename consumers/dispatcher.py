@@ -235,7 +235,9 @@ class Dispatcher:
                 self._settle_later(self._settler.held(delivery, verdict))
             case StepAside(seconds=seconds):
                 self._router.give_back(choice)
-                self._track(asyncio.create_task(self._step_aside(delivery, seconds)))
+                until_begun = seconds - (self.doubt_after - CLAIM_IS_STALE)
+                work = self._step_aside(delivery, seconds, hold=until_begun)
+                self._track(asyncio.create_task(work))
 
     def _begin(self, call: Call, choice: Choice, *, asked: float, bypassed: str | None) -> None:
         message, now = call.delivery.message, self._clock()
@@ -289,7 +291,9 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("dispatch.defect", exc_info=error)
 
-    async def _step_aside(self, delivery: Delivery, seconds: float) -> None:
+    async def _step_aside(self, delivery: Delivery, seconds: float, *, hold: float = 0.0) -> None:
+        """Put a message aside, and its line on hold until a call that is being made elsewhere has
+        begun, or will not begin any more: what comes after it must not arrive before it."""
         while True:
             try:
                 await self._ledger.step_aside([(delivery, seconds)])
@@ -297,6 +301,7 @@ class Dispatcher:
                 log.warning("ledger.unavailable", problem=str(error))
                 await asyncio.sleep(DATABASE_PAUSE)
             else:
+                await asyncio.sleep(max(0.0, hold))
                 self._finish(delivery, None)
                 return
 

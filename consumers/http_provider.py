@@ -165,8 +165,22 @@ class HttpProvider(Generic[M]):
         )
 
 
-def transport_of(setup: Setup) -> HttpTransport:
+def transport_of(setup: Setup, *, may_reach: Callable[[str], bool] | None = None) -> HttpTransport:
     """The pool of a provider, by its option `timeout_seconds` and its channel's limits.
+
+    Args:
+        may_reach: as `HttpTransport` has it, where messages say what is called.
+
+    Raises:
+        SettingsError: as `seconds_of`.
+    """
+    return HttpTransport(
+        timeout_seconds=seconds_of(setup), connections=setup.connections, may_reach=may_reach
+    )
+
+
+def seconds_of(setup: Setup) -> float:
+    """How long a call may take, by the option `timeout_seconds`.
 
     Raises:
         SettingsError: the time is longer than the channel waits for a call.
@@ -175,4 +189,4 @@ def transport_of(setup: Setup) -> HttpTransport:
     if seconds > setup.timeout_seconds:
         most = f"{setup.timeout_seconds:g}"
         raise setup.options.wrong("timeout_seconds", f"more than call_timeout_seconds ({most})")
-    return HttpTransport(timeout_seconds=seconds, connections=setup.connections)
+    return seconds

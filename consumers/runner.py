@@ -33,10 +33,13 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.05
 FULL_SECONDS = 0.01
+STAND_SECONDS = 2.0  # without room, after which no more is fetched
 POLL_BATCH = 500
 COMMIT_SECONDS = 0.5
 MEASURE_SECONDS = 2.0
 DRAIN_SECONDS = 25.0
+LARGE = 64 * 1024  # bytes of a record whose weight counts
+MOST_LARGE = 64 * 1024 * 1024  # bytes of such records that may be open
 
 
 class Progress:
@@ -57,13 +60,17 @@ class Progress:
         self._abandoned.append(source)
         self._changed.set()
 
-    def drain_into(self, watermark: Watermark) -> None:
-        """Move every report into the watermark."""
+    def drain_into(self, watermark: Watermark, weights: dict[Offset, int]) -> None:
+        """Move every report into the watermark, and take what it is about off the weights."""
         self._changed.clear()
         while self._done:
-            watermark.done(self._done.popleft())
+            source = self._done.popleft()
+            watermark.done(source)
+            weights.pop(source, None)
         while self._abandoned:
-            watermark.abandoned(self._abandoned.popleft())
+            source = self._abandoned.popleft()
+            watermark.abandoned(source)
+            weights.pop(source, None)
 
     def wait(self, seconds: float) -> None:
         """Until something is reported, or the time has passed."""
@@ -95,6 +102,8 @@ class Runner:
         self._channel, self._producer, self._intake = channel, producer, intake
         self._dispatcher, self._announcer, self._loop = dispatcher, announcer, loop
         self._watermark, self._progress, self._most_open = Watermark(), Progress(), most_open
+        self._full_since: float | None = None
+        self._weights: dict[Offset, int] = {}  # of large records that are open
         self._committed_at = self._measured_at = 0.0
         self.reachable = False
         self.lag = (0, 0.0)
@@ -131,13 +140,14 @@ class Runner:
             self._consumer.close()
 
     def _step(self) -> None:
-        self._progress.drain_into(self._watermark)
+        self._progress.drain_into(self._watermark, self._weights)
         self._commit(every=COMMIT_SECONDS)
         self._measure()
-        room = self._most_open - self._watermark.open()
+        room = self._room()
         if room < self._most_open // 4:  # a wake-up for every single message costs more than it
-            time.sleep(FULL_SECONDS)
+            self._stand()
             return
+        self._full_since = None
         try:
             records = self._consumer.poll(min(room, POLL_BATCH), POLL_SECONDS)
         except KafkaUnavailableError as error:
@@ -149,12 +159,34 @@ class Runner:
         if records:
             self._take(records)
 
+    def _stand(self) -> None:
+        """There is no room. Where that lasts, partitions may come and go all the same."""
+        now = monotonic()
+        if self._full_since is None:
+            self._full_since = now
+        if now - self._full_since < STAND_SECONDS:
+            time.sleep(FULL_SECONDS)
+            return
+        try:
+            self._consumer.stand_by(POLL_SECONDS)
+        except KafkaUnavailableError as error:
+            log.warning("kafka.unavailable", problem=str(error))
+            self._progress.wait(POLL_SECONDS)
+
+    def _room(self) -> int:
+        """How many records may be taken on."""
+        if sum(self._weights.values()) >= MOST_LARGE:
+            return 0
+        return self._most_open - self._watermark.open()
+
     def _take(self, records: Sequence[Record]) -> None:
         deliveries = []
         for record in records:
             source = self._watermark.fetched(record.place, record.offset, record.timestamp)
             if source is None:
                 continue
+            if len(record.value) >= LARGE:
+                self._weights[source] = len(record.value)
             replayed = REPLAYED_FROM in record.headers
             found = self._intake.read(record.value, source, replayed=replayed)
             if isinstance(found, Delivery):
@@ -228,13 +260,18 @@ class Runner:
         deadline = monotonic() + DRAIN_SECONDS
         while self._watermark.open(places) and monotonic() < deadline:
             self._progress.wait(POLL_SECONDS)
-            self._progress.drain_into(self._watermark)
+            self._progress.drain_into(self._watermark, self._weights)
         left = self._watermark.open(places)
         self._commit(every=0.0)
-        self._watermark.forget(places)
+        self._forget(places)
         log.info("partitions.revoked", partitions=sorted(n for _, n in places), unfinished=left)
 
     def _lost(self, places: Sequence[Place]) -> None:
-        self._watermark.forget(places)
+        self._forget(places)
         self._loop.call_soon_threadsafe(self._dispatcher.discard)
         log.warning("partitions.lost", partitions=sorted(number for _, number in places))
+
+    def _forget(self, places: Sequence[Place]) -> None:
+        self._watermark.forget(places)
+        gone = frozenset(places)
+        self._weights = {s: weight for s, weight in self._weights.items() if s.place not in gone}

@@ -45,7 +45,9 @@ from schemas.vocabulary import Channel, Priority
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-OPEN_PER_CALL = 4  # records fetched ahead for each call that may run
+# Records fetched ahead for each call that may run. Many, because messages to one recipient wait for
+# one another, and should not keep those to others from being seen.
+OPEN_PER_CALL = 40
 
 
 def run_channel(channel: Channel, settings: Settings, stop: threading.Event) -> None:

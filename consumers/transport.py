@@ -4,16 +4,19 @@ Adapters send through here or raise the same two errors themselves. Whether the 
 when a call went wrong shows in the error's type, so that no adapter has to guess:
 
     TransportError
-    ├── NotSentError      nothing was carried out: no connection; the same call may be made again
-    └── AnswerLostError   it was written and no answer came: it may have been carried out
+    ├── NotSentError         nothing was carried out: no connection; the same call may be made again
+    │   └── OffLimitsError   the address is not one that may be reached, nor will it be
+    └── AnswerLostError      it was written and no answer came: it may have been carried out
 """
 
-from collections.abc import Mapping
+import errno
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 
-from consumers.outcomes import Ambiguous, TryLater
+from consumers.outcomes import Ambiguous, Refused, TryLater
 from schemas.events import ProviderWords
 from schemas.vocabulary import Reason
 
@@ -39,13 +42,19 @@ class NotSentError(TransportError):
         self.reason = reason
 
 
+class OffLimitsError(NotSentError):
+    """What was to be reached is not to be reached by us."""
+
+
 class AnswerLostError(TransportError):
     """The request was written, and its answer is not known."""
 
 
-def outcome_of(error: TransportError) -> TryLater | Ambiguous:
+def outcome_of(error: TransportError) -> Refused | TryLater | Ambiguous:
     """What a call that ended in `error` came to."""
     words = ProviderWords(detail=str(error))
+    if isinstance(error, OffLimitsError):
+        return Refused(reason=Reason.INVALID_RECIPIENT, words=words)
     if isinstance(error, NotSentError):
         return TryLater(reason=error.reason, words=words)
     return Ambiguous(words=words)
@@ -71,23 +80,34 @@ class HttpTransport:
     Args:
         timeout_seconds: of a call, connecting included.
         connections: open at once, at most.
+        may_reach: whether an IP address may be connected to, for addresses that messages name. It
+            is asked about each one as the connection is made, whatever a name resolved to before.
     """
 
-    def __init__(self, *, timeout_seconds: float, connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float,
+        connections: int,
+        may_reach: Callable[[str], bool] | None = None,
+    ) -> None:
         self._timeout = aiohttp.ClientTimeout(
             # A call that runs out of time before it is written must be seen as such, so the
             # connection's limit ends before the call's.
             total=timeout_seconds,
             connect=min(CONNECT_SECONDS, timeout_seconds / 2),
         )
-        self._connections = connections
+        self._connections, self._may_reach = connections, may_reach
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Make the pool."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._connections, keepalive_timeout=KEEP_SECONDS, ttl_dns_cache=60
+                limit=self._connections,
+                keepalive_timeout=KEEP_SECONDS,
+                ttl_dns_cache=60,
+                socket_factory=None if self._may_reach is None else self._guarded_socket,
             ),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -118,6 +138,16 @@ class HttpTransport:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _translated(error) from error
 
+    def _guarded_socket(self, where: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = where
+        if self._may_reach is not None and not self._may_reach(str(address[0])):
+            raise _NotForUsError(errno.EACCES, "not a public address")
+        return socket.socket(family, kind, protocol)
+
+
+class _NotForUsError(OSError):
+    """Raised through aiohttp, which knows of no other reason not to connect."""
+
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The answer's body, cut at the limit; a longer one costs its connection."""
@@ -136,7 +166,7 @@ def _translated(error: Exception) -> TransportError:
         case aiohttp.ConnectionTimeoutError():
             return NotSentError("no connection in time", reason=Reason.TIMEOUT)
         case aiohttp.ClientConnectorError():
-            return NotSentError(f"no connection: {error.os_error.strerror or 'unreachable'}")
+            return _unreached(error.os_error)
         case aiohttp.InvalidURL():
             return NotSentError("the provider's address is not a URL")
         case ValueError():
@@ -145,3 +175,9 @@ def _translated(error: Exception) -> TransportError:
             return AnswerLostError("no answer in time")
         case _:
             return AnswerLostError(f"the connection was lost ({type(error).__name__})")
+
+
+def _unreached(error: OSError) -> NotSentError:
+    if isinstance(error, _NotForUsError):
+        return OffLimitsError("the address is not one that may be reached")
+    return NotSentError(f"no connection: {error.strerror or 'unreachable'}")

@@ -20,6 +20,7 @@ from schemas.vocabulary import Reason
 
 _OUR_ID = "m"  # in the query of a receipt's address
 SIGNATURE_AGE_SECONDS = 300  # older ones may be replays
+_LONGEST_TIME = 12  # digits; longer ones are no seconds
 
 
 class WebhookError(Exception):
@@ -35,7 +36,7 @@ class UnreadableReceiptError(WebhookError):
 
 
 class NotSetUpError(WebhookError):
-    """Whether it was cannot be told: the secret that proves it is not set here."""
+    """Whether it was cannot be told yet: what proves it is not set or not here; say it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,18 @@ def callback_url(receipts_url: str, message_id: UUID) -> str:
 def message_id_in(url: str) -> UUID | None:
     """Our id out of the address a receipt was sent to; None where it has none."""
     return uuid_or_none(dict(parse_qsl(urlsplit(url).query)).get(_OUR_ID))
+
+
+def check_age(sent: str, *, now: datetime) -> None:
+    """Refuse what was signed too long ago, by its time in seconds since 1970.
+
+    Raises:
+        BadSignatureError: it was, or will be, or that is no time.
+    """
+    if not (sent.isdecimal() and sent.isascii() and len(sent) <= _LONGEST_TIME):
+        raise BadSignatureError("no time of signing")
+    if abs(now.timestamp() - int(sent)) > SIGNATURE_AGE_SECONDS:
+        raise BadSignatureError("signed too long ago, or in the future")
 
 
 def uuid_or_none(text: str | None) -> UUID | None:

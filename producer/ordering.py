@@ -39,6 +39,7 @@ def in_order(rows: Sequence[Row], company: Iterable[Row]) -> list[Row]:
             continue
         topic = _fastest_topic([*earlier, row])
         there = placed[line, topic]
+        there.update(other.seq for other in earlier if other.is_read and other.topic == topic)
         for one in (*(other for other in earlier if other.seq not in there), row):
             there.add(one.seq)
             published.append(replace(one, topic=topic))

@@ -43,7 +43,8 @@ class Position:
 class Row:
     """A row of the queue, with what its message's status events carry.
 
-    The message's columns are None for a row that is itself a status event.
+    The message's columns are None for a row that is itself a status event. `is_read` says of what
+    keeps others company that it stands in its topic already.
     """
 
     message_id: UUID
@@ -63,6 +64,7 @@ class Row:
     send_at: datetime | None
     expires_at: datetime | None
     metadata: dict[str, str] | None
+    is_read: bool = False
 
     def __repr__(self) -> str:
         return f"Row({self.message_id} {self.topic})"
@@ -133,8 +135,9 @@ ORDER BY o.xid, o.seq
 # What waits for the same recipients, in any lane. Nothing is looked for while the other lanes are
 # empty, which one step into an index tells.
 _COMPANY = f"""
-SELECT {_COLUMNS}
+SELECT {_COLUMNS}, (o.xid, o.seq) <= (p.xid, p.seq) AS is_read
 FROM producer.outbox o
+JOIN producer.relay_position p ON p.shard = o.shard
 LEFT JOIN producer.message m ON m.id = o.message_id
 WHERE o.key = ANY(%(keys)s) AND o.topic <> '{STATUS}' AND o.seq < %(before)s
   AND (EXISTS (SELECT FROM producer.outbox WHERE shard < %(first)s)

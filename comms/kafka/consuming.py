@@ -15,7 +15,13 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from comms.kafka.faults import CLIENT_LOG, Admission, KafkaFault, fault_of
+from comms.kafka.faults import (
+    CLIENT_LOG,
+    Admission,
+    KafkaFault,
+    KafkaUnavailableError,
+    fault_of,
+)
 from comms.kafka.membership import GroupState, Identify, Idle, LogIdentity
 from comms.kafka.producing import Headers, Place
 from schemas.topics import LARGEST_RECORD
@@ -125,6 +131,7 @@ class TopicConsumer:
             logger=CLIENT_LOG,
         )
         self._topics, self._idle = list(topics), Idle()
+        self._paused: set[Place] = set()
         self._join()
 
     def poll(self, most: int, seconds: float) -> list[Record]:
@@ -135,6 +142,9 @@ class TopicConsumer:
             KafkaRefusedError: the group or topic may not be read, or the cluster lets us not in.
         """
         try:
+            if going := self._paused & self.assignment:
+                self._consumer.resume([TopicPartition(*place) for place in going])
+            self._paused.clear()
             if self._idle.is_too_long(bool(self.assignment)):
                 log.info("kafka.rejoined", topics=self._topics)
                 self._consumer.unsubscribe()
@@ -159,6 +169,8 @@ class TopicConsumer:
     def commit(self, offsets: Mapping[Place, int]) -> None:
         """Commit the next offset to read of each partition that is still ours; waits for it.
 
+        Nothing is committed into a log that is another one: read from there, it would be skipped.
+
         Raises:
             KafkaUnavailableError: the commit did not happen; the records will be read again.
         """
@@ -167,11 +179,33 @@ class TopicConsumer:
             for (topic, partition), offset in offsets.items()
             if (topic, partition) in self.assignment
         ]
-        if ours:
-            try:
-                self._consumer.commit(offsets=ours, asynchronous=False)
-            except KafkaException as error:
-                raise fault_of(error.args[0]) from error
+        if not ours:
+            return
+        if not self._logs.is_same():
+            self._logs.doubt()
+            raise KafkaUnavailableError("the log is another one")
+        try:
+            self._consumer.commit(offsets=ours, asynchronous=False)
+        except KafkaException as error:
+            raise fault_of(error.args[0]) from error
+
+    def stand_by(self, seconds: float) -> None:
+        """Take no records for so many seconds, and serve everything else: partitions that come and
+        go, errors. For long stops: what was fetched ahead is fetched again afterwards.
+
+        Raises:
+            KafkaUnavailableError: as `poll` does.
+        """
+        standing = self.assignment - self._paused
+        try:
+            if standing:
+                self._consumer.pause([TopicPartition(*place) for place in standing])
+                self._paused |= standing
+            message = self._consumer.poll(seconds)
+        except KafkaException as error:
+            raise fault_of(error.args[0]) from error
+        if message is not None and isinstance(record := self._record(message), Record):
+            self._held.append(record)  # it was on its way
 
     def high_watermark(self, place: Place) -> int:
         """The end of a partition as the last fetch saw it; -1 before one."""
@@ -257,10 +291,13 @@ class TopicConsumer:
 
     def _begin_anew(self, place: Place) -> None:
         self.resets += 1
+        self._held = [record for record in self._held if record.place != place]
+        self._paused.discard(place)
         try:
             # Assigned anew, for the client has stopped fetching it and seeks only where it fetches.
             self._consumer.incremental_unassign([TopicPartition(*place)])
             self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING)])
+            self._consumer.resume([TopicPartition(*place)])
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
         self._rebalance.begun_anew(place)
@@ -273,9 +310,9 @@ class TopicConsumer:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
         known = self._positions(places) if places else {}
-        consumer.incremental_assign(
-            [TopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places]
-        )
+        found = [TopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places]
+        consumer.incremental_assign(found)
+        consumer.resume(found)  # a pause outlives the assignment in which it began
         self.assignment.update(places)
         self._rebalance.assigned(places)
 
@@ -293,4 +330,5 @@ class TopicConsumer:
 
     def _gone(self, places: Sequence[Place]) -> None:
         self.assignment.difference_update(places)
+        self._paused.difference_update(places)
         self._held = [record for record in self._held if record.place in self.assignment]

@@ -67,6 +67,14 @@ class LogIdentity:
         """A connection was lost: there may be another broker behind the next one."""
         self.in_doubt = True
 
+    def is_same(self) -> bool:
+        """Whether they are all the logs that they were, without taking note of it.
+
+        Raises:
+            KafkaUnavailableError: it cannot be told now.
+        """
+        return not self._known or dict(self._identify(self._topics)) == dict(self._known)
+
     def replaced(self) -> frozenset[str]:
         """The topics that are other logs than when this was last asked.
 

@@ -6,8 +6,23 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from consumers.email.mailgun import MAILGUN
+from consumers.email.postmark import POSTMARK
+from consumers.email.resend import RESEND
+from consumers.email.sendgrid import SENDGRID
+from consumers.email.ses import SES
 from consumers.email.smtp import SMTP
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
 
-KINDS: Mapping[str, Kind] = MappingProxyType({"simulated": SIMULATED, "smtp": SMTP})
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "mailgun": MAILGUN,
+        "postmark": POSTMARK,
+        "resend": RESEND,
+        "sendgrid": SENDGRID,
+        "ses": SES,
+        "simulated": SIMULATED,
+        "smtp": SMTP,
+    }
+)

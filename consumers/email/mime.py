@@ -4,7 +4,7 @@ The SMTP adapter calls `compose` for every attempt. Everything but the boundarie
 derived from the message, Message-ID and Date too: a mail sent twice is recognisably the same mail.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -65,14 +65,42 @@ def domain_of(address: str) -> str:
     Raises:
         InvalidContentError, ValueError: it has none, or one that cannot be written so.
     """
-    return _address(address).domain
+    return address_of(address).domain
+
+
+def address_of(written: str) -> Address:
+    """An address with its display name, its domain in the ASCII form that DNS knows.
+
+    Raises:
+        InvalidContentError, ValueError: it is none, or one that cannot be written so.
+    """
+    name, spec = parseaddr(written)
+    user, at, domain = spec.rpartition("@")
+    if not at or not user or not domain:
+        raise InvalidContentError("an address that is none")
+    return Address(name, user, _ascii_domain(domain))
+
+
+def own_headers(message: EmailMessage) -> Mapping[str, str]:
+    """The headers that the message brings along, none of which is the mail's own.
+
+    Raises:
+        InvalidContentError: one is, or has no name that can be written.
+    """
+    for name in message.headers:
+        lower = name.lower()
+        if lower in _OURS or lower.startswith(("content-", "resent-")):
+            raise InvalidContentError(f"headers: {lower} is not the sender's to set")
+        if not lower.isascii() or not all("!" <= char <= "~" and char != ":" for char in name):
+            raise InvalidContentError("headers: a name that is none")
+    return message.headers
 
 
 def _compose(message: EmailMessage, author: str, return_path: str | None) -> Mail:
-    sender, to = _address(author), _address(message.to)
+    sender, to = address_of(author), address_of(message.to)
     cc, bcc = _addresses(message.cc), _addresses(message.bcc)
     reply_to = _addresses([message.reply_to] if message.reply_to else [])
-    envelope_sender = _address(return_path) if return_path else sender
+    envelope_sender = address_of(return_path) if return_path else sender
     everybody = (sender, to, *cc, *bcc, *reply_to, envelope_sender)
     needs_utf8 = not all(one.addr_spec.isascii() for one in everybody)
     # Seven bits a byte: what every server takes, whatever it offers.
@@ -85,7 +113,8 @@ def _compose(message: EmailMessage, author: str, return_path: str | None) -> Mai
     mime["Subject"] = message.subject
     mime["Date"] = format_datetime(message.send_at or message.created_at)
     mime["Message-ID"] = f"<{message.id}@{sender.domain}>"
-    _write_headers(mime, message)
+    for name, value in own_headers(message).items():
+        mime[name] = value
     _write_body(mime, message)
     others = tuple(dict.fromkeys(one.addr_spec for one in (*cc, *bcc)))
     return Mail(
@@ -95,16 +124,6 @@ def _compose(message: EmailMessage, author: str, return_path: str | None) -> Mai
         content=mime.as_bytes(),
         needs_utf8=needs_utf8,
     )
-
-
-def _write_headers(mime: Mime, message: EmailMessage) -> None:
-    for name, value in message.headers.items():
-        lower = name.lower()
-        if lower in _OURS or lower.startswith(("content-", "resent-")):
-            raise InvalidContentError(f"headers: {lower} is not the sender's to set")
-        if not lower.isascii() or not all("!" <= char <= "~" and char != ":" for char in name):
-            raise InvalidContentError("headers: a name that is none")
-        mime[name] = value
 
 
 def _write_body(mime: Mime, message: EmailMessage) -> None:
@@ -127,15 +146,7 @@ def _write_body(mime: Mime, message: EmailMessage) -> None:
 
 
 def _addresses(written: Iterable[str]) -> tuple[Address, ...]:
-    return tuple(_address(one) for one in written)
-
-
-def _address(written: str) -> Address:
-    name, spec = parseaddr(written)
-    user, at, domain = spec.rpartition("@")
-    if not at or not user or not domain:
-        raise InvalidContentError("an address that is none")
-    return Address(name, user, _ascii_domain(domain))
+    return tuple(address_of(one) for one in written)
 
 
 def _ascii_domain(domain: str) -> str:

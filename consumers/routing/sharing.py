@@ -204,3 +204,5 @@ class Sharing:
                 if standing.breaker.adopt(until, word.rest):
                     standing.problem = word.problem or standing.problem
             metrics.provider_weight.labels(self._channel, word.provider).set(word.weight)
+            alone = standing.breaker.open_until is not None
+            metrics.provider_left_alone.labels(self._channel, word.provider).set(alone)

@@ -263,10 +263,11 @@ def verify(
     time, said = headers.get(TIME_HEADER, ""), headers.get(SIGNATURE_HEADER, "")
     try:
         key.verify(b64decode(said, validate=True), time.encode() + b"|" + body)
-        age = abs(now.timestamp() - int(time))
+        signed = int(time)
     except (InvalidSignature, ValueError) as error:
         raise BadSignatureError("the signature is not the provider's") from error
-    if age > SIGNATURE_AGE_SECONDS:
+    at = now.timestamp()
+    if not at - SIGNATURE_AGE_SECONDS <= signed <= at + SIGNATURE_AGE_SECONDS:
         raise BadSignatureError("it was signed too long ago")
 
 

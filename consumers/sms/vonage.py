@@ -160,13 +160,13 @@ class VonageSmsReceipts:
 
     def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
         said = vonage.verified(headers, body, secret=self._secret, clock=self._clock)
-        status = said.get("status")
-        if status is None and isinstance(said.get("text"), str):
+        status = text_or_none(said.get("status")) or ""
+        if not status and isinstance(said.get("text"), str):
             return [_inbound(said)]
         if status not in _DELIVERED | _FAILED:
             return []  # on its way
         ours = uuid_or_none(text_or_none(said.get("client_ref")))
-        return [self._receipt(said, str(status)).of_ours(ours)]
+        return [self._receipt(said, status).of_ours(ours)]
 
     def _receipt(self, said: Mapping[str, Any], status: str) -> Unplaced:
         problem = said.get("error")

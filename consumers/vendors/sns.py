@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.client import HTTPException
-from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, build_opener
 
 import structlog
@@ -40,7 +39,7 @@ _SIGNED = {
         *("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
     ),
 }
-_DIGESTS: Mapping[object, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # noqa: S303 - SNS's own first version
+_DIGESTS: Mapping[str, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # noqa: S303 - SNS's own first version
 
 Fetch = Callable[[str], bytes]
 
@@ -111,19 +110,18 @@ class Topic:
         sent = sent if sent.tzinfo else sent.replace(tzinfo=UTC)
         if abs((now - sent).total_seconds()) > AGE_SECONDS:
             raise BadSignatureError("signed too long ago, or in the future")
-        digest = _DIGESTS.get(said.get("SignatureVersion"))
+        digest = _DIGESTS.get(str(said.get("SignatureVersion")))
         if digest is None:
             raise BadSignatureError("signed in a way that is not known")
         try:
             key = self._key(str(said.get("SigningCertURL")))
-            key.verify(signature, text.encode(), padding.PKCS1v15(), digest)
+            key.verify(signature, text.encode("utf-8", "replace"), padding.PKCS1v15(), digest)
         except InvalidSignature as error:
             raise BadSignatureError("the signature is not the provider's") from error
 
     def _key(self, url: str) -> rsa.RSAPublicKey:
-        parts = urlsplit(url)
-        ours = parts.scheme == "https" and parts.netloc == self._host and not parts.query
-        if not ours or not _CERTIFICATE.fullmatch(parts.path):
+        root = f"https://{self._host}"
+        if not url.startswith(root) or not _CERTIFICATE.fullmatch(url.removeprefix(root)):
             raise BadSignatureError("a certificate from elsewhere")
         if url not in self._keys:
             self._begin(lambda: self._learn(url))
@@ -131,8 +129,7 @@ class Topic:
         return self._keys[url]
 
     def _confirm(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or parts.netloc != self._host:
+        if not url.startswith(f"https://{self._host}/"):
             raise BadSignatureError("a subscription from elsewhere")
         self._begin(lambda: self._say_yes(url))
 

@@ -225,7 +225,8 @@ def verified(
     issued, expected = claims.get("iat"), claims.get("payload_hash")
     if not isinstance(issued, int | float) or not isinstance(expected, str):
         raise BadSignatureError("the token lacks the time or the payload's hash")
-    if abs(clock().timestamp() - issued) > SIGNATURE_AGE_SECONDS:
+    now = clock().timestamp()
+    if not now - SIGNATURE_AGE_SECONDS <= issued <= now + SIGNATURE_AGE_SECONDS:  # NaN is neither
         raise BadSignatureError("it was signed too long ago")
     said = json_object(body)
     if not any([_same(expected, one) for one in (body, _compact(said))]):  # noqa: C419 - constant time
@@ -242,7 +243,7 @@ def _compact(said: Mapping[str, Any]) -> bytes:
 
 def _same(expected: str, payload: bytes) -> bool:
     found = hashlib.sha256(payload).hexdigest()
-    return hmac.compare_digest(found.encode(), expected.lower().encode())
+    return hmac.compare_digest(found.encode(), expected.lower().encode("utf-8", "replace"))
 
 
 def _claims(authorization: str, secret: Secret) -> Mapping[str, Any]:

@@ -150,10 +150,10 @@ class VonageVoiceReceipts:
 
     def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
         said = vonage.verified(headers, body, secret=self._secret, clock=self._clock)
-        status = said.get("status")
+        status = text_or_none(said.get("status")) or ""
         if status != "completed" and status not in _FAILED:
             return []  # it rings, or somebody listens
-        return [self._receipt(said, str(status)).of_ours(message_id_in(url))]
+        return [self._receipt(said, status).of_ours(message_id_in(url))]
 
     def _receipt(self, said: Mapping[str, Any], status: str) -> Unplaced:
         delivered = status == "completed"

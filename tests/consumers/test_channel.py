@@ -142,3 +142,15 @@ def test_what_cannot_be_decoded_is_put_aside_and_blocks_nothing(
 
     eventually(both_are_there, "two dead letters")
     letters.close()
+
+
+def test_one_recipients_flood_does_not_hide_others(
+    broker: Broker, database_url: str, tmp_path: Path
+) -> None:
+    settings = settings_for(broker, database_url, tmp_path, COMMS_SMS_CONCURRENCY="4")
+    flood = [sms("+12025550199") for _ in range(100)]
+    other = sms("+12125550123")
+    with simulator(settings), listener(broker) as heard, channel(settings):
+        publish(broker, *flood, other)
+        heard.wait_for(other.id, Status.SENT)
+        assert sum(Status.SENT in dict(heard.statuses(m.id)) for m in flood) < len(flood)

@@ -12,6 +12,7 @@ from comms.database import async_pool
 from comms.kafka import Broker
 from comms.settings import ChannelSettings, RoutingPolicy
 from consumers.announcer import Announcer
+from consumers.claiming import CLAIM_IS_STALE
 from consumers.delivery import Delivery, Lease, Source
 from consumers.dispatcher import Dispatcher
 from consumers.health import ProviderHealth
@@ -97,3 +98,44 @@ async def test_a_claim_that_was_heard_of_late_is_not_called_under(
     await dispatcher.stop(within=10)
     producer.close()
     assert len(provider.taken) == calls
+
+
+async def test_what_follows_waits_until_the_call_elsewhere_has_begun_or_will_not(
+    pool: AsyncConnectionPool, broker: Broker
+) -> None:
+    provider, producer = Recording("p"), broker.producer(threaded=False)
+    first, second = (
+        Delivery(message, CODEC.encode(message, topic="comms.sms"), Lease(message.id))
+        for message in (sms(), sms())
+    )
+    elsewhere = Ledger(pool, channel=Channel.SMS, owner=uuid4())
+    await elsewhere.claim([Claim(delivery=first, attempt=1, provider="p")])
+    ended = asyncio.Queue[Source]()
+    dispatcher = Dispatcher(
+        channel=Channel.SMS,
+        settings=ChannelSettings(),
+        ledger=Ledger(pool, channel=Channel.SMS, owner=uuid4()),
+        router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
+        announcer=Announcer(producer, CODEC, asyncio.get_running_loop()),
+        health=ProviderHealth(),
+        done=ended.put_nowait,
+        abandoned=ended.put_nowait,
+        is_current=lambda _: True,
+        failed=lambda error: pytest.fail(str(error)),
+    )
+    dispatcher.start()
+    dispatcher.submit([first, second])
+    async with asyncio.timeout(60):
+        assert await ended.get() == first.source
+        async with pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT extract(epoch FROM clock_timestamp() - claimed_at) FROM consumers.attempt"
+                " WHERE message_id = %s",
+                (first.message.id,),
+            )
+            [age] = await cursor.fetchone() or [0]
+        assert await ended.get() == second.source
+    await dispatcher.stop(within=10)
+    producer.close()
+    assert age >= CLAIM_IS_STALE
+    assert provider.taken == [second.message.id]

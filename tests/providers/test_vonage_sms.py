@@ -231,6 +231,7 @@ def test_a_failure_says_why(
 
 def test_what_is_on_its_way_is_no_receipt() -> None:
     assert said(status("submitted")) == []
+    assert said({**status(""), "status": ["delivered"]}) == []  # nor what Vonage never writes
 
 
 def test_what_people_write_is_no_receipt_either() -> None:
@@ -278,12 +279,16 @@ def test_the_hash_may_be_of_the_payload_written_without_spaces() -> None:
         lambda body: vonage.signed_headers(body, iat=int(NOW.timestamp()) - 301),
         lambda body: vonage.signed_headers(body, iat=int(NOW.timestamp()) + 301),
         lambda body: vonage.signed_headers(body, iat=None),
+        lambda body: vonage.signed_headers(body, iat=float("nan")),
+        lambda body: vonage.signed_headers(body, iat=10**400),
         lambda body: vonage.signed_headers(body, payload_hash=None),
+        lambda body: vonage.signed_headers(body, payload_hash="\ud800"),
         lambda body: vonage.signed_headers(body.replace(b"delivered", b"rejected")),
     ],
     ids=[
         *("none", "half", "garbled", "other scheme", "unsigned", "flipped"),
-        *("old", "of tomorrow", "timeless", "without a hash", "of another body"),
+        *("old", "of tomorrow", "timeless", "no number", "without end"),
+        *("without a hash", "a hash that is no text", "of another body"),
     ],
 )
 def test_what_vonage_did_not_sign_is_refused(headers: Any) -> None:

@@ -1,0 +1,314 @@
+"""E-mail by Postmark: https://postmarkapp.com/developer/api/email-api
+
+The runner calls it like every provider. An error has an `ErrorCode`, which counts whatever the HTTP
+status is. Addresses that bounced or complained are inactive there: a mail to one is refused, and
+one with inactive copies goes out to the others. Webhooks are not signed; what proves them is a
+secret of ours, in HTTP Basic or in a header.
+"""
+
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from comms.clock import Clock
+from comms.settings import Secret
+from consumers.classification import (
+    ACCOUNT,
+    CONTENT,
+    GONE,
+    LIMITED,
+    NOBODY,
+    OPTED_OUT,
+    REJECTED,
+    SENDER,
+    TRANSIENT,
+    Classifier,
+    ErrorTable,
+    Fault,
+    Meaning,
+    reason_of_failure,
+)
+from consumers.email.parts import (
+    MARK,
+    encoded,
+    mark_of,
+    moment,
+    ours,
+    parts_of,
+    sender_option,
+    written,
+)
+from consumers.http_provider import (
+    HttpProvider,
+    Request,
+    basic_auth,
+    json_object,
+    json_request,
+    text_or_none,
+    transport_of,
+)
+from consumers.kinds import Kind, Setup
+from consumers.outcomes import Accepted, Outcome
+from consumers.provider import Attempt
+from consumers.suppression import SuppressionReason, normal
+from consumers.transport import Answer
+from consumers.webhook import BadSignatureError, Receipt, Unplaced, UnreadableReceiptError
+from schemas.events import ProviderWords
+from schemas.messages import EmailMessage
+from schemas.vocabulary import Channel, Reason
+
+BASE_URL = "https://api.postmarkapp.com"
+INACTIVE = "406"
+
+_INACTIVE = Meaning(  # it bounced or complained before, or was put on the list by hand
+    fault=Fault.PERMANENT, reason=Reason.SUPPRESSED, suppress=SuppressionReason.HARD_BOUNCE
+)
+
+# Error codes, 300 with the field that its message names, and types of bounces.
+CODES = ErrorTable(
+    source="https://postmarkapp.com/developer/api/overview#error-codes",
+    codes={
+        # The recipient and the content
+        "300 To": NOBODY,
+        INACTIVE: _INACTIVE,
+        "300": CONTENT,
+        "402": CONTENT,  # no JSON
+        "403": CONTENT,  # JSON of another shape
+        "411": CONTENT,  # a kind of attachment that is forbidden
+        # The sender
+        "300 From": SENDER,
+        "400": SENDER,  # no such sender signature
+        "401": SENDER,  # one that is not confirmed
+        # The account
+        "10": ACCOUNT,
+        "405": ACCOUNT,  # no credit
+        "409": ACCOUNT,  # not understood as JSON at all
+        "412": ACCOUNT,  # not approved yet
+        "413": ACCOUNT,  # may not send
+        # The moment
+        "100": TRANSIENT,
+        "429": LIMITED,
+        # Bounces: https://postmarkapp.com/developer/api/bounce-api#bounce-types
+        "HardBounce": GONE,
+        "BadEmailAddress": GONE,
+        "ManuallyDeactivated": _INACTIVE,
+        "Unsubscribe": OPTED_OUT,
+        "SoftBounce": TRANSIENT,
+        "Blocked": REJECTED,
+        "SpamNotification": REJECTED,
+        "DMARCPolicy": REJECTED,
+        "Unconfirmed": REJECTED,
+        "SMTPApiError": REJECTED,
+        "VirusNotification": CONTENT,
+        "TemplateRenderingFailed": CONTENT,
+        "Unknown": TRANSIENT,
+    },
+)
+
+# Bounces after which Postmark goes on trying, and answers of machines.
+_NO_BOUNCE = frozenset(
+    {
+        *("Transient", "DnsError", "OpenRelayTest", "Subscribe", "InboundError"),
+        *("AutoResponder", "AddressChange", "ChallengeVerification"),
+    }
+)
+_FIELD = re.compile(r"(?:Invalid|Error parsing) '(To|From)'")
+# "Message OK, but will not deliver to these inactive addresses: a@b, c@d. Inactive recipients …"
+_INACTIVE_ADDRESSES = re.compile(r"inactive addresses:\s*([^\s,]+(?:,\s*[^\s,]+)*)")
+
+
+class Postmark:
+    """The dialect.
+
+    Args:
+        sender: the From of messages that name none; stream: the message stream, by its id.
+    """
+
+    def __init__(
+        self, *, base_url: str, token: Secret, sender: str, stream: str, classifier: Classifier
+    ) -> None:
+        self._base_url, self._sender, self._stream = base_url, sender, stream
+        self._headers = {"X-Postmark-Server-Token": token.value, "Accept": "application/json"}
+        self._classifier = classifier
+
+    async def request(self, message: EmailMessage, attempt: Attempt) -> Request | Outcome:
+        del attempt  # Postmark has no idempotency key
+        return await written(message, lambda: self._write(message))
+
+    def read(self, message: EmailMessage, answer: Answer) -> Outcome:
+        said = json_object(answer.text)
+        inactive = _inactive(said)
+        reached = normal(Channel.EMAIL, message.to) not in inactive
+        words = _words(said, answer, inactive=len(inactive), reached=reached)
+        if 200 <= answer.status < 300 and said.get("ErrorCode", 0) == 0 and reached:
+            return Accepted(words=words)
+        return self._classifier.outcome(
+            words,
+            status=answer.status,
+            retry_after=answer.retry_after(),
+            own_sender=message.sender is not None,
+        )
+
+    def probe(self) -> Request:
+        return Request(method="GET", url=f"{self._base_url}/server", headers=self._headers)
+
+    def _write(self, message: EmailMessage) -> Request:
+        parts = parts_of(message, default_from=self._sender)
+        fields = {"text/plain": "TextBody", "text/html": "HtmlBody"}
+        value: dict[str, object] = {
+            "From": str(parts.sender),
+            "To": str(parts.to),
+            "Subject": message.subject,
+            **{fields[kind]: text for kind, text in parts.bodies},
+            "MessageStream": self._stream,
+            "Metadata": {MARK: mark_of(message)},
+        }
+        for name, copies in (("Cc", parts.cc), ("Bcc", parts.bcc)):
+            if copies:
+                value[name] = ", ".join(map(str, copies))
+        if parts.reply_to is not None:
+            value["ReplyTo"] = str(parts.reply_to)
+        if parts.headers:
+            value["Headers"] = [{"Name": name, "Value": text} for name, text in parts.headers]
+        if message.attachments:
+            value["Attachments"] = [
+                {"Name": one.filename, "Content": encoded(one), "ContentType": one.content_type}
+                for one in message.attachments
+            ]
+        return json_request(f"{self._base_url}/email", value, self._headers)
+
+
+class PostmarkReceipts:
+    """Reads webhooks, which are JSON, one event each.
+
+    Args:
+        header, secret: the header that proves them, in small letters, and what it must hold.
+    """
+
+    def __init__(
+        self, header: str, secret: Secret, *, classifier: Classifier, clock: Clock
+    ) -> None:
+        self._header, self._secret = header, secret
+        self._classifier, self._clock = classifier, clock
+
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Receipt]:
+        del url  # nothing is signed
+        said = headers.get(self._header, "").encode()
+        if not hmac.compare_digest(said, self._secret.value.encode()):
+            raise BadSignatureError(f"{self._header} does not hold the secret")
+        event = json_object(body)
+        if not event:
+            raise UnreadableReceiptError("no event")
+        found = self._unplaced(event, body.decode("utf-8", "replace"), self._clock())
+        if found is None:
+            return []
+        metadata = event.get("Metadata")
+        mark = metadata.get(MARK) if isinstance(metadata, dict) else None
+        return ours(found, mark=mark, recipient=event.get("Recipient") or event.get("Email"))
+
+    def _unplaced(self, event: Mapping[str, object], raw: str, now: datetime) -> Unplaced | None:
+        match event.get("RecordType"):
+            case "Delivery":
+                return _said(event, raw, at=moment(event.get("DeliveredAt"), otherwise=now))
+            case "SpamComplaint":
+                at = moment(event.get("BouncedAt"), otherwise=now)
+                return _said(event, raw, at=at, suppress=SuppressionReason.COMPLAINT)
+            case "SubscriptionChange" if _unsubscribed(event):
+                at = moment(event.get("ChangedAt"), otherwise=now)
+                return _said(event, raw, at=at, suppress=SuppressionReason.OPT_OUT)
+            case "Bounce" if event.get("Type") not in _NO_BOUNCE:
+                at = moment(event.get("BouncedAt"), otherwise=now)
+                meaning = self._classifier.of_receipt(text_or_none(event.get("Type")))
+                return _said(event, raw, at=at, meaning=meaning or REJECTED)
+            case _:
+                return None
+
+
+def _said(
+    event: Mapping[str, object],
+    raw: str,
+    *,
+    at: datetime,
+    meaning: Meaning | None = None,
+    suppress: SuppressionReason | None = None,
+) -> Unplaced:
+    """What an event says: a failure where it has a meaning, else that the mail arrived."""
+    return Unplaced(
+        delivered=meaning is None,
+        occurred_at=at,
+        reason=reason_of_failure(meaning),
+        suppress=meaning.suppress if meaning else suppress,
+        words=ProviderWords(
+            provider_message_id=text_or_none(event.get("MessageID")),
+            code=text_or_none(event.get("Type")) or text_or_none(event.get("RecordType")),
+            detail=text_or_none(event.get("Details")) or text_or_none(event.get("Description")),
+            response=raw,
+        ),
+    )
+
+
+def _unsubscribed(event: Mapping[str, object]) -> bool:
+    """Whether the person did it; bounces and complaints change subscriptions too, and tell so
+    themselves."""
+    return event.get("SuppressSending") is True and (
+        (event.get("SuppressionReason"), event.get("Origin")) == ("ManualSuppression", "Recipient")
+    )
+
+
+def _inactive(said: Mapping[str, object]) -> frozenset[str]:
+    """The addresses, in small letters, to which a mail that was taken does not go."""
+    if said.get("ErrorCode") != 0:
+        return frozenset()
+    found = _INACTIVE_ADDRESSES.search(str(said.get("Message")))
+    named = found[1].rstrip(".").split(",") if found else []
+    return frozenset(one.strip().lower() for one in named)
+
+
+def _words(
+    said: Mapping[str, object], answer: Answer, *, inactive: int, reached: bool
+) -> ProviderWords:
+    detail = text_or_none(said.get("Message"))
+    if inactive:
+        detail = f"{inactive} of the recipients inactive" + ("" if reached else ", `to` among them")
+    return ProviderWords(
+        provider_message_id=text_or_none(said.get("MessageID")),
+        code=_code(text_or_none(said.get("ErrorCode")), detail or "") if reached else INACTIVE,
+        detail=detail,
+        response=answer.text,
+    )
+
+
+def _code(code: str | None, detail: str) -> str | None:
+    """None where the answer is not Postmark's own: its codes look like HTTP's, and are not."""
+    field = _FIELD.match(detail) if code == "300" else None
+    return f"300 {field[1]}" if field else code
+
+
+def _build(setup: Setup) -> HttpProvider[EmailMessage]:
+    options, transport = setup.options, transport_of(setup)
+    options.others("webhook_secret_env", "webhook_user", "webhook_header")
+    token = options.secret("server_token_env", "POSTMARK_SERVER_TOKEN")
+    base_url, sender = options.url("base_url", BASE_URL), sender_option(options)
+    stream = options.text("message_stream", "outbound")
+    options.done()
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    dialect = Postmark(
+        base_url=base_url, token=token, sender=sender, stream=stream, classifier=classifier
+    )
+    return HttpProvider(setup.name, dialect, transport)
+
+
+def _receipts(setup: Setup, clock: Clock) -> PostmarkReceipts:
+    options = setup.options
+    options.others("timeout_seconds", "server_token_env", "base_url", "from", "message_stream")
+    secret = options.secret("webhook_secret_env", "POSTMARK_WEBHOOK_SECRET")
+    user, header = options.text("webhook_user", "postmark"), options.optional_text("webhook_header")
+    options.done()
+    if header is None:
+        header, secret = "authorization", Secret(basic_auth(user, secret)["Authorization"])
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    return PostmarkReceipts(header.lower(), secret, classifier=classifier, clock=clock)
+
+
+POSTMARK = Kind(build=_build, receipts=_receipts)

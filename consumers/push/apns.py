@@ -1,0 +1,250 @@
+"""Notifications by Apple's push service: one HTTP/2 request a device.
+
+The runner calls it like every provider, by way of `consumers.push.devices`, over
+`consumers.push.http2`. APNs sends no receipts. Our id for a device's notification travels as
+`apns-id` and comes back with the answer; it is no idempotency key.
+https://developer.apple.com/documentation/usernotifications/sending-notification-requests-to-apns
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from comms.clock import Clock, utc_now
+from comms.settings import Secret
+from consumers.classification import (
+    ACCOUNT,
+    CONTENT,
+    GONE,
+    LIMITED,
+    NOBODY,
+    REJECTED,
+    TRANSIENT,
+    Classifier,
+    ErrorTable,
+    Fault,
+    Meaning,
+)
+from consumers.http_provider import Request, json_object, seconds_of, text_or_none
+from consumers.kinds import Kind, Setup
+from consumers.outcomes import Accepted, Outcome
+from consumers.provider import Attempt
+from consumers.push.devices import DevicePush, seconds_to_live
+from consumers.push.encryption import read_key
+from consumers.push.http2 import Http2Transport
+from consumers.transport import Answer
+from schemas.events import ProviderWords
+from schemas.ids import event_id
+from schemas.messages import PushMessage
+from schemas.vocabulary import Platform, Priority
+
+HOSTS = {
+    "production": "https://api.push.apple.com",
+    "sandbox": "https://api.sandbox.push.apple.com",
+}
+PAYLOAD_LIMIT = 4096  # bytes
+RENEWED = timedelta(minutes=50)  # a provider token ends after 60
+YOUNGEST = timedelta(minutes=20)  # and must not be replaced sooner
+
+_TROUBLE = Meaning(fault=Fault.TRANSIENT, after=15 * 60)  # what Apple asks for
+
+CODES = ErrorTable(
+    source="https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns",
+    codes={
+        # The device. A token of the other environment is as bad as none, so it is not suppressed.
+        "BadDeviceToken": NOBODY,
+        "DeviceTokenNotForTopic": NOBODY,
+        "MissingDeviceToken": NOBODY,
+        "Unregistered": GONE,
+        "ExpiredToken": GONE,
+        # The content
+        "PayloadTooLarge": CONTENT,
+        "PayloadEmpty": CONTENT,
+        "BadCollapseId": CONTENT,
+        "BadExpirationDate": REJECTED,
+        "BadMessageId": REJECTED,
+        "BadPriority": REJECTED,
+        "InvalidPushType": REJECTED,
+        "DuplicateHeaders": REJECTED,
+        "BadPath": REJECTED,
+        "MethodNotAllowed": REJECTED,
+        # The account: its key, and the topic, which is the provider's
+        "BadTopic": ACCOUNT,
+        "MissingTopic": ACCOUNT,
+        "TopicDisallowed": ACCOUNT,
+        "BadCertificate": ACCOUNT,
+        "BadCertificateEnvironment": ACCOUNT,
+        "ExpiredProviderToken": ACCOUNT,
+        "Forbidden": ACCOUNT,
+        "InvalidProviderToken": ACCOUNT,
+        "MissingProviderToken": ACCOUNT,
+        "UnrelatedKeyIdInToken": ACCOUNT,
+        "BadEnvironmentKeyIdInToken": ACCOUNT,
+        # The moment
+        "TooManyRequests": LIMITED,
+        "TooManyProviderTokenUpdates": Meaning(fault=Fault.RATE_LIMITED, after=20 * 60),
+        "IdleTimeout": TRANSIENT,
+        "InternalServerError": _TROUBLE,
+        "ServiceUnavailable": _TROUBLE,
+        "Shutdown": TRANSIENT,  # of one server; another connection leads to the next
+    },
+)
+
+
+class ProviderToken:
+    """The signed token of each call, made anew no sooner and no later than Apple allows.
+
+    Args:
+        key_id, team_id: as Apple's pages show them.
+    """
+
+    def __init__(
+        self, key: EllipticCurvePrivateKey, *, key_id: str, team_id: str, clock: Clock = utc_now
+    ) -> None:
+        self._key, self._key_id, self._team_id = key, key_id, team_id
+        self._clock = clock
+        self._made: datetime | None = None
+        self._header: Mapping[str, str] = {}
+
+    def header(self) -> Mapping[str, str]:
+        """The header that carries it."""
+        now = self._clock()
+        if self._made is None or now - self._made >= RENEWED:
+            claims = {"iss": self._team_id, "iat": int(now.timestamp())}
+            named = {"kid": self._key_id}
+            token = jwt.encode(claims, self._key, algorithm="ES256", headers=named)
+            self._made, self._header = now, {"authorization": f"bearer {token}"}
+        return self._header
+
+    def refused(self) -> None:
+        """Apple takes it for too old: another for the next call, unless it is too young for one."""
+        if self._made is not None and self._clock() - self._made >= YOUNGEST:
+            self._made = None
+
+
+class Apns:
+    """The service.
+
+    Args:
+        topic: the app's bundle id.
+    """
+
+    platform = Platform.APNS
+    batch = 1
+
+    def __init__(
+        self,
+        base_url: str,
+        token: ProviderToken,
+        *,
+        topic: str,
+        classifier: Classifier,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._base_url, self._token, self._topic = base_url, token, topic
+        self._classifier, self._clock = classifier, clock
+
+    def problem(self, message: PushMessage) -> str | None:
+        if "aps" in message.data:
+            return "its data has the key aps, which is Apple's"
+        return None if len(_written(message)) <= PAYLOAD_LIMIT else "it has more than 4096 bytes"
+
+    async def credentials(self) -> Mapping[str, str] | Outcome:
+        return self._token.header()
+
+    def request(self, message: PushMessage, tokens: Sequence[str], attempt: Attempt) -> Request:
+        (token,) = tokens
+        headers = {
+            "apns-topic": self._topic,
+            "apns-push-type": "alert",
+            # 10 shows it at once, 5 when the device finds it convenient
+            "apns-priority": "5" if message.priority is Priority.BULK else "10",
+            "apns-id": str(event_id(message.id, "apns", attempt.idempotency_key, token)),
+        }
+        if message.collapse_key is not None:
+            headers["apns-collapse-id"] = message.collapse_key
+        now = self._clock()
+        if (seconds := seconds_to_live(message, now)) is not None:
+            ends = int(now.timestamp()) + seconds
+            headers["apns-expiration"] = str(ends) if seconds else "0"
+        url = f"{self._base_url}/3/device/{quote(token, safe='')}"
+        return Request(url=url, headers=headers, body=_written(message))
+
+    def read(self, tokens: Sequence[str], answer: Answer) -> Sequence[Outcome]:
+        ours = answer.headers.get("Apns-Id")
+        if 200 <= answer.status < 300:
+            response = answer.text or f"HTTP {answer.status}"
+            return [Accepted(words=ProviderWords(provider_message_id=ours, response=response))]
+        said = json_object(answer.text)
+        if said.get("reason") == "ExpiredProviderToken":
+            self._token.refused()
+        words = ProviderWords(
+            provider_message_id=ours,
+            code=text_or_none(said.get("reason")) or str(answer.status),
+            detail=_since(said.get("timestamp")),
+            response=answer.text,
+        )
+        after = answer.retry_after()
+        return [self._classifier.outcome(words, status=answer.status, retry_after=after)]
+
+    def probe(self) -> None:
+        return None
+
+
+def _since(timestamp: object) -> str | None:
+    """When a device was known to be gone: one that registered later is another."""
+    if not isinstance(timestamp, int) or not 0 < timestamp < 10**14:
+        return None
+    return f"gone since {datetime.fromtimestamp(timestamp / 1000, UTC).isoformat()}"
+
+
+def _written(message: PushMessage) -> bytes:
+    aps: dict[str, Any] = {
+        "alert": {"title": message.title, "body": message.body},
+        "sound": "default",
+    }
+    if message.badge is not None:
+        aps["badge"] = message.badge
+    value = {**message.data, "aps": aps}
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _build(setup: Setup) -> DevicePush:
+    options = setup.options
+    secret = options.secret("key_env", "APNS_KEY")
+    key_id, team_id = options.text("key_id"), options.text("team_id")
+    topic = options.text("topic")
+    environment = options.choice("environment", "production", among=tuple(HOSTS))
+    base_url = options.url("base_url", HOSTS[environment])
+    seconds = seconds_of(setup)
+    options.done()
+    return DevicePush(
+        setup.name,
+        Apns(
+            base_url,
+            ProviderToken(_key(setup, secret), key_id=key_id, team_id=team_id),
+            topic=topic,
+            classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+        ),
+        Http2Transport(base_url, timeout_seconds=seconds),
+        seconds=seconds,
+    )
+
+
+def _key(setup: Setup, secret: Secret) -> EllipticCurvePrivateKey:
+    """The key in a .p8 file's content, or in the file whose path is given."""
+    try:
+        pem = secret.value if "BEGIN" in secret.value else Path(secret.value).read_text("utf-8")
+        return read_key(pem)
+    except (OSError, ValueError) as error:
+        problem = "what its variable holds is no .p8 key, and names no file with one"
+        raise setup.options.wrong("key_env", problem) from error
+
+
+APNS = Kind(build=_build)

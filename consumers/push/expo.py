@@ -1,0 +1,172 @@
+"""Notifications by Expo's push service, which passes them on to Google and Apple.
+
+The runner calls it like every provider, by way of `consumers.push.devices`: one request for up to
+a hundred devices, and a ticket for each of them in a 200. A ticket says that Expo took it; what
+came of it stands in receipts that Expo keeps for a day, and that nobody fetches here.
+https://docs.expo.dev/push-notifications/sending-notifications/
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from comms.clock import Clock, utc_now
+from consumers.classification import (
+    ACCOUNT,
+    CONTENT,
+    GONE,
+    LIMITED,
+    REJECTED,
+    TRANSIENT,
+    Classifier,
+    ErrorTable,
+)
+from consumers.http_provider import (
+    Request,
+    bearer,
+    json_object,
+    json_request,
+    seconds_of,
+    text_or_none,
+    transport_of,
+)
+from consumers.kinds import Kind, Setup
+from consumers.outcomes import Accepted, Ambiguous, Outcome
+from consumers.provider import Attempt
+from consumers.push.devices import DevicePush, masked, seconds_to_live, size_of
+from consumers.transport import Answer
+from schemas.events import ProviderWords
+from schemas.messages import PushMessage
+from schemas.vocabulary import Platform, Priority
+
+BASE_URL = "https://exp.host"
+PAYLOAD_LIMIT = 4096  # bytes
+NOBODYS_RECEIPT = "00000000-0000-0000-0000-000000000000"
+
+_PRIORITY = {Priority.HIGH: "high", Priority.NORMAL: "default", Priority.BULK: "normal"}
+
+CODES = ErrorTable(
+    source="https://docs.expo.dev/push-notifications/sending-notifications/#errors",
+    codes={
+        # Of a ticket
+        "DeviceNotRegistered": GONE,
+        "MessageTooBig": CONTENT,
+        "MessageRateExceeded": LIMITED,
+        # The project's keys at Google or Apple: devices of the other platform are not stopped.
+        "MismatchSenderId": REJECTED,
+        "InvalidCredentials": REJECTED,
+        # Not on that page: general knowledge of its clients
+        "DeveloperError": REJECTED,
+        "ExpoError": TRANSIENT,
+        "ProviderError": TRANSIENT,
+        # Of a whole request
+        "TOO_MANY_REQUESTS": LIMITED,
+        "UNAUTHORIZED": ACCOUNT,
+        "PUSH_TOO_MANY_EXPERIENCE_IDS": REJECTED,  # the message's tokens are of two projects
+        "PUSH_TOO_MANY_NOTIFICATIONS": REJECTED,
+    },
+)
+
+
+class Expo:
+    """The service.
+
+    Args:
+        headers: the access token's, where the project asks for one.
+    """
+
+    platform = Platform.EXPO
+    batch = 100
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        *,
+        classifier: Classifier,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._url, self._headers = f"{base_url}/--/api/v2/push", headers
+        self._classifier, self._clock = classifier, clock
+
+    def problem(self, message: PushMessage) -> str | None:
+        well = size_of(message) <= PAYLOAD_LIMIT
+        return None if well else f"it has more than {PAYLOAD_LIMIT} bytes"
+
+    async def credentials(self) -> Mapping[str, str] | Outcome:
+        return self._headers
+
+    def request(self, message: PushMessage, tokens: Sequence[str], attempt: Attempt) -> Request:
+        value: dict[str, Any] = {
+            "to": list(tokens),
+            "title": message.title,
+            "body": message.body,
+            "sound": "default",
+            "priority": _PRIORITY[message.priority],
+        }
+        if message.data:
+            value["data"] = dict(message.data)
+        if message.badge is not None:
+            value["badge"] = message.badge
+        if (seconds := seconds_to_live(message, self._clock())) is not None:
+            value["ttl"] = seconds
+        return json_request(f"{self._url}/send", [value], {"Accept": "application/json"})
+
+    def read(self, tokens: Sequence[str], answer: Answer) -> Sequence[Outcome]:
+        text = answer.text
+        for token in tokens:  # an error may quote any of them
+            text = text.replace(token, masked(token))
+        said = json_object(text)
+        if not 200 <= answer.status < 300 or said.get("errors"):
+            return [self._of_all(answer, said, text)] * len(tokens)
+        tickets = said.get("data")
+        tickets = tickets if isinstance(tickets, list) else [tickets]
+        if len(tickets) != len(tokens) or not all(isinstance(one, dict) for one in tickets):
+            words = ProviderWords(detail="not a ticket for each device", response=text)
+            return [Ambiguous(words=words)] * len(tokens)
+        return [self._of_one(ticket) for ticket in tickets]
+
+    def probe(self) -> Request:
+        """Asks for a receipt that nobody has."""
+        return json_request(f"{self._url}/getReceipts", {"ids": [NOBODYS_RECEIPT]}, {})
+
+    def _of_one(self, ticket: Mapping[str, Any]) -> Outcome:
+        details = ticket.get("details")
+        error = details.get("error") if isinstance(details, dict) else None
+        words = ProviderWords(
+            provider_message_id=text_or_none(ticket.get("id")),
+            code=text_or_none(error),
+            detail=text_or_none(ticket.get("message")),
+            response=json.dumps(ticket, ensure_ascii=False, separators=(",", ":")),
+        )
+        if ticket.get("status") == "ok":
+            return Accepted(words=words)
+        return self._classifier.outcome(words, status=400)  # what is wrong with it, inside a 200
+
+    def _of_all(self, answer: Answer, said: Mapping[str, Any], text: str) -> Outcome:
+        errors = said.get("errors")
+        first = errors[0] if isinstance(errors, list) and errors else {}
+        first = first if isinstance(first, dict) else {}
+        words = ProviderWords(
+            code=text_or_none(first.get("code")) or str(answer.status),
+            detail=text_or_none(first.get("message")),
+            response=text,
+        )
+        status = answer.status if answer.status >= 300 else 400
+        return self._classifier.outcome(words, status=status, retry_after=answer.retry_after())
+
+
+def _build(setup: Setup) -> DevicePush:
+    options = setup.options
+    token = options.optional_secret("access_token_env", "EXPO_ACCESS_TOKEN")
+    base_url, transport = options.url("base_url", BASE_URL), transport_of(setup)
+    options.done()
+    service = Expo(
+        base_url,
+        bearer(token) if token else {},
+        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+    )
+    return DevicePush(setup.name, service, transport, seconds=seconds_of(setup))
+
+
+EXPO = Kind(build=_build)

@@ -1,0 +1,181 @@
+"""Notifications to browsers by Web Push: RFC 8030, encrypted for one subscription.
+
+The runner calls it like every provider. There is no one service: a message's subscription says
+which is called, and since anybody may have put it there, only public addresses are reached
+(`consumers.push.outward`), and no answer is taken for a word about our account.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from comms.clock import Clock, utc_now
+from consumers.classification import CONTENT, GONE, LIMITED, NOBODY, Classifier, ErrorTable
+from consumers.http_provider import HttpProvider, Request, transport_of
+from consumers.kinds import Kind, Setup
+from consumers.outcomes import Accepted, Outcome, Refused
+from consumers.provider import Attempt
+from consumers.push.devices import seconds_to_live, without
+from consumers.push.encryption import (
+    LONGEST_TEXT,
+    BadSubscriptionError,
+    Vapid,
+    encrypted,
+    read_key,
+    text_of,
+)
+from consumers.push.outward import is_public
+from consumers.transport import Answer
+from schemas.events import ProviderWords
+from schemas.messages import PushMessage, WebPushSubscription
+from schemas.vocabulary import Platform, Priority, Reason
+
+LONGEST_LIFE = 2_419_200  # seconds, where a message says nothing: four weeks, what services keep
+_TOPIC = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_URGENCY = {Priority.HIGH: "high", Priority.NORMAL: "normal", Priority.BULK: "low"}
+
+# Services differ in what they write; what they mean is the status.
+CODES = ErrorTable(
+    source="https://www.rfc-editor.org/rfc/rfc8030#section-8.4",
+    codes={},
+    statuses={
+        # Not signed by whom the subscription was made for; other subscriptions are not stopped.
+        401: NOBODY,
+        403: NOBODY,
+        402: NOBODY,
+        404: GONE,
+        406: LIMITED,  # Windows' way of saying 429
+        410: GONE,
+        413: CONTENT,
+    },
+)
+
+
+class WebPush:
+    """The dialect.
+
+    Args:
+        base_url: called in place of each endpoint's own service; for a gateway, and for tests.
+    """
+
+    def __init__(
+        self,
+        vapid: Vapid,
+        *,
+        classifier: Classifier,
+        base_url: str | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._vapid, self._classifier, self._base_url = vapid, classifier, base_url
+        self._clock = clock
+
+    async def request(self, message: PushMessage, attempt: Attempt) -> Request | Outcome:
+        subscription = message.subscription
+        if subscription is None or message.platform not in (None, Platform.WEBPUSH):
+            return _refused(Reason.INVALID_CONTENT, "it has no web push subscription")
+        text = _written(message)
+        if len(text) > LONGEST_TEXT:
+            return _refused(Reason.INVALID_CONTENT, f"it has more than {LONGEST_TEXT} bytes")
+        endpoint = _parts(subscription)
+        if endpoint is None:
+            return _refused(Reason.INVALID_RECIPIENT, "the endpoint is no https:// address")
+        try:
+            body = encrypted(text, p256dh=subscription.p256dh, auth=subscription.auth)
+        except BadSubscriptionError as error:
+            return _refused(Reason.INVALID_RECIPIENT, str(error))
+        headers = self._headers(message, f"{endpoint.scheme}://{endpoint.netloc}")
+        return Request(url=self._address(endpoint), headers=headers, body=body)
+
+    def read(self, message: PushMessage, answer: Answer) -> Outcome:
+        words = ProviderWords(
+            provider_message_id=answer.headers.get("Location"),
+            code=str(answer.status),
+            response=answer.text or f"HTTP {answer.status}",
+        )
+        if message.subscription is not None:
+            words = without(words, message.subscription.endpoint)
+        if 200 <= answer.status < 300:
+            return Accepted(words=words)
+        after = answer.retry_after()
+        return self._classifier.outcome(words, status=answer.status, retry_after=after)
+
+    def probe(self) -> None:
+        return None
+
+    def _headers(self, message: PushMessage, origin: str) -> dict[str, str]:
+        seconds = seconds_to_live(message, self._clock())
+        headers = {
+            "Authorization": self._vapid.header(origin),
+            "Content-Encoding": "aes128gcm",
+            "Content-Type": "application/octet-stream",
+            "TTL": str(LONGEST_LIFE if seconds is None else seconds),
+            "Urgency": _URGENCY[message.priority],
+        }
+        if message.collapse_key is not None:
+            headers["Topic"] = _topic(message.collapse_key)
+        return headers
+
+    def _address(self, endpoint: SplitResult) -> str:
+        if self._base_url is None:
+            return endpoint.geturl()
+        query = f"?{endpoint.query}" if endpoint.query else ""
+        return f"{self._base_url}{endpoint.path}{query}"
+
+
+def _refused(reason: Reason, why: str) -> Refused:
+    return Refused(reason=reason, words=ProviderWords(detail=why))
+
+
+def _parts(subscription: WebPushSubscription) -> SplitResult | None:
+    """The endpoint; None for what is not https, or hides a name before the host."""
+    try:
+        parts = urlsplit(subscription.endpoint)
+        well = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts._replace(fragment="") if well and "@" not in parts.netloc else None
+
+
+def _written(message: PushMessage) -> bytes:
+    """What the page's service worker is given: JSON of our own, as there is no standard."""
+    value: dict[str, Any] = {"title": message.title, "body": message.body}
+    if message.data:
+        value["data"] = dict(message.data)
+    if message.badge is not None:
+        value["badge"] = message.badge
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _topic(key: str) -> str:
+    """The key as 32 letters: itself, or what stands for it alone."""
+    if _TOPIC.fullmatch(key):
+        return key
+    return text_of(hashlib.sha256(key.encode()).digest())[:32]
+
+
+def _build(setup: Setup) -> HttpProvider[PushMessage]:
+    options = setup.options
+    secret = options.secret("vapid_private_key_env", "VAPID_PRIVATE_KEY")
+    subject = options.text("subject")
+    if not subject.startswith(("mailto:", "https:")):
+        raise options.wrong("subject", "must begin with mailto: or https:")
+    base_url = options.url("base_url", "") if options.optional_text("base_url") else None
+    # Where the settings say what is called, it may be anywhere; where messages do, it may not.
+    transport = transport_of(setup, may_reach=is_public if base_url is None else None)
+    options.done()
+    try:
+        key = read_key(secret.value)
+    except ValueError as error:
+        problem = f"what its variable holds is no P-256 key: {error}"
+        raise options.wrong("vapid_private_key_env", problem) from error
+    dialect = WebPush(
+        Vapid(key, subject),
+        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+        base_url=base_url,
+    )
+    return HttpProvider(setup.name, dialect, transport)
+
+
+WEBPUSH = Kind(build=_build)
