@@ -27,7 +27,7 @@ def figure(report: str, name: str) -> int:
 
 
 def test_a_short_run_is_clean(tmp_path: Path) -> None:
-    done = chaos(tmp_path, "--seed", "20261125", "--faults", "7")
+    done = chaos(tmp_path, "--seed", "20261125", "--faults", "5")
     assert done.returncode == 0, done.stdout + done.stderr
     assert figure(done.stdout, "accepted") > 500
     assert figure(done.stdout, "final") == figure(done.stdout, "accepted")
@@ -45,7 +45,7 @@ def test_the_checker_finds_what_was_planted(
     tmp_path: Path, plant: str, only: str, faults: int, finding: str
 ) -> None:
     arguments = ["--plant", plant, "--only", only, "--faults", str(faults), "--seed", "5"]
-    done = chaos(tmp_path, *arguments, "--patience", "45")
+    done = chaos(tmp_path, *arguments, "--patience", "30")
     assert done.returncode == 1, done.stdout + done.stderr
     assert figure(done.stdout, finding) > 0
     assert "BROKEN: make chaos SEED=5" in done.stdout
