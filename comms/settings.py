@@ -96,7 +96,7 @@ class RoutingPolicy:
     floor: int = 5
     breaker_failures: int = 10
     breaker_rest_seconds: float = 15.0
-    breaker_rest_cap_seconds: float = 300.0
+    breaker_rest_cap_seconds: float = 60.0
     account_rest_seconds: float = 300.0
 
 
