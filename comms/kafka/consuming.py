@@ -28,7 +28,7 @@ from schemas.topics import LARGEST_RECORD
 
 log = structlog.get_logger(__name__)
 
-LEAVE_SECONDS = 10.0  # that a group may take until it is at rest and can be left
+LEAVE_SECONDS = 15.0  # that a group may take until it is at rest and can be left
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class TopicConsumer:
         try:
             while time.monotonic() < deadline:
                 self._consumer.poll(0.05)
-                if self._group.told > told and not self._group.is_forming:
+                if self._group.is_at_rest(since=told):
                     break
         except KafkaException as error:
             log.debug("kafka.fault", problem=str(error))
@@ -309,6 +309,7 @@ class TopicConsumer:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
+        self._group.moved()
         known = self._positions(places) if places else {}
         found = [TopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places]
         consumer.incremental_assign(found)
@@ -318,12 +319,14 @@ class TopicConsumer:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
+        self._group.moved()
         self._rebalance.revoked(places)
         self._gone(places)
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
+        self._group.moved()
         self._gone(places)
         self._rebalance.lost(places)
         consumer.incremental_unassign(partitions)

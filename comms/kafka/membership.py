@@ -11,16 +11,28 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+QUIET_SECONDS = 3.5  # longer than the embedded broker lets a member wait that joins
 FIRST_IDLE_SECONDS, LONGEST_IDLE_SECONDS = 15.0, 900.0
 
 Identify = Callable[[Iterable[str]], Mapping[str, str]]
 
 
 class GroupState:
-    """Whether the group was being formed when librdkafka last spoke of it, and how often it did."""
+    """Whether the group was being formed when librdkafka last spoke of it, how often it did, and
+    how long ago partitions last moved: one rebalance is often followed by the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic, self._moved_at = monotonic, -QUIET_SECONDS
         self.told, self.is_forming = 0, False
+
+    def moved(self) -> None:
+        """Partitions came or went."""
+        self._moved_at = self._monotonic()
+
+    def is_at_rest(self, *, since: int) -> bool:
+        """Whether the group can be left, as was told more often than `since` times."""
+        quiet = self._monotonic() - self._moved_at >= QUIET_SECONDS
+        return quiet and self.told > since and not self.is_forming
 
     def heard(self, statistics: str) -> None:
         """librdkafka's `stats_cb`."""

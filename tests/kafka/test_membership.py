@@ -6,6 +6,7 @@ from itertools import pairwise
 from comms.kafka.membership import (
     FIRST_IDLE_SECONDS,
     LONGEST_IDLE_SECONDS,
+    QUIET_SECONDS,
     GroupState,
     Idle,
     LogIdentity,
@@ -48,6 +49,17 @@ def test_a_group_is_being_formed_until_it_is_steady() -> None:
         group.heard(json.dumps({"cgrp": {"state": state, "join_state": joining}}))
         assert group.is_forming == forming
     assert group.told == 4
+
+
+def test_a_group_is_left_only_when_nothing_has_moved_for_a_while() -> None:
+    now = 100.0
+    group = GroupState(lambda: now)
+    group.moved()
+    group.heard(json.dumps({"cgrp": {"state": "up", "join_state": "steady"}}))
+    assert not group.is_at_rest(since=0)
+    now += QUIET_SECONDS
+    assert group.is_at_rest(since=0)
+    assert not group.is_at_rest(since=1), "that was told before"
 
 
 def test_a_topic_made_again_is_another_log_and_only_once() -> None:
