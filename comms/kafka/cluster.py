@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -51,6 +51,7 @@ class Broker:
             topics=topics,
             rebalance=rebalance,
             identify=self.topic_ids,
+            dissolve_if_stuck=self.dissolve_if_stuck,
             positions=positions,
         )
 
@@ -118,6 +119,22 @@ class Broker:
         if partitions is None:
             raise KafkaUnavailableError(f"there is no topic {topic} (comms topics apply)")
         return read_to_the_end(self.properties, topic, partitions)
+
+    def dissolve_if_stuck(self, group: str, seconds: float = 2.0) -> bool:
+        """Delete a group that the cluster can say nothing of, although it has members; whether it
+        did. The embedded broker's may wait for ever for a leader that left while it was formed, and
+        begins anew when it is deleted. A group that works has a state, and is left alone.
+
+        Raises:
+            KafkaUnavailableError: the cluster does not say, or did not do it.
+        """
+        asked = self._admin.describe_consumer_groups([group], request_timeout=seconds)
+        described = self._result_of(asked[group], seconds=2 * seconds)
+        if described is None or described.state is not ConsumerGroupState.UNKNOWN:
+            return False
+        deleting = self._admin.delete_consumer_groups([group], request_timeout=seconds)
+        self._result_of(deleting[group], seconds=2 * seconds)
+        return True
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Wait for a broker to answer.

@@ -89,6 +89,7 @@ class TopicConsumer:
 
     Args:
         identify: the topics' ids, by which a log is known to be another one.
+        dissolve_if_stuck: deletes a group by its name if nothing can come of it.
         positions: where to start, in place of the group's committed offsets; called on assignment.
     """
 
@@ -100,6 +101,7 @@ class TopicConsumer:
         topics: Sequence[str],
         rebalance: Rebalance | None = None,
         identify: Identify,
+        dissolve_if_stuck: Callable[[str], bool],
         positions: Callable[[Sequence[Place]], Mapping[Place, int]] | None = None,
     ) -> None:
         self._rebalance = rebalance or Rebalance()
@@ -130,6 +132,7 @@ class TopicConsumer:
             },
             logger=CLIENT_LOG,
         )
+        self.group, self._dissolve_if_stuck = group, dissolve_if_stuck
         self._topics, self._idle = list(topics), Idle()
         self._paused: set[Place] = set()
         self._join()
@@ -146,9 +149,7 @@ class TopicConsumer:
                 self._consumer.resume([TopicPartition(*place) for place in going])
             self._paused.clear()
             if self._idle.is_too_long(bool(self.assignment)):
-                log.info("kafka.rejoined", topics=self._topics)
-                self._consumer.unsubscribe()
-                self._join()
+                self._join_anew()
             first = self._consumer.poll(seconds)
             if first is None:
                 self._require_admission()
@@ -226,6 +227,17 @@ class TopicConsumer:
             self._consumer.close()
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
+
+    def _join_anew(self) -> None:
+        """Nobody gave us anything to read for long."""
+        try:
+            dissolved = self._dissolve_if_stuck(self.group)
+        except KafkaFault as fault:
+            log.warning("kafka.fault", problem=str(fault))
+            dissolved = False
+        log.info("kafka.rejoined", group=self.group, group_was_stuck=dissolved)
+        self._consumer.unsubscribe()
+        self._join()
 
     def _join(self) -> None:
         self._consumer.subscribe(

@@ -105,3 +105,11 @@ def test_what_stood_by_when_its_partitions_were_lost_reads_again(
 
         wait_for(is_lost, seconds=40, what="lost")
         assert [record.value for record in until(4)[2:]] == [b"c", b"d"]
+
+
+def test_a_group_that_works_is_not_dissolved(here: Broker) -> None:
+    put(here, "a")
+    with consuming(here) as (consumer, until):
+        until(1)
+        assert not here.dissolve_if_stuck(consumer.group)
+        assert consumer.assignment
