@@ -43,8 +43,6 @@ KEEPALIVE: Mapping[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
-    # And that of one that stands still: longer than any wait for acknowledgements.
-    "options": "-c idle_session_timeout=45s",
 }
 
 
@@ -295,4 +293,6 @@ def _session(url: str) -> Iterator[psycopg.Connection[Any]]:
             make_conninfo(url, **KEEPALIVE), autocommit=True, application_name="comms-relay"
         ) as connection,
     ):
+        # And that of one that stands still: longer than any wait for acknowledgements.
+        connection.execute("SET idle_session_timeout = '45s'")
         yield connection
