@@ -79,10 +79,16 @@ def _email(request: EmailRequest, envelope: Mapping[str, Any]) -> EmailMessage:
         reply_to=request.reply_to,
         sender=request.sender,
         attachments=tuple(
-            Attachment(filename=item.filename, content_type=item.content_type, content=item.content)
+            Attachment(
+                filename=item.filename,
+                content_type=item.content_type,
+                content=item.content,
+                content_id=item.content_id,
+            )
             for item in request.attachments
         ),
         headers=request.headers,
+        unsubscribe_url=request.unsubscribe_url,
     )
 
 

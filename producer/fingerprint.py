@@ -10,6 +10,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 
 from schemas.messages import RECORD_OF, Attachment, Message, WebPushSubscription
+from schemas.vocabulary import Mode
 
 # Different in every repetition of one request, or the scope that the key lives in.
 _NOT_ASKED = frozenset({"id", "tenant", "created_at", "traceparent"})
@@ -17,14 +18,14 @@ _NAMES = {
     channel: tuple(field.name for field in fields(kind) if field.name not in _NOT_ASKED)
     for channel, kind in RECORD_OF.items()
 }
-_ABSENT: tuple[object, ...] = (None, (), {})
+_ABSENT: tuple[object, ...] = (None, (), {}, Mode.LIVE)
 
 
 def body_hash(message: Message) -> bytes:
     """SHA-256 of the canonical JSON of what the sender asked for.
 
-    What was left out does not count, nor a wish that is not made (`False`), so that a field added
-    to the contract later changes no hash.
+    What was left out does not count, nor a wish that is not made (`False`, `Mode.LIVE`), so that a
+    field added to the contract later changes no hash.
     """
     asked = {
         name: value
@@ -41,7 +42,8 @@ def _plain(value: object) -> object:
             return value.astimezone(UTC).isoformat()
         case Attachment():
             digest = hashlib.sha256(value.content).hexdigest()
-            return [value.filename, value.content_type, digest]
+            shown_as = [] if value.content_id is None else [value.content_id]
+            return [value.filename, value.content_type, digest, *shown_as]
         case WebPushSubscription():
             return [value.endpoint, value.p256dh, value.auth]
         case Mapping():

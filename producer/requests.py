@@ -118,6 +118,11 @@ class AttachmentRequest(_Shape):
     filename: StrictStr = Field(description="Its name, without a path.")
     content_type: StrictStr = Field(examples=["application/pdf"])
     content: Base64 = Field(description="Its bytes in base64; all together at most 5 MiB.")
+    content_id: StrictStr | None = Field(
+        None,
+        description="For an image that the html shows in its place, as `cid:` and this id.",
+        examples=["logo"],
+    )
 
 
 class EmailRequest(MessageRequest):
@@ -137,7 +142,12 @@ class EmailRequest(MessageRequest):
     sender: StrictStr | None = Field(None, alias="from", description="Sender's address.")
     attachments: list[AttachmentRequest] = Field(default_factory=list)
     headers: dict[StrictStr, StrictStr] = Field(
-        default_factory=dict, description="Further headers, e.g. List-Unsubscribe."
+        default_factory=dict, description="Further headers."
+    )
+    unsubscribe_url: StrictStr | None = Field(
+        None,
+        description="An https address that takes the recipient off the list with one POST; mail"
+        " programs show it as a button (RFC 8058).",
     )
 
 

@@ -30,7 +30,7 @@ from schemas.messages import (
     VoiceMessage,
     WebPushSubscription,
 )
-from schemas.vocabulary import Channel, OnDoubt, Platform, Priority, Reason, Status
+from schemas.vocabulary import Channel, Mode, OnDoubt, Platform, Priority, Reason, Status
 
 Record = SmsMessage | EmailMessage | PushMessage | VoiceMessage | StatusEvent
 R = TypeVar("R", SmsMessage, EmailMessage, PushMessage, VoiceMessage, StatusEvent)
@@ -57,6 +57,7 @@ _WORDS: Mapping[str, Callable[[str], object]] = {
     "status": Status,
     "reason": Reason,
     "priority": Priority,
+    "mode": Mode,
     "on_doubt": OnDoubt,
     "platform": Platform,
 }

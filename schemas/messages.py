@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import ClassVar
 from uuid import UUID
 
-from schemas.vocabulary import Channel, OnDoubt, Platform, Priority
+from schemas.vocabulary import Channel, Mode, OnDoubt, Platform, Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -30,6 +30,7 @@ class Envelope:
         metadata: the sender's own words, carried through untouched.
         traceparent: W3C trace context.
         bypass_suppression: for the few that law requires: no suppression list holds it back.
+        mode: whether it is meant to arrive.
     """
 
     channel: ClassVar[Channel]
@@ -46,6 +47,7 @@ class Envelope:
     metadata: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
     bypass_suppression: bool = False
+    mode: Mode = Mode.LIVE
 
     @property
     def recipient(self) -> str:
@@ -78,11 +80,13 @@ class SmsMessage(Envelope):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Attachment:
-    """A file inside an e-mail; `content` is its bytes."""
+    """A file inside an e-mail; `content` is its bytes. One with a `content_id` is shown in its
+    place in the html, which names it as `cid:…`."""
 
     filename: str
     content_type: str
     content: bytes
+    content_id: str | None = None
 
     def __repr__(self) -> str:
         return f"Attachment({len(self.content)} bytes of {self.content_type})"
@@ -90,7 +94,10 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class EmailMessage(Envelope):
-    """An e-mail. Addresses may carry display names; `to` is one address."""
+    """An e-mail. Addresses may carry display names; `to` is one address.
+
+    `unsubscribe_url` takes the recipient off the list with one POST (RFC 8058).
+    """
 
     channel: ClassVar[Channel] = Channel.EMAIL
 
@@ -104,6 +111,7 @@ class EmailMessage(Envelope):
     sender: str | None = None
     attachments: tuple[Attachment, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    unsubscribe_url: str | None = None
 
     @property
     def recipient(self) -> str:

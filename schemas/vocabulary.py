@@ -32,6 +32,18 @@ class OnDoubt(StrEnum):
     HOLD = "hold"
 
 
+class Mode(StrEnum):
+    """Whether a message is meant to arrive.
+
+    TEST goes to a provider's own test mode, which checks and answers it and delivers nothing;
+    SIMULATED to a simulated provider alone.
+    """
+
+    LIVE = "live"
+    TEST = "test"
+    SIMULATED = "simulated"
+
+
 class Platform(StrEnum):
     """The push service a device token belongs to."""
 

@@ -24,7 +24,7 @@ FIELDS_OF: Mapping[Channel, tuple[str, ...]] = {
     Channel.SMS: ("to", "body", "from"),
     Channel.EMAIL: (
         *("to", "subject", "text", "html", "cc", "bcc", "reply_to", "from", "attachments"),
-        "headers",
+        *("headers", "unsubscribe_url"),
     ),
     Channel.PUSH: (*("to", "title", "body", "platform", "data", "badge", "collapse_key", "ttl"),),
     Channel.VOICE: ("to", "text", "audio_url", "language", "voice", "repeat", "from"),

@@ -24,8 +24,26 @@ HIDDEN = "(hidden; --content shows it)"
 _HARMLESS = frozenset(
     {
         *("id", "tenant", "created_at", "workflow", "priority", "send_at", "expires_at"),
-        *("on_doubt", "traceparent", "bypass_suppression", "message_id", "channel", "status"),
-        *("reason", "attempt", "provider", "occurred_at", "code", "platform", "ttl", "repeat"),
+        *(
+            "on_doubt",
+            "traceparent",
+            "bypass_suppression",
+            "mode",
+            "message_id",
+            "channel",
+            "status",
+        ),
+        *(
+            "reason",
+            "attempt",
+            "provider",
+            "occurred_at",
+            "code",
+            "mode",
+            "platform",
+            "ttl",
+            "repeat",
+        ),
     }
 )
 

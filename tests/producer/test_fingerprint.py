@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from producer.fingerprint import body_hash
-from schemas.messages import PushMessage, SmsMessage
+from schemas.messages import Attachment, EmailMessage, PushMessage, SmsMessage
+from schemas.vocabulary import Mode
 
 SMS = SmsMessage(
     id=UUID(int=1),
@@ -40,3 +41,23 @@ def test_a_badge_of_none_is_not_a_badge_that_was_left_out() -> None:
 
 def test_a_wish_to_bypass_suppression_is_part_of_what_was_asked() -> None:
     assert body_hash(replace(SMS, bypass_suppression=True)) != body_hash(SMS)
+
+
+def test_a_message_that_is_not_meant_to_arrive_is_another_one() -> None:
+    assert body_hash(replace(SMS, mode=Mode.SIMULATED)) != body_hash(SMS)
+
+
+def test_an_image_in_its_place_is_not_the_same_as_a_file() -> None:
+    image = Attachment(filename="logo.png", content_type="image/png", content=b"1")
+    as_file, in_place = (
+        EmailMessage(
+            id=UUID(int=1),
+            tenant="acme",
+            created_at=SMS.created_at,
+            to="ann@example.com",
+            subject="Hi",
+            attachments=(one,),
+        )
+        for one in (image, replace(image, content_id="logo"))
+    )
+    assert body_hash(as_file) != body_hash(in_place)

@@ -16,7 +16,7 @@ from schemas.messages import (
     VoiceMessage,
     WebPushSubscription,
 )
-from schemas.vocabulary import Channel, OnDoubt, Platform, Priority, Reason, Status
+from schemas.vocabulary import Channel, Mode, OnDoubt, Platform, Priority, Reason, Status
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 maps = st.dictionaries(words, words, max_size=3)
@@ -43,9 +43,14 @@ ENVELOPE: dict[str, st.SearchStrategy[Any]] = {
     "metadata": maps,
     "traceparent": _maybe(words),
     "bypass_suppression": st.booleans(),
+    "mode": st.sampled_from(Mode),
 }
 attachments = st.builds(
-    Attachment, filename=words, content_type=words, content=st.binary(max_size=64)
+    Attachment,
+    filename=words,
+    content_type=words,
+    content=st.binary(max_size=64),
+    content_id=_maybe(words),
 )
 subscriptions = st.builds(WebPushSubscription, endpoint=words, p256dh=words, auth=words)
 sms = st.builds(SmsMessage, **ENVELOPE, to=words, body=words, sender=_maybe(words))
@@ -62,6 +67,7 @@ emails = st.builds(
     sender=_maybe(words),
     attachments=st.lists(attachments, max_size=2).map(tuple),
     headers=maps,
+    unsubscribe_url=_maybe(words),
 )
 pushes = st.builds(
     PushMessage,
