@@ -4,7 +4,7 @@
 builder with a `Setup`. Adding a provider is adding an entry there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from comms.clock import Clock
 from comms.settings import Settings
 from consumers.options import Options
 from consumers.provider import Provider
+from consumers.takes import LIVE
 from consumers.webhook import ReceiptParser
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Mode, Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,12 @@ class Setup:
         return f"{self.settings.public_url}/receipts/{self.channel}/{self.name}"
 
 
+def live_only(table: Mapping[str, Any]) -> frozenset[Mode]:
+    """Of a kind without a test mode."""
+    del table
+    return LIVE
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How providers of one kind are made.
@@ -44,7 +51,12 @@ class Kind:
     Args:
         build: an adapter; raises SettingsError for a table it cannot work with.
         receipts: what reads its receipts; None where it sends none.
+        platform: whose device tokens it takes, on the push channel; None for anybody's.
+        modes: how the messages may be meant that a provider with this table takes. One that takes
+            `Mode.TEST` is called for such a message in a way that delivers nothing.
     """
 
     build: Callable[[Setup], Provider[Any]]
     receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
+    platform: Platform | None = None
+    modes: Callable[[Mapping[str, Any]], frozenset[Mode]] = live_only

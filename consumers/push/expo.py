@@ -169,4 +169,4 @@ def _build(setup: Setup) -> DevicePush:
     return DevicePush(setup.name, service, transport, seconds=seconds_of(setup))
 
 
-EXPO = Kind(build=_build)
+EXPO = Kind(build=_build, platform=Platform.EXPO)

@@ -200,4 +200,4 @@ def _build(setup: Setup) -> DevicePush:
     return DevicePush(setup.name, service, transport, seconds=seconds_of(setup))
 
 
-FCM = Kind(build=_build)
+FCM = Kind(build=_build, platform=Platform.FCM)
