@@ -4,7 +4,7 @@
 builder with a `Setup`. Adding a provider is adding an entry there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from comms.clock import Clock
 from comms.settings import Settings
 from consumers.options import Options
 from consumers.provider import Provider
-from consumers.takes import LIVE
+from consumers.takes import LIVE, LIVE_AND_TEST
 from consumers.webhook import ReceiptParser
 from schemas.vocabulary import Channel, Mode, Platform
 
@@ -38,10 +38,16 @@ class Setup:
         return f"{self.settings.public_url}/receipts/{self.channel}/{self.name}"
 
 
-def live_only(table: Mapping[str, Any]) -> frozenset[Mode]:
+def live_only(setup: Setup) -> frozenset[Mode]:
     """Of a kind without a test mode."""
-    del table
+    del setup
     return LIVE
+
+
+def live_and_test(setup: Setup) -> frozenset[Mode]:
+    """Of a kind whose test mode needs no setting up: a message says that it is a test."""
+    del setup
+    return LIVE_AND_TEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,11 @@ class Kind:
         build: an adapter; raises SettingsError for a table it cannot work with.
         receipts: what reads its receipts; None where it sends none.
         platform: whose device tokens it takes, on the push channel; None for anybody's.
-        modes: how the messages may be meant that a provider with this table takes. One that takes
-            `Mode.TEST` is called for such a message in a way that delivers nothing.
+        modes: how the messages may be meant that a provider so set up takes. One that takes
+            `Mode.TEST` calls for such a message in a way that delivers nothing.
     """
 
     build: Callable[[Setup], Provider[Any]]
     receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
     platform: Platform | None = None
-    modes: Callable[[Mapping[str, Any]], frozenset[Mode]] = live_only
+    modes: Callable[[Setup], frozenset[Mode]] = live_only

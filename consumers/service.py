@@ -269,6 +269,6 @@ def _routes(
         provider, missing = build_or_missing(channel, wanted, settings)
         if missing is not None:
             log.error("provider.setup_needed", provider=wanted.name, problem=missing)
-        takes = takes_of(channel, wanted)
+        takes = takes_of(channel, wanted, settings)
         found.append((Route(provider, wanted.weight, missing, takes), wanted.kind))
     return found

@@ -189,7 +189,7 @@ def _receipt(item: Mapping[str, Any]) -> Receipt:
 
 def _build(setup: Setup) -> SimulatedProvider:
     url = setup.options.text("url", setup.settings.simulator_url).rstrip("/")
-    setup.options.flag(_TESTS_ONLY, False)  # read by `_modes`
+    setup.options.others(_TESTS_ONLY)
     setup.options.done()
     return SimulatedProvider(
         setup.name,
@@ -201,8 +201,8 @@ def _build(setup: Setup) -> SimulatedProvider:
     )
 
 
-def _modes(table: Mapping[str, Any]) -> frozenset[Mode]:
-    return NEVER_LIVE if table.get(_TESTS_ONLY) else ANY_MODE
+def _modes(setup: Setup) -> frozenset[Mode]:
+    return NEVER_LIVE if setup.options.flag(_TESTS_ONLY, False) else ANY_MODE
 
 
 SIMULATED = Kind(

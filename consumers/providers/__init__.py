@@ -63,14 +63,14 @@ def build_or_missing(
         return MissingProvider(provider.name), str(error)
 
 
-def takes_of(channel: Channel, provider: ProviderSettings) -> Takes:
+def takes_of(channel: Channel, provider: ProviderSettings, settings: Settings) -> Takes:
     """Which messages a configured provider takes.
 
     Raises:
-        SettingsError: its kind is unknown for the channel.
+        SettingsError: its kind is unknown for the channel, or its table is wrong.
     """
     kind = _kind(channel, provider)
-    return Takes(kind.modes(provider.options), kind.platform)
+    return Takes(kind.modes(_setup(channel, provider, settings)), kind.platform)
 
 
 def senders_of_receipts(channel: Channel, configured: Iterable[ProviderSettings]) -> list[str]:

@@ -13,7 +13,7 @@ from consumers.routing.breaker import Breaker, State
 from consumers.routing.weights import Window
 from consumers.takes import Takes, no_way
 from schemas.messages import Message
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Mode, Reason
 
 # How the problem of a provider that refuses the account begins, here and in what processes share.
 _ACCOUNT = "account fault: "
@@ -102,6 +102,8 @@ class Router:
     def choose(self, message: Message, now: float) -> Choice | None:
         """The provider of the message's next attempt; None when none can be called now."""
         able = [s for s in self._takers(message) if self._can_be_called(s, now)]
+        if message.mode is Mode.TEST:  # no probe: it would tell nothing
+            able = [s for s in able if s.breaker.open_until is None]
         if not able:
             return None
         probes = [s for s in able if s.breaker.state(now) is State.PROBING]
