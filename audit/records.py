@@ -13,10 +13,12 @@ from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 
 class Readiness(StrEnum):
-    """Whether messages get out by a channel or a provider."""
+    """Whether messages get out by a channel or a provider; `live` where one did."""
 
     LIVE = "live"
     SIMULATED = "simulated"
+    PROBED = "probed"
+    CONFIGURED = "configured"
     SETUP_NEEDED = "setup_needed"
     DEGRADED = "degraded"
     PAUSED = "paused"
@@ -111,13 +113,22 @@ class LastError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderState:
-    """A provider of a channel; `counts` are the last day's messages by status."""
+    """A provider of a channel; `counts` are the last day's messages by status.
+
+    Args:
+        evidence: by what its readiness is known, in a sentence.
+        probed_at: when its account last answered to a question that sends nothing.
+        for_tests: it is given no live message.
+    """
 
     name: str
     kind: str
     readiness: Readiness
     problem: str | None
+    evidence: str | None
     weight: int
+    for_tests: bool
+    probed_at: datetime | None
     last_success: datetime | None
     last_error: LastError | None
     counts: Mapping[str, int]

@@ -220,24 +220,27 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     stack_file = data_dir / STACK_FILE
     stack = _read_toml(stack_file, "COMMS_DATA_DIR") if stack_file.is_file() else {}
     port = _port(env.get("COMMS_HTTP_PORT", str(tables.get("http_port", 8080))))
+    simulator = (
+        env.get("COMMS_SIMULATOR_URL") or tables.get("simulator_url") or stack.get("simulator_url")
+    )
     url = env.get("COMMS_URL") or stack.get("url") or f"http://127.0.0.1:{port}"
     return Settings(
         database_url=_database_url(env, tables, stack),
         kafka=_kafka(env, tables, stack),
         schema_registry_url=env.get("COMMS_SCHEMA_REGISTRY_URL")
         or tables.get("schema_registry_url"),
-        channels={channel: _channel(channel, tables.get(channel, {}), env) for channel in Channel},
+        channels={
+            channel: _channel(
+                channel, tables.get(channel, {}), env, simulator=simulator is not None
+            )
+            for channel in Channel
+        },
         tenants=tenant_limits(tables.get("tenants", {}), env),
         http_host=env.get("COMMS_HTTP_HOST", str(tables.get("http_host", "127.0.0.1"))),
         http_port=port,
         public_url=str(env.get("COMMS_PUBLIC_URL") or tables.get("public_url") or url).rstrip("/"),
         api_url=str(url).rstrip("/"),
-        simulator_url=str(
-            env.get("COMMS_SIMULATOR_URL")
-            or tables.get("simulator_url")
-            or stack.get("simulator_url")
-            or "http://127.0.0.1:8087"
-        ).rstrip("/"),
+        simulator_url=str(simulator or "http://127.0.0.1:8087").rstrip("/"),
         receipt_secret=Secret(
             env.get("COMMS_SIMULATOR_SECRET") or stack.get("simulator_secret") or "simulated"
         ),
@@ -279,7 +282,9 @@ def _kafka(
     return properties
 
 
-def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> ChannelSettings:
+def _channel(
+    channel: Channel, value: object, env: Mapping[str, str], *, simulator: bool
+) -> ChannelSettings:
     table = _table(value, channel)
     _only_known(table, channel, {f.name for f in fields(ChannelSettings)})
     concurrency = env.get(f"COMMS_{channel.upper()}_CONCURRENCY", table.get("concurrency", 256))
@@ -294,7 +299,7 @@ def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> Channel
         ),
         retry=_retry(table.get("retry", {}), f"{channel}.retry"),
         routing=_routing(table.get("routing", {}), f"{channel}.routing"),
-        providers=_providers(table.get("providers"), channel),
+        providers=_with_simulated(_providers(table.get("providers"), channel), known=simulator),
     )
 
 
@@ -340,6 +345,18 @@ def _providers(value: object, channel: Channel) -> tuple[ProviderSettings, ...]:
     if len({provider.name for provider in found}) != len(found):
         raise SettingsError(f"{channel}.providers", "two providers have the same name")
     return found
+
+
+def _with_simulated(
+    providers: tuple[ProviderSettings, ...], *, known: bool
+) -> tuple[ProviderSettings, ...]:
+    """Where it is known where the simulated provider answers, every channel has it, for tests."""
+    if not known or any("simulated" in (one.kind, one.name) for one in providers):
+        return providers
+    for_tests = ProviderSettings(
+        name="simulated", kind="simulated", weight=0, options={"tests_only": True}
+    )
+    return (*providers, for_tests)
 
 
 def _provider(value: object, key: str) -> ProviderSettings:

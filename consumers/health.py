@@ -22,7 +22,8 @@ class Seen:
     """The last good and bad word of one provider.
 
     Args:
-        problem: what its last probe found wrong, or None.
+        last_success: when it last took a message.
+        problem: what its last probe found wrong, or None; probed_at: when one last succeeded.
         fault: what it last said against the account, until it takes something again.
     """
 
@@ -31,6 +32,7 @@ class Seen:
     last_error_at: datetime | None = None
     problem: str | None = None
     fault: str | None = None
+    probed_at: datetime | None = None
 
 
 class ProviderHealth:
@@ -43,11 +45,20 @@ class ProviderHealth:
         """What is known of a provider."""
         return self._seen.setdefault(provider, Seen())
 
+    def probed(self, provider: str, problem: str | None, *, at: datetime) -> None:
+        """A probe of the provider ended: well, or with a problem."""
+        seen = self.of(provider)
+        seen.problem = problem
+        if problem is None:
+            seen.probed_at = at
+
     def observe(self, provider: str, outcome: Outcome, *, at: datetime) -> None:
         """A call of the provider ended."""
         seen = self.of(provider)
+        if isinstance(outcome, Accepted):
+            seen.last_success = at
         if isinstance(outcome, Accepted | Refused):  # a refusal of one message is a good answer
-            seen.last_success, seen.problem, seen.fault = at, None, None
+            seen.problem, seen.fault = None, None
         else:
             words = outcome.words
             seen.last_error = words.detail or words.code or type(outcome).__name__.lower()

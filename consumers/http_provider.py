@@ -101,6 +101,7 @@ class HttpProvider(Generic[M]):
     Args:
         proves: whether an answer to the probe, of another status than 2xx, proves the credentials
             all the same, as where a key may do nothing but send.
+        doubts: what an answer of 2xx says against the account even so; None where it says nothing.
     """
 
     def __init__(
@@ -110,9 +111,10 @@ class HttpProvider(Generic[M]):
         transport: HttpTransport,
         *,
         proves: Callable[[Answer], bool] = lambda _: False,
+        doubts: Callable[[Answer], str | None] = lambda _: None,
     ) -> None:
         self._name, self._dialect, self._transport = name, dialect, transport
-        self._proves = proves
+        self._proves, self._doubts = proves, doubts
 
     @property
     def name(self) -> str:
@@ -143,8 +145,13 @@ class HttpProvider(Generic[M]):
             answer = await self._call(request)
         except TransportError as error:
             return str(error)
+        return self._problem_of(answer)
+
+    def _problem_of(self, answer: Answer) -> str | None:
         match answer.status:
-            case status if 200 <= status < 300 or self._proves(answer):
+            case status if 200 <= status < 300:
+                return self._doubts(answer)
+            case _ if self._proves(answer):
                 return None
             case 401 | 403:
                 return f"the provider refuses the account ({answer.status})"

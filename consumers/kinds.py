@@ -57,6 +57,7 @@ class Kind:
     Args:
         build: an adapter; raises SettingsError for a table it cannot work with.
         receipts: what reads its receipts; None where it sends none.
+        probes: whether a probe proves the account, as far as the provider allows it.
         platform: whose device tokens it takes, on the push channel; None for anybody's.
         modes: how the messages may be meant that a provider so set up takes. One that takes
             `Mode.TEST` calls for such a message in a way that delivers nothing.
@@ -64,5 +65,6 @@ class Kind:
 
     build: Callable[[Setup], Provider[Any]]
     receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
+    probes: bool = True
     platform: Platform | None = None
     modes: Callable[[Setup], frozenset[Mode]] = live_only

@@ -8,20 +8,23 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
+from comms.clock import Clock, utc_now
 from comms.database import DatabaseError, translated
 from consumers.health import ProviderHealth
+from consumers.readiness import judged
 from consumers.routing import Route, Router
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Mode
 
 log = structlog.get_logger(__name__)
 
 REPORT_SECONDS = 2.0
-PROBE_EVERY = 10  # reports
+PROBE_SECONDS = 20.0
 
 _REPORT = """
 INSERT INTO consumers.worker (owner, channel, in_flight, lag_messages, lag_seconds, providers)
@@ -54,23 +57,25 @@ class Reporter:
         *,
         channel: Channel,
         owner: UUID,
-        routes: Sequence[tuple[Route, str]],
+        routes: Sequence[Route],
         router: Router,
         health: ProviderHealth,
         load: Callable[[], Load],
+        clock: Clock = utc_now,
     ) -> None:
         self._pool, self._channel, self._owner = pool, channel, owner
         self._routes, self._router = routes, router
-        self._health, self._load = health, load
+        self._health, self._load, self._clock = health, load, clock
         self.database_problem: str | None = None
 
     async def run(self) -> None:
-        """Report until cancelled."""
-        reports = 0
+        """Report, and probe, until cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._report_for_ever())
+            both.create_task(self._probe_for_ever())
+
+    async def _report_for_ever(self) -> None:
         while True:
-            if reports % PROBE_EVERY == 0:
-                await self._probe()
-            reports += 1
             try:
                 await self._report()
                 self.database_problem = None
@@ -78,6 +83,16 @@ class Reporter:
                 self.database_problem = str(error)
                 log.warning("worker.not_reported", problem=str(error))
             await asyncio.sleep(REPORT_SECONDS)
+
+    async def _probe_for_ever(self) -> None:
+        """All at once: one that does not answer keeps nobody from being asked."""
+        while True:
+            await asyncio.gather(*(self._probe(r) for r in self._routes if r.missing is None))
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def _probe(self, route: Route) -> None:
+        problem = await route.provider.probe()
+        self._health.probed(route.provider.name, problem, at=self._clock())
 
     async def leave(self) -> None:
         """Take the row away: the process ends on purpose.
@@ -91,13 +106,6 @@ class Reporter:
                     "DELETE FROM consumers.worker WHERE owner = %s", (self._owner,)
                 )
 
-    async def _probe(self) -> None:
-        for route, _ in self._routes:
-            if route.missing is not None:
-                continue
-            problem = await route.provider.probe()
-            self._health.of(route.provider.name).problem = problem
-
     async def _report(self) -> None:
         load = self._load()
         row = (
@@ -106,33 +114,36 @@ class Reporter:
             load.in_flight,
             load.lag_messages,
             load.lag_seconds,
-            json.dumps([self._provider(route, kind) for route, kind in self._routes]),
+            json.dumps([self._provider(route) for route in self._routes]),
         )
         with translated():
             async with self._pool.connection() as connection:
                 await connection.execute(_REPORT, row)
 
-    def _provider(self, route: Route, kind: str) -> dict[str, object]:
+    def _provider(self, route: Route) -> dict[str, object]:
         name = route.provider.name
-        seen, resting = self._health.of(name), self._router.resting(name)
-        missing = self._router.needs_setup(name)
+        seen = self._health.of(name)
+        verdict = judged(
+            seen,
+            is_simulated=route.kind == "simulated",
+            probes=route.probes,
+            missing=self._router.needs_setup(name),
+            resting=self._router.resting(name),
+        )
         return {
             "name": name,
-            "kind": kind,
+            "kind": route.kind,
             "weight": self._router.standings[name].weight,
-            "readiness": _readiness(kind, missing, resting, seen.problem),
-            "problem": missing or resting or seen.problem,
-            "last_success": seen.last_success.isoformat() if seen.last_success else None,
+            "readiness": verdict.word,
+            "problem": verdict.problem,
+            "evidence": verdict.evidence,
+            "for_tests": Mode.LIVE not in route.takes.modes,
+            "probed_at": _text(seen.probed_at if route.probes else None),
+            "last_success": _text(seen.last_success),
             "last_error": seen.last_error,
-            "last_error_at": seen.last_error_at.isoformat() if seen.last_error_at else None,
+            "last_error_at": _text(seen.last_error_at),
         }
 
 
-def _readiness(kind: str, missing: str | None, resting: str | None, problem: str | None) -> str:
-    if missing is not None:
-        return "setup_needed"
-    if resting is not None:
-        return "paused"
-    if problem is not None:
-        return "degraded"
-    return "simulated" if kind == "simulated" else "live"
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

@@ -33,7 +33,7 @@ from consumers.intake import Intake
 from consumers.ledger import Ledger
 from consumers.origins import Origins
 from consumers.overdue import Overdue
-from consumers.providers import build_or_missing, senders_of_receipts, takes_of
+from consumers.providers import build_or_missing, probes, senders_of_receipts, takes_of
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
@@ -116,7 +116,7 @@ class _Process:
     dispatcher: Dispatcher
     feed: DeferredFeed
     reporter: Reporter
-    routes: list[tuple[Route, str]]
+    routes: list[Route]
     producer: EventProducer
     pool: AsyncConnectionPool
     tasks: list[asyncio.Task[None]]
@@ -148,7 +148,7 @@ class _Process:
             await self.reporter.leave()
         except DatabaseError as error:
             log.warning("service.left_untidy", problem=str(error))
-        for route, _ in self.routes:
+        for route in self.routes:
             await route.provider.close()
         await self.pool.close()
 
@@ -165,7 +165,7 @@ async def _assemble(
     routes = _routes(channel, settings, configured)
     codec = codec_of(settings)
     await pool.open()
-    for route, _ in routes:
+    for route in routes:
         await route.provider.open()
 
     producer, health, origins = broker.producer(threaded=False), ProviderHealth(), Origins(channel)
@@ -182,7 +182,7 @@ async def _assemble(
     limits = {p.name: p.rate_limit for p in configured.providers if p.rate_limit is not None}
     allowance = Allowance(pool, limits, channel=channel)
     router = Router(
-        [route for route, _ in routes],
+        routes,
         configured.routing,
         source=random.SystemRandom(),
         has_allowance=allowance.permits,
@@ -261,14 +261,20 @@ def _report_failure(task: asyncio.Task[None], failed: Any) -> None:
         failed(error)
 
 
-def _routes(
-    channel: Channel, settings: Settings, configured: ChannelSettings
-) -> list[tuple[Route, str]]:
+def _routes(channel: Channel, settings: Settings, configured: ChannelSettings) -> list[Route]:
     found = []
     for wanted in configured.providers:
         provider, missing = build_or_missing(channel, wanted, settings)
         if missing is not None:
             log.error("provider.setup_needed", provider=wanted.name, problem=missing)
-        takes = takes_of(channel, wanted, settings)
-        found.append((Route(provider, wanted.weight, missing, takes), wanted.kind))
+        found.append(
+            Route(
+                provider,
+                wanted.weight,
+                missing,
+                takes=takes_of(channel, wanted, settings),
+                kind=wanted.kind,
+                probes=probes(channel, wanted),
+            )
+        )
     return found

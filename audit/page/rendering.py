@@ -31,6 +31,8 @@ _CHANNELS = {
 _READINESS = {
     Readiness.LIVE: "Live",
     Readiness.SIMULATED: "Simulated",
+    Readiness.PROBED: "Probed",
+    Readiness.CONFIGURED: "Configured",
     Readiness.SETUP_NEEDED: "Setup needed",
     Readiness.DEGRADED: "Degraded",
     Readiness.PAUSED: "Paused",

@@ -49,6 +49,8 @@ _Rows = Sequence[Mapping[str, Any]]
 _BEST_FIRST = (
     Readiness.LIVE,
     Readiness.SIMULATED,
+    Readiness.PROBED,
+    Readiness.CONFIGURED,
     Readiness.DEGRADED,
     Readiness.PAUSED,
     Readiness.SETUP_NEEDED,
@@ -138,22 +140,39 @@ def _readiness(
         return Readiness.DEGRADED, f"no consumer has reported since {seen}"
     if not providers:
         return Readiness.SETUP_NEEDED, "no provider is configured"
-    best = min(providers, key=lambda provider: _BEST_FIRST.index(provider.readiness))
+    meant = [provider for provider in providers if not provider.for_tests] or providers
+    best = min(meant, key=lambda provider: _BEST_FIRST.index(provider.readiness))
     return best.readiness, best.problem
 
 
 def _provider(channel: Channel, said: Mapping[str, Any], known: _Known) -> ProviderState:
     found = known.evidence.get((channel, said["name"]), {})
+    readiness, evidence = _by_evidence(said, found.get("last_success_at"))
+    probed_at = said.get("probed_at")
     return ProviderState(
         name=said["name"],
         kind=said.get("kind", said["name"]),
-        readiness=Readiness(said.get("readiness", Readiness.DEGRADED)),
+        readiness=readiness,
         problem=said.get("problem"),
+        evidence=evidence,
         weight=int(said.get("weight", 0)),
+        for_tests=bool(said.get("for_tests")),
+        probed_at=datetime.fromisoformat(probed_at) if probed_at else None,
         last_success=found.get("last_success_at"),
         last_error=_last_error(found.get("last_error_at"), found.get("last_error")),
         counts=known.counts.get((channel, said["name"]), {}),
     )
+
+
+def _by_evidence(
+    said: Mapping[str, Any], last_success: datetime | None
+) -> tuple[Readiness, str | None]:
+    """What a process says of a provider, and what the store knows of the time before it began."""
+    readiness = Readiness(said.get("readiness", Readiness.DEGRADED))
+    if readiness in (Readiness.PROBED, Readiness.CONFIGURED) and last_success is not None:
+        at = last_success.isoformat(timespec="seconds")
+        return Readiness.LIVE, f"it took a message at {at}"
+    return readiness, said.get("evidence")
 
 
 def _last_error(at: datetime | None, said: Mapping[str, Any] | None) -> LastError | None:

@@ -23,7 +23,7 @@ from schemas import compatibility
 from schemas.topics import TOPICS
 
 SECONDS = 5.0
-_FINE = frozenset({"live", "simulated"})
+_FINE = frozenset({"live", "simulated", "probed", "configured"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +171,10 @@ def _api(settings: Settings) -> Iterator[Check]:
 
 
 def _provider(said: Mapping[str, Any], told: str | None) -> str:
-    """A provider and its readiness, with its problem where the channel's is another."""
-    problem = said.get("problem")
-    word = f"{said['name']} {said['readiness']}"
-    return word if problem is None or problem == told else f"{word} ({problem})"
+    """A provider and its readiness, with the evidence; the channel's own problem stands there
+    already."""
+    word, evidence = f"{said['name']} {said['readiness']}", said.get("evidence")
+    return word if evidence is None or evidence == told else f"{word} ({evidence})"
 
 
 def _mend_channel(name: str, consumers: int) -> str:

@@ -28,6 +28,8 @@ COLOUR_OF: Mapping[str, str] = {
     "unknown": "bold yellow",
     "live": "bold green",
     "simulated": "green",
+    "probed": "cyan",
+    "configured": "cyan",
     "setup_needed": "yellow",
     "degraded": "bold red",
     "paused": "bold yellow",

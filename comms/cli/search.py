@@ -162,7 +162,8 @@ def _timeline(events: list[Any]) -> Any:
 
 def _evidence(state: Mapping[str, Any]) -> Any:
     error = state["last_error"]
-    said = [state["problem"]] if state["problem"] else []
+    found = state.get("evidence") or state["problem"]  # a channel has no evidence of its own
+    said = [found] if found else []
     if error:
         words = ": ".join(filter(None, (error["reason"], error["code"], error["detail"])))
         said.append(f"last error {moment(error['at'])} {words}")

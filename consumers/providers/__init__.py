@@ -73,6 +73,15 @@ def takes_of(channel: Channel, provider: ProviderSettings, settings: Settings) -
     return Takes(kind.modes(_setup(channel, provider, settings)), kind.platform)
 
 
+def probes(channel: Channel, provider: ProviderSettings) -> bool:
+    """Whether a configured provider's probe proves its account.
+
+    Raises:
+        SettingsError: its kind is unknown for the channel.
+    """
+    return _kind(channel, provider).probes
+
+
 def senders_of_receipts(channel: Channel, configured: Iterable[ProviderSettings]) -> list[str]:
     """The names of those among a channel's providers that send receipts.
 

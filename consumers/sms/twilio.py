@@ -190,7 +190,7 @@ def _build(setup: Setup) -> HttpProvider[SmsMessage]:
         receipts_url=setup.receipts_url,
         classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
     )
-    return HttpProvider(setup.name, dialect, transport)
+    return HttpProvider(setup.name, dialect, transport, doubts=twilio.doubts)
 
 
 def _receipts(setup: Setup, clock: Clock) -> TwilioSmsReceipts:

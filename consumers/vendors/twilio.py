@@ -194,6 +194,13 @@ def read_keys(options: Options) -> Keys:
     return Keys(token=token, shared=shared)
 
 
+def doubts(answer: Answer) -> str | None:
+    """What the account's own page says against it: it may be suspended or closed.
+    https://www.twilio.com/docs/iam/api/account#account-properties"""
+    status = text_or_none(json_object(answer.text).get("status"))
+    return None if status in (None, "active") else f"the account is {status}"
+
+
 def words_of(answer: Answer) -> ProviderWords:
     """What an answer says: `{sid, status}` of what was taken, `{code, message}` of what was not."""
     said = json_object(answer.text)

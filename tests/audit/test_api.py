@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,9 @@ from audit.feed import Feed
 from audit.queries.changes import Cursor
 from comms.clock import utc_now
 from schemas import events
+from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
+from schemas.vocabulary import Mode
 from tests.audit import samples
 
 
@@ -255,6 +258,54 @@ async def test_channels_say_whether_messages_get_out(
     assert (found["email"]["readiness"], found["email"]["problem"]) == (
         *("degraded", "no consumer is running"),
     )
+
+
+async def test_a_provider_is_live_where_it_took_a_message_and_else_what_can_be_shown(
+    client: httpx.AsyncClient, connection: merge.Connection
+) -> None:
+    def said(name: str, readiness: str, **more: object) -> dict[str, object]:
+        plain = {"name": name, "kind": name, "readiness": readiness, "problem": None, "weight": 1}
+        return plain | {"evidence": f"of {name}"} | more
+
+    report = [
+        said("twilio", "configured"),
+        said("vonage", "probed", probed_at="2030-01-01T09:00:00+00:00"),
+        said("simulated", "simulated", for_tests=True),
+    ]
+    connection.execute(
+        "INSERT INTO consumers.worker"
+        " (owner, channel, in_flight, lag_messages, lag_seconds, providers)"
+        " VALUES (%s, 'sms', 0, 0, 0, %s)",
+        (uuid4(), json.dumps(report)),
+    )
+
+    async def sms() -> tuple[str, dict[str, tuple[str, str]]]:
+        found = (await get(client, "/v1/channels"))["items"][0]
+        providers = found["providers"]
+        return found["readiness"], {p["name"]: (p["readiness"], p["evidence"]) for p in providers}
+
+    assert await sms() == (
+        "probed",
+        {
+            "twilio": ("configured", "of twilio"),
+            "vonage": ("probed", "of vonage"),
+            "simulated": ("simulated", "of simulated"),
+        },
+    )
+    test = replace(recent(1), mode=Mode.TEST)
+    words = ProviderWords(provider_message_id="SM1")
+    for number, message in enumerate((test, recent(2))):
+        accepted = events.accepted(
+            message, attempt=1, provider="twilio", at=message.created_at, words=words
+        )
+        merge.merge(connection, [accepted], {})
+        readiness, providers = await sms()
+        assert (readiness, providers["twilio"][0]) == [
+            ("probed", "configured"),
+            ("live", "live"),
+        ][number]
+    at = message.created_at.isoformat(timespec="seconds")
+    assert providers["twilio"][1] == f"it took a message at {at}"
 
 
 async def test_a_follower_gets_changes_and_after_a_pause_what_it_missed(

@@ -66,6 +66,22 @@ class TestTwilioSms(HttpContract):
         needs="TWILIO_AUTH_TOKEN",
     )
 
+    @pytest.mark.parametrize(
+        ("status", "problem"),
+        [("active", None), ("suspended", "the account is suspended")],
+    )
+    async def test_a_probe_reads_how_the_account_stands(
+        self, status: str, problem: str | None
+    ) -> None:
+        dialogue = replace(self.dialogue, probe=Reply(200, json.dumps({"status": status})))
+        stub = Stub(dialogue)
+        await stub.start()
+        provider = dialogue.provider(stub.url)
+        await provider.open()
+        assert await provider.probe() == problem
+        await provider.close()
+        await stub.stop()
+
     async def test_the_request_is_twilios(self, subject: Subject, stub: Stub) -> None:
         made = replace(sms(), expires_at=datetime.now(UTC) + timedelta(seconds=100))
         await call(subject.provider, made)
