@@ -4,7 +4,7 @@ Each check answers for one thing and says its sentence; a check whose footing is
 no broker answers) is left out rather than failed a second time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
@@ -15,12 +15,14 @@ from alembic.script import ScriptDirectory
 
 from comms.cli.errors import FAILED
 from comms.cli.output import AsJson, console, plain, print_json
+from comms.cli.probing import probed
 from comms.client import ApiClient, ClientError, connect
 from comms.database import DatabaseError, translated
 from comms.kafka import Broker, KafkaFault
 from comms.settings import Secret, Settings, SettingsError, load
 from schemas import compatibility
 from schemas.topics import TOPICS
+from schemas.vocabulary import Channel
 
 SECONDS = 5.0
 _FINE = frozenset({"live", "simulated", "probed", "configured"})
@@ -65,7 +67,9 @@ def examine() -> Iterator[Check]:
     yield from _kafka(settings)
     yield from _database(settings)
     yield _schemas()
-    yield from _api(settings)
+    channels = yield from _api(settings)
+    silent = [channel for channel in Channel if not channels.get(channel)]
+    yield from _providers(settings, silent)
     yield from _simulator(settings)
 
 
@@ -146,13 +150,14 @@ def _schemas() -> Check:
     return Check("Avro schemas", not report.findings, said, "undo the change, or make it additive")
 
 
-def _api(settings: Settings) -> Iterator[Check]:
+def _api(settings: Settings) -> Generator[Check, None, Mapping[str, int]]:
+    """Returns how many processes each channel has."""
     try:
         with connect(settings, seconds=SECONDS) as client:
             document = client.get("/v1/channels")
     except SettingsError as error:
         yield Check("API", False, str(error), "`comms keys create` makes one")
-        return
+        return {}
     except ClientError as error:
         yield Check(
             "API",
@@ -161,13 +166,22 @@ def _api(settings: Settings) -> Iterator[Check]:
             "is the application up (`comms run producer`)? COMMS_URL,"
             " COMMS_API_KEY say where it is and who asks",
         )
-        return
+        return {}
     yield Check("API", True, f"answers at {settings.api_url}")
     for channel in document["items"]:
         name, readiness = channel["channel"], channel["readiness"]
         providers = ", ".join(_provider(p, channel["problem"]) for p in channel["providers"])
         said = "; ".join(filter(None, (readiness, channel["problem"], providers)))
         yield Check(name, readiness in _FINE, said, _mend_channel(name, channel["consumers"]))
+    return {channel["channel"]: channel["consumers"] for channel in document["items"]}
+
+
+def _providers(settings: Settings, channels: Sequence[Channel]) -> Iterator[Check]:
+    """Asked from here where no process of their channel speaks of them."""
+    for found in probed(settings, channels):
+        about = f"{found.channel} by {found.provider}"
+        mend = f"look at [[{found.channel}.providers]] in comms.toml, and docs/providers.md"
+        yield Check(about, found.problem is None, found.said, mend)
 
 
 def _provider(said: Mapping[str, Any], told: str | None) -> str:

@@ -1,6 +1,8 @@
 """Keys, topics, schemas and the doctor, on a real database and a real broker."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psycopg
@@ -124,6 +126,62 @@ def test_the_doctor_names_each_fault_and_its_mending(
     assert faults.keys() == {"Kafka", "database schema", "sms", "simulated provider"}
     assert all(faults.values())
     assert "comms db upgrade" in str(faults["database schema"])
+
+
+TWILIO = """
+[[sms.providers]]
+name = "twilio"
+from = "+15005550006"
+base_url = "http://127.0.0.1:{port}"
+[[sms.providers]]
+name = "backup"
+type = "twilio"
+from = "+15005550006"
+auth_token_env = "BACKUP_TOKEN"
+base_url = "http://127.0.0.1:{port}"
+"""
+
+
+class Accounts(BaseHTTPRequestHandler):
+    """Twilio's end, as far as a probe asks: one account, suspended."""
+
+    def do_GET(self) -> None:
+        body = b'{"status": "suspended"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.mark.parametrize("consumers", [0, 1])
+def test_the_doctor_asks_providers_itself_where_no_process_speaks_of_them(
+    comms: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, consumers: int
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Accounts)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    config = tmp_path / "comms.toml"
+    config.write_text(TWILIO.format(port=server.server_port))
+    monkeypatch.setenv("COMMS_CONFIG", str(config))
+    monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC1")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "a token")
+    api.channels.append(channel("sms", "live") | {"consumers": consumers})
+    try:
+        _, found = checks(comms)
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+    asked = {about: check["said"] for about, check in found.items() if " by " in about}
+    if consumers:
+        assert asked == {}
+        return
+    assert asked == {
+        "sms by twilio": "the account is suspended",
+        "sms by backup": "BACKUP_TOKEN: not set, and sms.providers[backup].auth_token_env needs it",
+    }
 
 
 def test_the_doctor_marks_lines_for_people(
