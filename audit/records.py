@@ -119,6 +119,7 @@ class ProviderState:
         evidence: by what its readiness is known, in a sentence.
         probed_at: when its account last answered to a question that sends nothing.
         for_tests: it is given no live message.
+        unknown_codes: what its table of errors does not know and it said, and how often.
     """
 
     name: str
@@ -131,6 +132,7 @@ class ProviderState:
     probed_at: datetime | None
     last_success: datetime | None
     last_error: LastError | None
+    unknown_codes: Mapping[str, int]
     counts: Mapping[str, int]
 
 

@@ -185,6 +185,17 @@ class Classifier:
         metrics.unknown_codes_total.labels(self._channel, self._provider, label).inc()
 
 
+def unknown_codes(channel: Channel, provider: str) -> Mapping[str, int]:
+    """The codes that a provider said to this process and its table does not know; how often."""
+    return {
+        sample.labels["code"]: int(sample.value)
+        for metric in metrics.unknown_codes_total.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+        and (sample.labels["channel"], sample.labels["provider"]) == (channel, provider)
+    }
+
+
 def reason_of_failure(meaning: Meaning | None) -> Reason:
     """Why a message that was accepted did not arrive, by what its receipt's code means."""
     if meaning is None or meaning.fault is not Fault.PERMANENT:

@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.clock import Clock, utc_now
 from comms.database import DatabaseError, translated
+from consumers.classification import unknown_codes
 from consumers.health import ProviderHealth
 from consumers.readiness import judged
 from consumers.routing import Route, Router
@@ -140,6 +141,7 @@ class Reporter:
             "for_tests": Mode.LIVE not in route.takes.modes,
             "probed_at": _text(seen.probed_at if route.probes else None),
             "last_success": _text(seen.last_success),
+            "unknown_codes": unknown_codes(self._channel, name),
             "last_error": seen.last_error,
             "last_error_at": _text(seen.last_error_at),
         }

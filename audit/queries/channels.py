@@ -160,6 +160,7 @@ def _provider(channel: Channel, said: Mapping[str, Any], known: _Known) -> Provi
         probed_at=datetime.fromisoformat(probed_at) if probed_at else None,
         last_success=found.get("last_success_at"),
         last_error=_last_error(found.get("last_error_at"), found.get("last_error")),
+        unknown_codes=said.get("unknown_codes") or {},
         counts=known.counts.get((channel, said["name"]), {}),
     )
 

@@ -167,6 +167,8 @@ def _evidence(state: Mapping[str, Any]) -> Any:
     if error:
         words = ": ".join(filter(None, (error["reason"], error["code"], error["detail"])))
         said.append(f"last error {moment(error['at'])} {words}")
+    if unknown := state.get("unknown_codes"):
+        said.append(f"unknown codes: {', '.join(unknown)}")
     return plain("; ".join(said))
 
 

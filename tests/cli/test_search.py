@@ -99,9 +99,11 @@ def test_channels_show_readiness_and_the_last_error(comms: Run, api: FakeApi) ->
         "kind": "acme",
         "readiness": "live",
         "problem": None,
+        "evidence": "it took a message at 2030-01-31T08:59:00+00:00",
         "weight": 70,
         "last_success": None,
         "last_error": error,
+        "unknown_codes": {"29999": 3},
         "counts": {},
     }
     api.channels.append(
@@ -125,6 +127,8 @@ def test_channels_show_readiness_and_the_last_error(comms: Run, api: FakeApi) ->
     assert "12 (3.5 s)" in ran.out
     assert "weight 70" in ran.out
     assert "21610: Unsubscribed" in ran.out
+    assert "it took a message at 2030-01-31T08:59:00+00:00" in ran.out
+    assert "unknown codes: 29999" in " ".join(ran.out.split())
     assert json.loads(comms("channels", "--json").out) == {"items": api.channels}
 
 

@@ -55,6 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if not account.paid:
             self._say(400, {"code": 30002, "message": "Account suspended"})
+        elif "5550666" in body:
+            self._say(400, {"code": 29999, "message": "A code of tomorrow"})
         elif "5550777" in body:
             self._say(400, {"code": 21610, "message": "Unsubscribed recipient"})
         else:
@@ -115,6 +117,7 @@ def test_with_no_other_they_wait_without_losing_an_attempt_until_it_is_put_right
         config.write_text(CONFIG.format(port=server.server_port))
         settings = settings_for(broker, database_url, tmp_path, COMMS_CONFIG=str(config), **KEYS)
         message, unwilling = sms(to="+12125580001"), sms(to="+12125550777")
+        puzzling = sms(to="+12125550666")
         with (
             listener(broker) as heard,
             channel(settings),
@@ -131,6 +134,9 @@ def test_with_no_other_they_wait_without_losing_an_attempt_until_it_is_put_right
             assert (refused.reason, refused.code) == (Reason.SUPPRESSED, "21610")
             assert suppressed(session) == [("acme", "+12125550777", "opt_out", unwilling.id)]
             assert readiness(session)["twilio"][0] in {"live", "setup_needed"}
+            publish(broker, puzzling)
+            assert heard.wait_for(puzzling.id, Status.FAILED).code == "29999"
+            eventually(lambda: unknown_codes(session) == {"29999": 1}, "the code is shown")
 
 
 def test_one_without_its_secret_is_left_out_and_the_channel_says_what_is_missing(
@@ -152,6 +158,11 @@ def test_one_without_its_secret_is_left_out_and_the_channel_says_what_is_missing
         state, problem = readiness(session)["twilio"]
     assert state == "setup_needed"
     assert (problem or "").startswith("TWILIO_ACCOUNT_SID: not set")
+
+
+def unknown_codes(session: psycopg.Connection) -> dict[str, int]:
+    rows = session.execute("SELECT providers FROM consumers.worker").fetchall()
+    return next(p["unknown_codes"] for (said,) in rows for p in said if p["name"] == "twilio")
 
 
 def suppressed(session: psycopg.Connection) -> list[tuple[str, str, str, UUID]]:
