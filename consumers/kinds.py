@@ -43,8 +43,17 @@ class Kind:
 
     Args:
         build: an adapter; raises SettingsError for a table it cannot work with.
-        receipts: what reads its receipts; None where it sends none.
+        receipts: what reads the receipts that it posts; None where it posts none.
+        confirms: it says what became of every message in another way (`consumers.listening`), so
+            that silence is worth telling.
     """
 
     build: Callable[[Setup], Provider[Any]]
     receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
+    confirms: bool = False
+
+    @property
+    def owes_receipts(self) -> bool:
+        """Whether a message of which nothing more is heard is one that something went wrong with;
+        else `sent` is its end."""
+        return self.receipts is not None or self.confirms

@@ -25,12 +25,14 @@ from comms.health import HealthServer
 from comms.kafka import Broker, EventProducer
 from comms.registry import codec_of
 from comms.settings import ChannelSettings, Settings
-from consumers.announcer import Announcer
+from consumers.announcer import Announcer, Collected
 from consumers.deferred import DeferredFeed
+from consumers.desk import ReceiptDesk
 from consumers.dispatcher import Dispatcher
 from consumers.health import ProviderHealth
 from consumers.intake import Intake
 from consumers.ledger import Ledger
+from consumers.listening import Listening
 from consumers.origins import Origins
 from consumers.overdue import Overdue
 from consumers.providers import build_or_missing, senders_of_receipts
@@ -240,6 +242,11 @@ async def _assemble(
         asyncio.create_task(work.run()) for work in (feed, recovery, overdue, reporter, sharing)
     ]
     tasks.append(asyncio.create_task(allowance.run()))
+    desk = ReceiptDesk(pool, Collected(producer, loop), codec)
+    for provider in (route.provider for route, _ in routes):
+        if isinstance(provider, Listening):
+            tell = desk.teller(channel, provider.name)
+            tasks.append(asyncio.create_task(provider.listen(tell), name=provider.name))
     for task in tasks:
         task.add_done_callback(lambda t: _report_failure(t, failed))
     return _Process(
