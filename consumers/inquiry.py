@@ -11,10 +11,10 @@ that double, until the provider has forgotten: seven times in a day, a thousand 
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 60.0
 LONGEST_WAIT = 900.0  # seconds between looks, of a provider that does not answer
+PIECE = timedelta(minutes=10)
 PAGE = 1000
 _LOCKS = 7_214  # advisory locks of this module, one a provider
 
@@ -56,6 +57,14 @@ class Span:
 
     begin: datetime
     end: datetime
+
+    def pieces(self) -> Iterator["Span"]:
+        """The same in short ones, each of which the ledger reads and sorts at once."""
+        begin = self.begin
+        while begin < self.end:
+            end = min(begin + PIECE, self.end)
+            yield Span(begin, end)
+            begin = end
 
 
 def spans(since: datetime, now: datetime, keeping: Keeping) -> list[Span]:
@@ -120,7 +129,8 @@ class Inquiry:
             since = self._asked_until or now - self._provider.keeping.kept_for
             count = 0
             for span in spans(since, now, self._provider.keeping):
-                count += await self._ask_all(connection, span, now)
+                for piece in span.pieces():
+                    count += await self._ask_all(connection, piece, now)
             self._asked_until = now
         if count:
             log.info("receipts.answered", provider=self._name, count=count)

@@ -18,7 +18,7 @@ def bad(error: str, said: str = "no", **details: object) -> dict[str, Any]:
 
 
 class ExpoStub:
-    """Has the receipts it is given; takes every notification.
+    """Has the receipts it is given; takes every notification, with the ticket `t-1` and so on.
 
     Attributes:
         receipts: by ticket; asked: the tickets of each request for receipts.
@@ -31,11 +31,20 @@ class ExpoStub:
         self.authorizations: list[str | None] = []
         self.reply: Reply | None = None
         self.url = ""
+        self._taken = 0
 
     @property
     def tickets_asked(self) -> list[str]:
         """Every ticket, as often as it was asked for."""
         return [ticket for tickets in self.asked for ticket in tickets]
+
+    async def take(self, request: web.Request) -> web.Response:
+        """`POST /--/api/v2/push/send`."""
+        tickets = []
+        for _ in json.loads(await request.read())[0]["to"]:
+            self._taken += 1
+            tickets.append({"status": "ok", "id": f"t-{self._taken}"})
+        return web.json_response({"data": tickets})
 
     async def answer(self, request: web.Request) -> web.Response:
         """`POST /--/api/v2/push/getReceipts`."""
@@ -54,6 +63,7 @@ async def expo_stub() -> AsyncIterator[ExpoStub]:
     """A stub that answers while the block lasts."""
     stub = ExpoStub()
     app = web.Application(client_max_size=8 * 1024 * 1024)
+    app.router.add_post("/--/api/v2/push/send", stub.take)
     app.router.add_post("/--/api/v2/push/getReceipts", stub.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
