@@ -11,7 +11,7 @@ of the ledger and an event.
     Ambiguous     the request left and its answer was lost: nobody knows
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consumers.suppression import SuppressionReason
 from schemas.events import SILENCE, ProviderWords
@@ -76,3 +76,15 @@ class Ambiguous:
 
 
 Outcome = Accepted | Refused | TryLater | Blocked | Ambiguous
+
+
+def of_a_test(outcome: Outcome) -> Outcome:
+    """What an outcome means for a message that was not meant to arrive: an account's fault ends it,
+    since nobody waits for it, and no recipient is suppressed by what was not theirs."""
+    match outcome:
+        case Blocked(words=words):
+            return Refused(reason=Reason.REJECTED, words=words)
+        case Refused():
+            return replace(outcome, suppress=None)
+        case _:
+            return outcome

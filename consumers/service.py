@@ -38,7 +38,7 @@ from consumers.listening import Listening
 from consumers.origins import Origins
 from consumers.overdue import Overdue
 from consumers.provider import Provider
-from consumers.providers import build_or_missing, senders_of_receipts
+from consumers.providers import build_or_missing, senders_of_receipts, takes_of
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
@@ -295,5 +295,6 @@ def _routes(
         provider, missing = build_or_missing(channel, wanted, settings)
         if missing is not None:
             log.error("provider.setup_needed", provider=wanted.name, problem=missing)
-        found.append((Route(provider, wanted.weight, missing), wanted.kind))
+        takes = takes_of(channel, wanted, settings)
+        found.append((Route(provider, wanted.weight, missing, takes), wanted.kind))
     return found

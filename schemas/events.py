@@ -14,7 +14,7 @@ from uuid import UUID
 
 from schemas.ids import event_id
 from schemas.messages import Envelope
-from schemas.vocabulary import Channel, Priority, Reason, Status
+from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 RESPONSE_LIMIT = 4096  # characters of a provider's raw answer that are kept
 
@@ -63,6 +63,7 @@ class StatusEvent:
     expires_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
+    mode: Mode | None = None
 
     def __repr__(self) -> str:
         return f"StatusEvent({self.message_id} {self.status} {self.reason} attempt={self.attempt})"
@@ -325,6 +326,7 @@ def _of(
         expires_at=message.expires_at,
         metadata=message.metadata,
         traceparent=message.traceparent,
+        mode=message.mode,
     )
 
 

@@ -221,4 +221,4 @@ def _build(setup: Setup) -> ExpoPush:
     return ExpoPush(setup.name, service, transport, reader=reader, seconds=seconds_of(setup))
 
 
-EXPO = Kind(build=_build)
+EXPO = Kind(build=_build, platform=Platform.EXPO)
