@@ -80,6 +80,13 @@ def spans(since: datetime, now: datetime, keeping: Keeping) -> list[Span]:
     return found
 
 
+def wait_after(error: Exception, wait: float) -> float:
+    """Seconds until the next look after one that failed, and that had been waited for so long: as
+    long as the provider asks for, else twice as long up to a bound."""
+    asked_for = error.after if isinstance(error, UnansweredError) else None
+    return max(min(wait * 2, LONGEST_WAIT), asked_for or 0.0)
+
+
 class Inquiry:
     """Asks one provider.
 
@@ -109,8 +116,7 @@ class Inquiry:
                 await self.look()
             except (DatabaseUnavailableError, NotTakenError, UnansweredError) as error:
                 log.warning("receipts.not_asked", provider=self._name, problem=str(error))
-                asked_to_wait = error.after if isinstance(error, UnansweredError) else None
-                wait = max(min(wait * 2, LONGEST_WAIT), asked_to_wait or 0.0)
+                wait = wait_after(error, wait)
             else:
                 wait = EVERY_SECONDS
 

@@ -21,7 +21,7 @@ from comms.database import async_pool
 from comms.kafka import Broker, EventProducer
 from consumers.asked import Keeping, UnansweredError
 from consumers.desk import ReceiptDesk
-from consumers.inquiry import PIECE, Inquiry, Span, spans
+from consumers.inquiry import PIECE, Inquiry, Span, spans, wait_after
 from consumers.listening import NotTakenError
 from consumers.providers import senders_of_receipts
 from consumers.push.expo import ExpoPush
@@ -310,6 +310,16 @@ def test_however_long_a_look_was_put_off_none_is_missed_or_asked_about_twice() -
         due = any(since < at + age <= now for age in KEEPING.moments)
         expected = due and now - at < KEEPING.kept_for
         assert any(span.begin < at <= span.end for span in found) is expected, minutes
+
+
+def test_who_does_not_answer_is_asked_less_often_and_not_before_it_wants() -> None:
+    waits = [60.0]
+    for _ in range(5):
+        waits.append(wait_after(UnansweredError("no answer"), waits[-1]))
+    assert waits == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
+    assert wait_after(UnansweredError("slow down", after=3600.0), 60.0) == 3600.0
+    assert wait_after(UnansweredError("slow down", after=5.0), 60.0) == 120.0
+    assert wait_after(NotTakenError("no broker"), 900.0) == 900.0
 
 
 def test_who_is_asked_owes_no_receipt_for_each_message() -> None:
