@@ -1,4 +1,4 @@
-"""Asking for receipts: what is asked when, from the ledger alone, and what comes of the answers."""
+"""Asking for receipts: what is asked, from the ledger alone, and what comes of the answers."""
 
 import asyncio
 import json
@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,7 +20,7 @@ from comms.database import async_pool
 from comms.kafka import Broker, EventProducer
 from consumers.asked import Keeping, UnansweredError
 from consumers.desk import ReceiptDesk
-from consumers.inquiry import PIECE, Inquiry, Span, spans, wait_after
+from consumers.inquiry import Inquiry
 from consumers.listening import NotTakenError
 from consumers.providers import senders_of_receipts
 from consumers.push.expo import ExpoPush
@@ -36,7 +35,6 @@ from tests.providers.expo_stub import OK, ExpoStub, bad, expo_stub
 from tests.providers.http_contract import Reply
 from tests.providers.samples import only_provider, settings_with
 
-NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 DEVICE = "ExponentPushToken[one-of-somebody]"
 Session = psycopg.Connection[Any]
 
@@ -272,54 +270,6 @@ async def test_all_are_asked_about_page_by_page(
     async with asking(pool, producer, expo) as inquiry:
         assert await inquiry.look() == 5
     assert expo.asked == [["t-4", "t-3"], ["t-2", "t-1"], ["t-0"]]
-
-
-KEEPING = Keeping(ready_after=timedelta(minutes=15), kept_for=timedelta(hours=23))
-
-
-def test_a_first_look_covers_all_that_the_provider_keeps() -> None:
-    since = NOON - KEEPING.kept_for
-    assert spans(since, NOON, KEEPING) == [Span(since, NOON - timedelta(minutes=15))]
-
-
-def test_a_span_is_the_sum_of_its_pieces() -> None:
-    whole = Span(NOON - timedelta(minutes=25), NOON)
-    pieces = list(whole.pieces())
-    assert (pieces[0].begin, pieces[-1].end) == (whole.begin, whole.end)
-    assert all(one.end == other.begin for one, other in pairwise(pieces))
-    assert {piece.end - piece.begin for piece in pieces} == {PIECE, timedelta(minutes=5)}
-
-
-def test_a_message_is_asked_about_at_ages_that_double() -> None:
-    looks = [NOON + timedelta(minutes=n) for n in range(60 * 26)]
-    at = NOON + timedelta(seconds=30)
-    ages = [
-        (now - at).total_seconds() / 60
-        for since, now in pairwise(looks)
-        if any(span.begin < at <= span.end for span in spans(since, now, KEEPING))
-    ]
-    assert [int(age) for age in ages] == [15, 30, 60, 120, 240, 480, 960]
-
-
-def test_however_long_a_look_was_put_off_none_is_missed_or_asked_about_twice() -> None:
-    since, now = NOON, NOON + timedelta(minutes=50)
-    found = spans(since, now, KEEPING)
-    assert all(one.end < other.begin for one, other in pairwise(found))
-    for minutes in range(60 * 24):
-        at = now - timedelta(minutes=minutes)
-        due = any(since < at + age <= now for age in KEEPING.moments)
-        expected = due and now - at < KEEPING.kept_for
-        assert any(span.begin < at <= span.end for span in found) is expected, minutes
-
-
-def test_who_does_not_answer_is_asked_less_often_and_not_before_it_wants() -> None:
-    waits = [60.0]
-    for _ in range(5):
-        waits.append(wait_after(UnansweredError("no answer"), waits[-1]))
-    assert waits == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
-    assert wait_after(UnansweredError("slow down", after=3600.0), 60.0) == 3600.0
-    assert wait_after(UnansweredError("slow down", after=5.0), 60.0) == 120.0
-    assert wait_after(NotTakenError("no broker"), 900.0) == 900.0
 
 
 def test_who_is_asked_owes_no_receipt_for_each_message() -> None:
