@@ -1,8 +1,9 @@
 """Says on `comms.status` what happened, and keeps saying it until the broker has it.
 
-The dispatcher announces from the event loop, where the acknowledgements are collected too, every
-few milliseconds while any are missing. `done` is called once the broker acknowledged; who else
-serves or flushes the same producer may be the one that calls it: it must be quick and thread-safe.
+The dispatcher announces from the event loop, where the acknowledgements are collected too
+(`Collected`), every few milliseconds while any are missing. `done` is called once the broker
+acknowledged; who else serves or flushes the same producer may be the one that calls it: it must be
+quick and thread-safe.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from comms.kafka import EventProducer, KafkaFault, KafkaUnavailableError
+from comms.kafka import Ack, EventProducer, KafkaFault, KafkaUnavailableError
 from schemas import topics
 from schemas.codec import Codec
 from schemas.events import StatusEvent
@@ -23,14 +24,33 @@ COLLECT_SECONDS = 0.005
 Done = Callable[[], None]
 
 
+class Collected:
+    """A producer without a thread of its own, whose acknowledgements an event loop collects."""
+
+    def __init__(self, producer: EventProducer, loop: asyncio.AbstractEventLoop) -> None:
+        self._producer, self._loop = producer, loop
+        self._collecting = False
+
+    def publish(self, topic: str, *, key: str, value: bytes, on_ack: Ack) -> None:
+        """As `EventProducer.publish`, from the loop; `on_ack` follows by itself."""
+        if not self._collecting:
+            self._collecting = True
+            self._loop.call_later(COLLECT_SECONDS, self._collect)
+        self._producer.publish(topic, key=key, value=value, on_ack=on_ack)
+
+    def _collect(self) -> None:
+        self._collecting = self._producer.serve() > 0
+        if self._collecting:
+            self._loop.call_later(COLLECT_SECONDS, self._collect)
+
+
 class Announcer:
     """Publishes status events from one event loop."""
 
     def __init__(
         self, producer: EventProducer, codec: Codec, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._producer, self._codec, self._loop = producer, codec, loop
-        self._collecting = False
+        self._producer, self._codec, self._loop = Collected(producer, loop), codec, loop
 
     def announce(self, event: StatusEvent, done: Done | None = None) -> None:
         """Publish `event`; `done` follows when the broker has it, however long that takes."""
@@ -52,14 +72,6 @@ class Announcer:
             self._producer.publish(topics.STATUS, key=key, value=value, on_ack=on_ack)
         except KafkaUnavailableError as fault:
             self._again(key, value, done, fault)
-        if not self._collecting:
-            self._collecting = True
-            self._loop.call_later(COLLECT_SECONDS, self._collect)
-
-    def _collect(self) -> None:
-        self._collecting = self._producer.serve() > 0
-        if self._collecting:
-            self._loop.call_later(COLLECT_SECONDS, self._collect)
 
     def _again(self, key: str, value: bytes, done: Done | None, fault: KafkaFault) -> None:
         log.warning("status.not_published", message_id=key, problem=str(fault))

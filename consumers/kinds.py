@@ -56,7 +56,9 @@ class Kind:
 
     Args:
         build: an adapter; raises SettingsError for a table it cannot work with.
-        receipts: what reads its receipts; None where it sends none.
+        receipts: what reads the receipts that it posts; None where it posts none.
+        confirms: it says what became of every message in another way (`consumers.listening`), so
+            that silence is worth telling.
         probes: whether a probe proves the account, as far as the provider allows it.
         platform: whose device tokens it takes, on the push channel; None for anybody's.
         modes: how the messages may be meant that a provider so set up takes. One that takes
@@ -65,6 +67,13 @@ class Kind:
 
     build: Callable[[Setup], Provider[Any]]
     receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
+    confirms: bool = False
     probes: bool = True
     platform: Platform | None = None
     modes: Callable[[Setup], frozenset[Mode]] = live_only
+
+    @property
+    def owes_receipts(self) -> bool:
+        """Whether a message of which nothing more is heard is one that something went wrong with;
+        else `sent` is its end."""
+        return self.receipts is not None or self.confirms

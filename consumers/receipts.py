@@ -1,316 +1,35 @@
-"""The receipt endpoint: a provider's later word, verified and announced on `comms.status`.
+"""The receipt endpoint: a provider's later word, verified and handed to the desk.
 
-`POST /receipts/{channel}/{provider}` proves who speaks, finds whose message it is in the ledger of
-attempts, keeps the event there, publishes it, and answers 204 once the broker has it. Whenever that
-cannot be done now the answer is 503, and the provider says it again. Requests that come together
-share the statements and one wait for the broker. An event that the broker loses is found in the
-ledger by `consumers.recovery`.
+`POST /receipts/{channel}/{provider}` proves who speaks, hands what was said to `consumers.desk`,
+and answers 204 once it is announced. Whenever that cannot be done now the answer is 503, and the
+provider says it again.
 """
 
-import asyncio
-import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from prometheus_client import Counter
 from psycopg_pool import AsyncConnectionPool
 
-from comms import metrics
-from comms.database import DatabaseError, translated
-from comms.kafka import Ack, EventProducer, KafkaFault, KafkaUnavailableError
+from comms.kafka import EventProducer
 from comms.problems import Problem
-from consumers.inbound import Correspondence
-from consumers.suppression.store import SuppressionList
+from consumers.desk import ReceiptDesk, Source
+from consumers.listening import NotTakenError
 from consumers.webhook import (
     BadSignatureError,
     NotSetUpError,
-    Receipt,
     ReceiptParser,
     Said,
     UnreadableReceiptError,
 )
-from schemas import events
 from schemas.codec import Codec
-from schemas.errors import ContractError
-from schemas.events import StatusEvent
-from schemas.topics import STATUS
 from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
 
 BODY_LIMIT = 1024 * 1024  # bytes; providers' requests are a few kilobytes
-MOST_WAITING = 20_000  # receipts; more than that is answered 503 at once
-MOST_AT_ONCE = 1_000
 
 Parsers = Mapping[tuple[Channel, str], ReceiptParser]
-
-# The attempts made through the provider that speaks: another's messages are not its to judge.
-_LOOK_UP = """
-SELECT message_id, channel, provider, tenant, attempt, o.provider_message_id,
-    o.status IS NULL OR o.reason = 'ambiguous'
-FROM consumers.attempt
-LEFT JOIN consumers.outcome o USING (message_id, attempt)
-WHERE message_id = ANY(%(ids)s) AND (channel, provider) IN
-      (SELECT * FROM unnest(%(channels)s::text[], %(providers)s::text[]))
-ORDER BY attempt DESC
-"""
-
-# A provider that repeats itself says the same event.
-_KEEP = """
-INSERT INTO consumers.receipt (message_id, event_id, channel, value)
-SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::text[], %b::bytea[])
-ON CONFLICT DO NOTHING
-"""
-
-
-@cache  # finding a counter by its labels costs more than the rest of counting
-def _counter(channel: Channel, provider: str, result: str) -> Counter:
-    return metrics.receipts_total.labels(channel.value, provider, result)
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Who speaks."""
-
-    channel: Channel
-    provider: str
-
-    def count(self, result: str) -> None:
-        _counter(self.channel, self.provider, result).inc()
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempted:
-    """What the ledger knows of a message; `in_doubt` while nothing is known of its answer."""
-
-    tenant: str
-    attempt: int
-    provider_message_id: str | None
-    in_doubt: bool
-
-
-_Known = Mapping[tuple[UUID, _Source], Sequence[_Attempted]]  # the newest first
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """An event made of a receipt, as it will be published, and whose request brought it."""
-
-    asked: "_Asked"
-    event: StatusEvent
-    value: bytes
-
-
-@dataclass(slots=True, eq=False)
-class _Asked:
-    """One request's receipts, and who waits for them to be announced."""
-
-    source: _Source
-    receipts: list[Receipt]
-    done: asyncio.Future[None]
-    problem: DatabaseError | KafkaFault | None = None
-
-    def settle(self) -> None:
-        if self.done.done():  # whoever asked has gone
-            return
-        if self.problem is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(self.problem)
-
-
-class _Acks:
-    """Waits for a batch of acknowledgements with one hand-over from the broker's thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        self._open = 1  # one for the batch itself, until `wait`
-        self._all = asyncio.Event()
-
-    def expect(self, asked: _Asked, result: str) -> Ack:
-        """What to call, from any thread, when one more record's fate is known."""
-        with self._lock:
-            self._open += 1
-
-        def on_ack(fault: KafkaFault | None) -> None:
-            if fault is not None:
-                asked.problem = fault
-            asked.source.count(result if fault is None else "unavailable")
-            self._one_less()
-
-        return on_ack
-
-    async def wait(self) -> None:
-        """Until every record's fate is known; the producer bounds the time that takes."""
-        self._one_less()
-        await self._all.wait()
-
-    def _one_less(self) -> None:
-        with self._lock:
-            self._open -= 1
-            last = self._open == 0
-        if last:
-            self._loop.call_soon_threadsafe(self._all.set)
-
-
-class ReceiptDesk:
-    """Announces receipts, those of concurrent requests together. Belongs to one event loop."""
-
-    def __init__(self, pool: AsyncConnectionPool, producer: EventProducer, codec: Codec) -> None:
-        self._pool, self._producer, self._codec = pool, producer, codec
-        self._suppressed, self._correspondence = SuppressionList(pool), Correspondence(pool)
-        self._waiting: deque[_Asked] = deque()
-        self._held = 0
-        self._worker: asyncio.Task[None] | None = None
-
-    async def announce(self, channel: Channel, provider: str, said: Sequence[Said]) -> None:
-        """Publish what a provider said; returns when the broker has it. What people wrote is acted
-        on and goes no further.
-
-        Raises:
-            DatabaseError, KafkaFault: it has not, and the provider must say it again.
-        """
-        if self._held > MOST_WAITING:
-            raise KafkaUnavailableError("too many receipts are waiting")
-        source = _Source(channel, provider)
-        receipts = await self._correspondence.sort_out(channel, provider, said)
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(source, receipts, done))
-        self._held += len(receipts)
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
-        await done
-
-    async def _work(self) -> None:
-        """Take what waits, batch after batch, until nothing does."""
-        try:
-            while self._waiting:
-                await self._announce_all(self._next_batch())
-        finally:
-            self._worker = None
-
-    def _next_batch(self) -> list[_Asked]:
-        batch, size = [], 0
-        while self._waiting and size < MOST_AT_ONCE:
-            asked = self._waiting.popleft()
-            batch.append(asked)
-            size += len(asked.receipts)
-        self._held -= size
-        return batch
-
-    async def _announce_all(self, batch: list[_Asked]) -> None:
-        try:
-            known = await self._look_up(batch)
-            await self._suppress(batch, known)
-            said = self._encoded(batch, known)
-            await self._keep(said)
-        except DatabaseError as error:
-            for asked in batch:
-                asked.problem = error
-                asked.source.count("unavailable")
-        else:
-            await self._publish_all(said)
-        for asked in batch:
-            asked.settle()
-
-    async def _suppress(self, batch: list[_Asked], known: _Known) -> None:
-        found = [
-            (receipt.message_id, receipt.suppress)
-            for asked in batch
-            for receipt in asked.receipts
-            if receipt.suppress and (receipt.message_id, asked.source) in known
-        ]
-        if found:
-            await self._suppressed.add_from_receipts(found)
-
-    def _encoded(self, batch: list[_Asked], known: _Known) -> list[_Said]:
-        said = []
-        for asked in batch:
-            for receipt in asked.receipts:
-                found = known.get((receipt.message_id, asked.source))
-                if found is None:
-                    asked.source.count("unknown")
-                    continue
-                event = _event(receipt, asked.source, found)
-                try:
-                    value = self._codec.encode(event, topic=STATUS)
-                except ContractError:
-                    # As unwritable the next time: taken, counted, and told to the operator.
-                    log.exception("receipt.not_encodable", message_id=str(event.message_id))
-                    asked.source.count("unreadable")
-                else:
-                    said.append(_Said(asked, event, value))
-        return said
-
-    async def _keep(self, said: list[_Said]) -> None:
-        if not said:
-            return
-        columns = (
-            [one.event.message_id for one in said],
-            [one.event.id for one in said],
-            [str(one.event.channel) for one in said],
-            [one.value for one in said],
-        )
-        with translated():
-            async with self._pool.connection() as connection:
-                await connection.execute(_KEEP, columns)
-
-    async def _publish_all(self, said: list[_Said]) -> None:
-        acks = _Acks()
-        for one in said:
-            on_ack, key = acks.expect(one.asked, one.event.status), str(one.event.message_id)
-            try:
-                self._producer.publish(STATUS, key=key, value=one.value, on_ack=on_ack)
-            except KafkaFault as fault:
-                on_ack(fault)
-        await acks.wait()
-
-    async def _look_up(self, batch: list[_Asked]) -> _Known:
-        sources = {asked.source for asked in batch}
-        values = {
-            "ids": list({receipt.message_id for asked in batch for receipt in asked.receipts}),
-            "channels": [str(source.channel) for source in sources],
-            "providers": [source.provider for source in sources],
-        }
-        with translated():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(_LOOK_UP, values)
-                rows = await cursor.fetchall()
-        known: dict[tuple[UUID, _Source], list[_Attempted]] = {}
-        for message_id, channel, provider, *attempted in rows:
-            source = _Source(Channel(channel), provider)
-            known.setdefault((message_id, source), []).append(_Attempted(*attempted))
-        return known
-
-
-def _spoken_of(receipt: Receipt, attempts: Sequence[_Attempted]) -> _Attempted:
-    """The attempt that the provider answered with the same id, else the newest whose answer is not
-    known: a late word on a first attempt says nothing of a second."""
-    said = receipt.words.provider_message_id
-    answered = (a for a in attempts if said is not None and a.provider_message_id == said)
-    in_doubt = (a for a in attempts if a.in_doubt)
-    return next(answered, None) or next(in_doubt, None) or attempts[0]
-
-
-def _event(receipt: Receipt, source: _Source, attempts: Sequence[_Attempted]) -> StatusEvent:
-    found = _spoken_of(receipt, attempts)
-    return events.receipt(
-        message_id=receipt.message_id,
-        tenant=found.tenant,
-        channel=source.channel,
-        provider=source.provider,
-        attempt=found.attempt,
-        delivered=receipt.delivered,
-        at=receipt.occurred_at,
-        words=receipt.words,
-        reason=receipt.reason,
-    )
 
 
 def router(
@@ -348,10 +67,10 @@ def router(
     return routes
 
 
-async def _announce(desk: ReceiptDesk, source: _Source, said: Sequence[Said]) -> None:
+async def _announce(desk: ReceiptDesk, source: Source, said: Sequence[Said]) -> None:
     try:
         await desk.announce(source.channel, source.provider, said)
-    except (DatabaseError, KafkaFault) as error:
+    except NotTakenError as error:
         log.warning("receipt.not_announced", provider=source.provider, problem=str(error))
         raise _say_it_again() from error
 
@@ -365,10 +84,10 @@ def _say_it_again() -> Problem:
     )
 
 
-def _parser(parsers: Parsers, channel: str, provider: str) -> tuple[_Source, ReceiptParser]:
+def _parser(parsers: Parsers, channel: str, provider: str) -> tuple[Source, ReceiptParser]:
     for (known, name), parser in parsers.items():
         if known == channel and name == provider:
-            return _Source(known, name), parser
+            return Source(known, name), parser
     raise Problem(404, "Not Found", "No provider of that name sends receipts here")
 
 
@@ -383,7 +102,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _parse(
-    parser: ReceiptParser, source: _Source, headers: Mapping[str, str], body: bytes, url: str
+    parser: ReceiptParser, source: Source, headers: Mapping[str, str], body: bytes, url: str
 ) -> Sequence[Said]:
     try:
         return parser.parse(headers, body, url)

@@ -25,14 +25,19 @@ from comms.health import HealthServer
 from comms.kafka import Broker, EventProducer
 from comms.registry import codec_of
 from comms.settings import ChannelSettings, Settings
-from consumers.announcer import Announcer
+from consumers.announcer import Announcer, Collected
+from consumers.asked import Asked
 from consumers.deferred import DeferredFeed
+from consumers.desk import ReceiptDesk
 from consumers.dispatcher import Dispatcher
 from consumers.health import ProviderHealth
+from consumers.inquiry import Inquiry
 from consumers.intake import Intake
 from consumers.ledger import Ledger
+from consumers.listening import Listening
 from consumers.origins import Origins
 from consumers.overdue import Overdue
+from consumers.provider import Provider
 from consumers.providers import build_or_missing, probes, senders_of_receipts, takes_of
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
@@ -240,6 +245,8 @@ async def _assemble(
         asyncio.create_task(work.run()) for work in (feed, recovery, overdue, reporter, sharing)
     ]
     tasks.append(asyncio.create_task(allowance.run()))
+    desk = ReceiptDesk(pool, Collected(producer, loop), codec)
+    tasks += _hearing([route.provider for route in routes], pool, desk, channel=channel)
     for task in tasks:
         task.add_done_callback(lambda t: _report_failure(t, failed))
     return _Process(
@@ -254,6 +261,25 @@ async def _assemble(
         tasks=tasks,
         defects=defects,
     )
+
+
+def _hearing(
+    providers: list[Provider[Any]],
+    pool: AsyncConnectionPool,
+    desk: ReceiptDesk,
+    *,
+    channel: Channel,
+) -> list[asyncio.Task[None]]:
+    """Tasks that take the later words of providers which do not post them to the endpoint."""
+    tasks = []
+    for provider in providers:
+        tell = desk.teller(channel, provider.name)
+        if isinstance(provider, Listening):
+            tasks.append(asyncio.create_task(provider.listen(tell)))
+        if isinstance(provider, Asked):
+            inquiry = Inquiry(pool, provider, tell, channel=channel, name=provider.name)
+            tasks.append(asyncio.create_task(inquiry.run()))
+    return tasks
 
 
 def _report_failure(task: asyncio.Task[None], failed: Any) -> None:

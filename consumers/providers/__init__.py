@@ -83,12 +83,12 @@ def probes(channel: Channel, provider: ProviderSettings) -> bool:
 
 
 def senders_of_receipts(channel: Channel, configured: Iterable[ProviderSettings]) -> list[str]:
-    """The names of those among a channel's providers that send receipts.
+    """The names of those among a channel's providers that owe a receipt for each message.
 
     Raises:
         SettingsError: a provider's kind is unknown for the channel.
     """
-    return [p.name for p in configured if _kind(channel, p).receipts is not None]
+    return [p.name for p in configured if _kind(channel, p).owes_receipts]
 
 
 def receipt_parsers(

@@ -1,6 +1,6 @@
 """Who must not be reached, by tenant and channel.
 
-People and receipts add recipients (`api`, `consumers.receipts`); the ledger looks each message's
+People and receipts add recipients (`api`, `consumers.desk`); the ledger looks each message's
 recipient up as it is claimed, and a suppressed one is refused without a call.
 """
 
