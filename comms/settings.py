@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from comms.bounds import countries, parts
 from comms.limits import TenantLimits, tenant_limits
 from comms.tables import SettingsError
 from comms.tables import number as _number
 from comms.tables import only_known as _only_known
 from comms.tables import table as _table
+from schemas.rules import Policies, Policy
 from schemas.vocabulary import Channel, OnDoubt
 
 __all__ = [
@@ -124,17 +126,26 @@ class ChannelSettings:
 
     Args:
         receipt_timeout_hours: after which a missing receipt is an event of its own; 0 for never.
+        countries: ISO 3166 codes of those whose numbers may be reached; None for all. Numbers only.
+        parts: that a text message may come to; 0 for as many as providers take. SMS only.
     """
 
     concurrency: int = 256
     on_doubt: OnDoubt = OnDoubt.RESEND
     call_timeout_seconds: float = 15.0
     receipt_timeout_hours: float = 72.0
+    countries: frozenset[str] | None = None
+    parts: int = 0
     retry: RetryPolicy = RetryPolicy()
     routing: RoutingPolicy = RoutingPolicy()
     providers: tuple[ProviderSettings, ...] = (
         ProviderSettings(name="simulated", kind="simulated"),
     )
+
+    @property
+    def policy(self) -> Policy:
+        """What the content rules are told of it."""
+        return Policy(countries=self.countries, parts=self.parts or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +177,11 @@ class Settings:
     simulator: Mapping[str, Any]
     data_dir: Path
     environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def policies(self) -> Policies:
+        """What the content rules are told of each channel."""
+        return {channel: own.policy for channel, own in self.channels.items()}
 
     def need_database(self) -> str:
         """The database's URL.
@@ -292,6 +308,8 @@ def _channel(channel: Channel, value: object, env: Mapping[str, str]) -> Channel
         receipt_timeout_hours=_number(
             table.get("receipt_timeout_hours", 72.0), f"{channel}.receipt_timeout_hours", at_least=0
         ),
+        countries=countries(table.get("countries"), channel),
+        parts=parts(table.get("parts", 0), channel),
         retry=_retry(table.get("retry", {}), f"{channel}.retry"),
         routing=_routing(table.get("routing", {}), f"{channel}.routing"),
         providers=_providers(table.get("providers"), channel),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from psycopg_pool import AsyncConnectionPool
 
@@ -30,12 +30,12 @@ from producer.building import Stamp, to_message
 from producer.cancelling import NoSuchMessageError, TooLateError, cancel
 from producer.openapi import batch_body, single_body
 from producer.outbox import Outbox
-from producer.shown import shown
+from producer.shown import counted, shown
 from producer.statements import Accepted, Conflict, Entry, Result
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, Violation
 from schemas.ids import new_message_id
-from schemas.rules import ATTACHMENTS_LIMIT
+from schemas.rules import ATTACHMENTS_LIMIT, NO_POLICIES, Policies
 from schemas.vocabulary import Reason, Status
 
 MOST_IN_A_BATCH = 1000
@@ -71,11 +71,12 @@ def router(
     codec: Codec,
     authenticator: Authenticator,
     admission: Admission | None = None,
+    policies: Policies = NO_POLICIES,
     clock: Clock = utc_now,
 ) -> APIRouter:
     """The routes; `pool` is open while they are served. Without `admission` nobody is limited."""
     routes = APIRouter(prefix="/v1", tags=["messages"])
-    outbox = Outbox(codec, clock)
+    outbox = Outbox(codec, clock, policies)
     door = _Door(
         pool=pool,
         codec=codec,
@@ -95,10 +96,13 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         "/messages",
         status_code=202,
         summary="Send one message",
+        description="A text message's answer says in `segments` what networks will count of it. To"
+        " know it before anything is sent, ask with `validate=true`.",
         openapi_extra=single_body(),
         responses=_answers(
             {
-                200: "The same key and body again: the original, with `Idempotent-Replayed: true`",
+                200: "The same key and body again: the original, with `Idempotent-Replayed: true`."
+                " Or nothing is wrong, where that was all you asked",
                 409: "The idempotency key was used with another body",
                 413: "The body or its attachments are too large",
                 422: "A field is wrong; `errors` names it",
@@ -112,11 +116,16 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         who: Annotated[Caller, door.caller],
         idempotency_key: Annotated[str | None, Header()] = None,
         traceparent: Annotated[str | None, Header()] = None,
+        validate: Annotated[
+            bool, Query(description="Say what is wrong with it, or nothing, and send nothing.")
+        ] = False,
     ) -> Response:
         await door.admission.admit(who.tenant, 1)
         document = await read_json(request, limit=SINGLE_LIMIT)
         asked = _asked(who, traceparent, header_key=idempotency_key)
         entry = _entry(door.outbox, document, asked, door.clock)
+        if validate:
+            return JSONResponse(_valid(entry))
         with _told_to_repeat():
             result = await door.batcher.write(entry)
         if isinstance(result, Conflict):
@@ -159,7 +168,7 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
             written = await door.batcher.write_many([e for e in prepared if isinstance(e, Entry)])
         results = iter(written)
         answers = [
-            _answer(next(results)) if isinstance(entry, Entry) else {"error": entry.body()}
+            _answer(next(results), entry) if isinstance(entry, Entry) else {"error": entry.body()}
             for entry in prepared
         ]
         return JSONResponse({"results": answers}, 202)
@@ -277,11 +286,15 @@ def _refuse_large_attachments(request: requests.Request) -> None:
             )
 
 
-def _answer(result: Result) -> Mapping[str, Any]:
+def _valid(entry: Entry) -> dict[str, Any]:
+    return {"valid": True, "channel": entry.message.channel, **counted(entry.message)}
+
+
+def _answer(result: Result, entry: Entry) -> Mapping[str, Any]:
     if isinstance(result, Conflict):
         return {"error": _conflict(result).body()}
     again = {"replayed": True} if result.replayed else {}
-    return {"id": str(result.id), "status": result.status, **again}
+    return {"id": str(result.id), "status": result.status, **again, **counted(entry.message)}
 
 
 def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
@@ -290,7 +303,7 @@ def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
     )
     waits = Reason.SCHEDULED if entry.due_at else Reason.QUEUED
     reason = waits if result.status is Status.PENDING else None
-    return shown(message, status=result.status, reason=reason)
+    return {**shown(message, status=result.status, reason=reason), **counted(message)}
 
 
 def _conflict(conflict: Conflict) -> Problem:

@@ -75,6 +75,14 @@ Attach = Annotated[
 Headers = Annotated[
     list[str] | None, typer.Option("--header", metavar="NAME=VALUE", rich_help_panel=_MAIL)
 ]
+UnsubscribeUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--unsubscribe-url",
+        help="An https address that takes the recipient off the list with one POST.",
+        rich_help_panel=_MAIL,
+    ),
+]
 Title = Annotated[str | None, typer.Option("--title", rich_help_panel=_PUSH)]
 PlatformName = Annotated[Platform | None, typer.Option("--platform", rich_help_panel=_PUSH)]
 Data = Annotated[

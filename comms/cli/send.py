@@ -48,6 +48,7 @@ def send(
     reply_to: o.ReplyTo = None,
     attachments: o.Attach = None,
     headers: o.Headers = None,
+    unsubscribe_url: o.UnsubscribeUrl = None,
     title: o.Title = None,
     platform: o.PlatformName = None,
     data: o.Data = None,

@@ -10,7 +10,6 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.headerregistry import Address
 from hashlib import sha256
 from uuid import UUID
@@ -125,19 +124,6 @@ def ours(said: Unplaced, *, mark: object, recipient: object) -> list[Receipt]:
     if fingerprint and fingerprint != _fingerprint(message_id, str(recipient or "")):
         return []
     return [said.of(message_id)]
-
-
-def moment(value: object, *, otherwise: datetime) -> datetime:
-    """When an event was, from ISO 8601 or seconds since 1970; `otherwise` where it says nothing."""
-    try:
-        if isinstance(value, str):
-            found = datetime.fromisoformat(value)
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return otherwise
 
 
 def _others(written: Iterable[str], known: Iterable[Address]) -> tuple[Address, ...]:

@@ -65,7 +65,8 @@ COMMANDS: dict[Channel, list[str]] = {
     Channel.EMAIL: [
         *("--to", "Ann <ann@example.com>", "--subject", "S", "--text", "T", "--html", "<p>T"),
         *("--cc", "b@example.com", "--bcc", "c@example.com", "--reply-to", "d@example.com"),
-        *("--from", "e@example.com", "--header", "X-Note=1", "--attach"),
+        *("--from", "e@example.com", "--header", "X-Note=1"),
+        *("--unsubscribe-url", "https://example.com/u/1", "--attach"),
     ],
     Channel.PUSH: [
         *("--to", "simulator:a", "--to", "simulator:b", "--title", "T", "--body", "B"),
