@@ -111,7 +111,7 @@ def _country_of(number: PhoneNumber) -> str | None:
 
 
 def _is_as_long_as_a_mobiles(number: PhoneNumber) -> bool:
-    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE[number.country_code]
+    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(number.country_code or 0, ())
     return _NOWHERE in regions or phonenumbers.is_possible_number_for_type(
         number, PhoneNumberType.MOBILE
     )
