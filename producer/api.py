@@ -28,7 +28,7 @@ from producer.batcher import Batcher
 from producer.bodies import BATCH_LIMIT, SINGLE_LIMIT, read_json
 from producer.building import Stamp, to_message
 from producer.cancelling import NoSuchMessageError, TooLateError, cancel
-from producer.openapi import batch_body, single_body
+from producer.openapi import accepted_answer, batch_answer, batch_body, single_body
 from producer.outbox import Outbox
 from producer.shown import counted, shown
 from producer.statements import Accepted, Conflict, Entry, Result
@@ -100,6 +100,7 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         " know it before anything is sent, ask with `validate=true`.",
         openapi_extra=single_body(),
         responses=_answers(
+            accepted_answer(),
             {
                 200: "The same key and body again: the original, with `Idempotent-Replayed: true`."
                 " Or nothing is wrong, where that was all you asked",
@@ -108,7 +109,7 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
                 422: "A field is wrong; `errors` names it",
                 429: "Over the tenant's rate limit; `Retry-After` says when to come again",
                 503: "The database does not answer",
-            }
+            },
         ),
     )
     async def post(
@@ -145,12 +146,13 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
         summary=f"Send up to {MOST_IN_A_BATCH} messages; a result for each, in order",
         openapi_extra=batch_body(MOST_IN_A_BATCH),
         responses=_answers(
+            batch_answer(),
             {
                 413: "The body is too large",
                 422: "It is not a list of messages",
                 429: "Over the tenant's rate limit; nothing of the batch was accepted",
                 503: "The database does not answer; nothing of the batch was accepted",
-            }
+            },
         ),
     )
     async def post_batch(
@@ -180,10 +182,11 @@ def _offer_cancel(routes: APIRouter, door: _Door) -> None:
         summary="Withdraw a message before anything is sent",
         description="Also one that waits to be tried again after attempts that sent nothing.",
         responses=_answers(
+            None,
             {
                 404: "There is no such message",
                 409: "It was sent, is being sent or may have been, or it has ended",
-            }
+            },
         ),
     )
     async def withdraw(message_id: UUID, who: Annotated[Caller, door.caller]) -> dict[str, Any]:
@@ -206,8 +209,11 @@ def _offer_cancel(routes: APIRouter, door: _Door) -> None:
         )
 
 
-def _answers(by_status: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": text} for status, text in by_status.items()}
+def _answers(
+    accepted: dict[str, Any] | None, others: Mapping[int, str]
+) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {} if accepted is None else {202: accepted}
+    return found | {status: {"description": text} for status, text in others.items()}
 
 
 @contextmanager

@@ -48,10 +48,14 @@ def reachable(field: str, value: str, policy: Policy, *, by_text: bool) -> Itera
         by_text: or by a call.
     """
     found = _read(value)
-    if found is None or (by_text and not _is_as_long_as_a_mobiles(found)):
+    if found is None:
         yield _impossible(field)
-    elif phonenumbers.number_type(found) in (_UNTEXTED if by_text else _COSTLY):
+        return
+    kind = phonenumbers.number_type(found)
+    if kind in (_UNTEXTED if by_text else _COSTLY):
         yield Violation(field, "must not be a premium-rate or service number")
+    elif by_text and kind == PhoneNumberType.UNKNOWN and not _is_as_long_as_a_mobiles(found):
+        yield Violation(field, "has a length that no mobile number of its country has")
     elif policy.countries is not None and _country_of(found) not in policy.countries:
         yield Violation(field, "is of a country that this service does not send to")
 

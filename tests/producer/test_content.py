@@ -29,6 +29,7 @@ LOGO = {
     "content_id": "logo",
 }
 SHOWN = EMAIL | {"html": '<img src="cid:logo">', "attachments": [LOGO]}
+BATCH = "/v1/messages/batch"
 TWO_PARTS = {"count": 2, "encoding": "UCS-2", "units": 71}
 POLICIES = {
     Channel.SMS: Policy(countries=frozenset({"US", "CN"}), parts=4),
@@ -75,9 +76,20 @@ async def test_a_texts_answer_says_what_networks_will_count(client: httpx.AsyncC
     assert "segments" not in call.json()
 
 
+async def test_the_openapi_document_shows_it(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    one = paths["/v1/messages"]["post"]
+    assert [p["name"] for p in one["parameters"] if p["in"] == "query"] == ["validate"]
+    answers = [paths[path]["post"]["responses"]["202"] for path in ("/v1/messages", BATCH)]
+    shown = [answer["content"]["application/json"]["example"] for answer in answers]
+    real = (await client.post("/v1/messages", json=SMS | {"body": "x" * 25})).json()
+    assert shown[0].keys() <= real.keys()
+    assert shown[0]["segments"] == shown[1]["results"][0]["segments"] == real["segments"]
+
+
 async def test_each_of_a_batch_says_it_too(client: httpx.AsyncClient) -> None:
     batch = {"messages": [SMS, SMS | {"body": "я" * 71}, EMAIL]}
-    results = (await client.post("/v1/messages/batch", json=batch)).json()["results"]
+    results = (await client.post(BATCH, json=batch)).json()["results"]
     assert [result.get("segments") for result in results] == [
         {"count": 1, "encoding": "GSM-7", "units": 5},
         TWO_PARTS,

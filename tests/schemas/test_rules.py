@@ -64,6 +64,7 @@ def test_every_number_of_the_simulator_passes(last: int) -> None:
         replace(VOICE, text=None, audio_url="https://example.com/a.mp3", repeat=10),
         replace(VOICE, language="zh-Hant-TW"),
         replace(VOICE, to="+33884012345"),
+        replace(SMS, to="+4930123456"),  # a landline, which may take texts
         replace(SMS, to="+8613800138000", body="🐟" * 800),
     ],
 )
