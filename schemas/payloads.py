@@ -22,7 +22,7 @@ SIMULATED = "simulator:"  # how tokens of the simulated provider begin, whatever
 
 # https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages#Message
 _FCM_RESERVED = frozenset({"from", "message_type"})
-_FCM_RESERVED_BEGINNINGS = ("google.", "gcm.")
+_FCM_RESERVED_BEGINNINGS = ("google.", "gcm.notification.")
 _APPLES = "aps"
 
 # Apple asks not to rely on a length; 32 bytes in hexadecimal is what there has been at least.

@@ -1,7 +1,8 @@
 """How many parts a text goes out in, and in which alphabet, by 3GPP TS 23.038 and 23.040.
 
 Networks bill every part. `comms send sms` says the number before it sends, where it is more than
-one; what a provider then does to a text (replacing typographic quotes, say) may make it smaller.
+one; the API says it in its answer, and the rules bound it. What a provider then does to a text
+(replacing typographic quotes, say) may make it smaller.
 """
 
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ _UNTEXTED = _COSTLY | {
 
 # Where a name is not carried as the sender of a text, by two providers' lists that agree:
 # https://docs.aws.amazon.com/sns/latest/dg/sns-supported-regions-countries.html
-# https://help.twilio.com/articles/223133767-International-support-for-Alphanumeric-Sender-ID
+# https://support.twilio.com/hc/en-us/articles/223133767-International-support-for-Alphanumeric-Sender-ID
 # Countries that register names, and those of which the lists say different things, are left out:
 # there the provider decides.
 NAMELESS = frozenset(

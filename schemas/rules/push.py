@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from schemas.errors import Violation
 from schemas.messages import PushMessage, WebPushSubscription
@@ -47,7 +48,10 @@ def _tokens(tokens: tuple[str, ...], platform: Platform | None) -> Iterator[Viol
 
 
 def _subscription(subscription: WebPushSubscription) -> Iterator[Violation]:
-    yield from https("subscription.endpoint", subscription.endpoint)
+    wrong = list(https("subscription.endpoint", subscription.endpoint))
+    yield from wrong
+    if not wrong and urlsplit(subscription.endpoint).username is not None:
+        yield Violation("subscription.endpoint", "must not have a name before its host")
     for field in ("p256dh", "auth"):
         if not _BASE64URL.fullmatch(getattr(subscription, field)):
             yield Violation(f"subscription.{field}", "must be base64url text")

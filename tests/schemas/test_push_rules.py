@@ -50,7 +50,7 @@ def test_tokens_of_the_simulated_provider_are_any_platforms(platform: Platform |
     [
         replace(APNS, tokens=("AB" * 32, "0f" * 80, "simulator:delivered")),
         replace(EXPO, tokens=("ExpoPushToken[a_b-c]", "F5741A13-BCDA-434B-A316-5DC0E6FFA94F")),
-        replace(FCM, data={"aps": "x", "gcmx": "x", "fromage": "x"}),
+        replace(FCM, data={"aps": "x", "gcm.x": "x", "fromage": "x"}),
         replace(APNS, data={"from": "x", "google.x": "x"}),
         replace(PUSH, data={"from": "x", "aps": "x"}),
         replace(WEBPUSH, collapse_key="x" * 64),
@@ -65,6 +65,10 @@ def test_what_may_be_sent(message: PushMessage) -> None:
     [
         (replace(APNS, tokens=("ab" * 32, "ExponentPushToken[x]")), "tokens[1]"),
         (replace(APNS, tokens=("ab" * 31,)), "tokens[0]"),
+        (
+            replace(WEBPUSH, subscription=replace(SUBSCRIPTION, endpoint="https://a@p.example/1")),
+            "subscription.endpoint",
+        ),
         (replace(APNS, tokens=("ab" * 32 + "a",)), "tokens[0]"),
         (replace(EXPO, tokens=("ab" * 32,)), "tokens[0]"),
         (replace(EXPO, tokens=("ExponentPushToken[]",)), "tokens[0]"),

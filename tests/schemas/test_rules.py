@@ -229,7 +229,13 @@ def test_no_text_crashes_the_rules_and_none_is_quoted(text: str) -> None:
         tokens=(),
         subscription=WebPushSubscription(endpoint=secret, p256dh=secret, auth=secret),
     )
-    for message in (replace(SMS, to=secret, sender=secret), mail, push):
+    image = replace(PDF, content_id=secret, filename=secret, content_type=secret)
+    shown = replace(
+        EMAIL, html=f'<img src="cid:{secret}">', attachments=(image,), unsubscribe_url=secret
+    )
+    device = replace(PUSH, platform=Platform.APNS, tokens=(secret,), data={"aps": secret})
+    text_ = replace(SMS, to=secret, sender=secret, body=secret * 100)
+    for message in (text_, replace(VOICE, to=secret), mail, push, shown, device):
         found = violations(message)
         assert found
         assert all("secret" not in str(violation) for violation in found)
