@@ -99,6 +99,8 @@ def _bodies(text: str | None, html: str | None) -> Iterator[Violation]:
 
 
 def _headers(headers: Mapping[str, str]) -> Iterator[Violation]:
+    if not headers:
+        return
     if len(headers) > HEADERS_COUNT:
         yield Violation("headers", f"must have at most {HEADERS_COUNT} entries")
     if any(not _HEADER_NAME.fullmatch(name) for name in headers):
@@ -117,6 +119,8 @@ def _fits(name: str, value: str) -> bool:
 
 def _unsubscription(message: EmailMessage) -> Iterator[Violation]:
     """RFC 2369, and RFC 8058 for one click."""
+    if message.unsubscribe_url is None and not message.headers:
+        return
     given = {name.lower(): value for name, value in message.headers.items()}
     by_hand = given.get(LIST_UNSUBSCRIBE.lower())
     post = given.get(LIST_UNSUBSCRIBE_POST.lower())
@@ -174,6 +178,8 @@ def _filename(field: str, name: str) -> Iterator[Violation]:
 
 def _images(html: str, attachments: tuple[Attachment, ...]) -> Iterator[Violation]:
     """What the html shows is there, and what is there to be shown is shown."""
+    if not attachments and "cid:" not in html.lower():
+        return
     shown = {unquote(found) for found in _SHOWN.findall(html)}
     known: set[str] = set()
     for n, item in enumerate(attachments):
