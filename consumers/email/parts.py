@@ -21,6 +21,7 @@ from consumers.outcomes import Refused
 from consumers.webhook import Receipt, Unplaced, uuid_or_none
 from schemas.events import ProviderWords
 from schemas.messages import Attachment, EmailMessage
+from schemas.rules.words import is_one_line
 from schemas.vocabulary import Reason
 
 MARK = "comms_message"  # the name of our mark among a provider's tags or variables
@@ -134,7 +135,7 @@ def _others(written: Iterable[str], known: Iterable[Address]) -> tuple[Address, 
 
 
 def _one_line(name: str, value: str) -> tuple[str, str]:
-    if any(not char.isprintable() and char != "\t" for char in value):
+    if not is_one_line(value):
         raise InvalidContentError("headers: a value of more than one line")
     return name, value
 

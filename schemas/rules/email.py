@@ -114,7 +114,7 @@ def _headers(headers: Mapping[str, str]) -> Iterator[Violation]:
 
 
 def _fits(name: str, value: str) -> bool:
-    return value.isprintable() and len(f"{name}: {value}") <= LINE_LIMIT
+    return is_one_line(value) and len(f"{name}: {value}") <= LINE_LIMIT
 
 
 def _unsubscription(message: EmailMessage) -> Iterator[Violation]:

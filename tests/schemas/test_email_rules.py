@@ -41,6 +41,7 @@ def fields(message: EmailMessage) -> list[str]:
         ),
         replace(EMAIL, html="<p>a cid:logo is an address</p>"),
         replace(EMAIL, headers={"X-A": "x" * (998 - len("X-A: "))}),
+        replace(EMAIL, headers={"X-A": "家族\u3000👨\u200d👩\u200d👧"}),
     ],
 )
 def test_what_may_be_sent(message: EmailMessage) -> None:
