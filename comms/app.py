@@ -90,6 +90,7 @@ def application(parts: Parts) -> FastAPI:
             codec=codec,
             authenticator=authenticator,
             admission=Admission(parts.pool, parts.settings.tenants),
+            policies=parts.settings.policies,
         )
     )
     app.include_router(audit.api.router(pool=parts.pool, authenticator=authenticator, feed=feed))

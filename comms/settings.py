@@ -13,11 +13,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from comms.bounds import countries, parts
 from comms.limits import TenantLimits, tenant_limits
+from comms.provider_tables import SIMULATED, ProviderSettings, providers, with_simulated
 from comms.tables import SettingsError
 from comms.tables import number as _number
 from comms.tables import only_known as _only_known
 from comms.tables import table as _table
+from schemas.rules import Policies, Policy
 from schemas.vocabulary import Channel, OnDoubt
 
 __all__ = [
@@ -101,40 +104,29 @@ class RoutingPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderSettings:
-    """One `[[CHANNEL.providers]]` table.
-
-    Args:
-        name: as it appears in events and metrics; kind: which adapter (the name, unless `type`).
-        weight: share of the traffic among the channel's providers; 0 is used when no other can be.
-        rate_limit: calls a second, of all processes together; None for no limit.
-        options: the rest of the table, read by the adapter.
-    """
-
-    name: str
-    kind: str
-    weight: int = 100
-    rate_limit: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSettings:
     """One `[CHANNEL]` table: how many calls at once, how to try again, through whom.
 
     Args:
         receipt_timeout_hours: after which a missing receipt is an event of its own; 0 for never.
+        countries: ISO 3166 codes of those whose numbers may be reached; None for all. Numbers only.
+        parts: that a text message may come to; 0 for as many as providers take. SMS only.
     """
 
     concurrency: int = 256
     on_doubt: OnDoubt = OnDoubt.RESEND
     call_timeout_seconds: float = 15.0
     receipt_timeout_hours: float = 72.0
+    countries: frozenset[str] | None = None
+    parts: int = 0
     retry: RetryPolicy = RetryPolicy()
     routing: RoutingPolicy = RoutingPolicy()
-    providers: tuple[ProviderSettings, ...] = (
-        ProviderSettings(name="simulated", kind="simulated"),
-    )
+    providers: tuple[ProviderSettings, ...] = SIMULATED
+
+    @property
+    def policy(self) -> Policy:
+        """What the content rules are told of it."""
+        return Policy(countries=self.countries, parts=self.parts or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +158,11 @@ class Settings:
     simulator: Mapping[str, Any]
     data_dir: Path
     environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def policies(self) -> Policies:
+        """What the content rules are told of each channel."""
+        return {channel: own.policy for channel, own in self.channels.items()}
 
     def need_database(self) -> str:
         """The database's URL.
@@ -297,9 +294,11 @@ def _channel(
         receipt_timeout_hours=_number(
             table.get("receipt_timeout_hours", 72.0), f"{channel}.receipt_timeout_hours", at_least=0
         ),
+        countries=countries(table.get("countries"), channel),
+        parts=parts(table.get("parts", 0), channel),
         retry=_retry(table.get("retry", {}), f"{channel}.retry"),
         routing=_routing(table.get("routing", {}), f"{channel}.routing"),
-        providers=_with_simulated(_providers(table.get("providers"), channel), known=simulator),
+        providers=with_simulated(providers(table.get("providers"), channel), known=simulator),
     )
 
 
@@ -334,44 +333,6 @@ def _routing(value: object, key: str) -> RoutingPolicy:
         for name, said in table.items()
     }
     return RoutingPolicy(**numbers)
-
-
-def _providers(value: object, channel: Channel) -> tuple[ProviderSettings, ...]:
-    if value is None:
-        return ChannelSettings().providers
-    if not isinstance(value, list):
-        raise SettingsError(f"{channel}.providers", "write it as [[…]] tables")
-    found = tuple(_provider(item, f"{channel}.providers[{n}]") for n, item in enumerate(value))
-    if len({provider.name for provider in found}) != len(found):
-        raise SettingsError(f"{channel}.providers", "two providers have the same name")
-    return found
-
-
-def _with_simulated(
-    providers: tuple[ProviderSettings, ...], *, known: bool
-) -> tuple[ProviderSettings, ...]:
-    """Where it is known where the simulated provider answers, every channel has it, for tests."""
-    if not known or any("simulated" in (one.kind, one.name) for one in providers):
-        return providers
-    for_tests = ProviderSettings(
-        name="simulated", kind="simulated", weight=0, options={"tests_only": True}
-    )
-    return (*providers, for_tests)
-
-
-def _provider(value: object, key: str) -> ProviderSettings:
-    table = dict(_table(value, key))
-    name = table.pop("name", None)
-    if not isinstance(name, str) or not name:
-        raise SettingsError(f"{key}.name", "missing")
-    limit = table.pop("rate_limit", None)
-    return ProviderSettings(
-        name=name,
-        kind=str(table.pop("type", name)),
-        weight=int(_number(table.pop("weight", 100), f"{key}.weight", at_least=0)),
-        rate_limit=None if limit is None else _number(limit, f"{key}.rate_limit", at_least=0.1),
-        options=table,
-    )
 
 
 def _on_doubt(value: object, key: str) -> OnDoubt:

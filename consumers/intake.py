@@ -18,7 +18,7 @@ from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, UndecodableError
 from schemas.events import ProviderWords, StatusEvent
 from schemas.messages import RECORD_OF, EmailMessage, Message, PushMessage, SmsMessage, VoiceMessage
-from schemas.rules import violations
+from schemas.rules import ANYTHING, Policy, violations
 from schemas.vocabulary import Channel, Reason
 
 IN_A_ROW = 500  # bad records, with no good one between, that stop the service
@@ -43,10 +43,16 @@ class Bad:
 
 
 class Intake:
-    """Decodes and checks one channel's records."""
+    """Decodes and checks one channel's records.
 
-    def __init__(self, channel: Channel, codec: Codec, clock: Clock = utc_now) -> None:
-        self._channel, self._codec, self._clock = channel, codec, clock
+    Args:
+        policy: what the installation allows of what the rules would.
+    """
+
+    def __init__(
+        self, channel: Channel, codec: Codec, policy: Policy = ANYTHING, clock: Clock = utc_now
+    ) -> None:
+        self._channel, self._codec, self._policy, self._clock = channel, codec, policy, clock
         self._bad_in_a_row = 0
 
     def read(self, value: bytes, source: Source, *, replayed: bool = False) -> Delivery | Bad:
@@ -76,7 +82,7 @@ class Intake:
             return Bad(Reason.UNDECODABLE, str(error), None)
         except InvalidRecordError as error:
             return Bad(Reason.UNDECODABLE, str(error), self._nameless(error))
-        found = violations(message)
+        found = violations(message, self._policy)
         if not found:
             return Delivery(message, value, source)
         detail = "; ".join(map(str, found))

@@ -176,7 +176,7 @@ async def _assemble(
     producer, health, origins = broker.producer(threaded=False), ProviderHealth(), Origins(channel)
     announcer = Announcer(producer, codec, loop)
     ledger = Ledger(pool, channel=channel, owner=owner)
-    intake = Intake(channel, codec)
+    intake = Intake(channel, codec, configured.policy)
     defects: list[BaseException] = []
 
     def failed(error: BaseException) -> None:
@@ -215,7 +215,7 @@ async def _assemble(
             lane=lane,
             broker=broker,
             producer=producer,
-            intake=Intake(channel, codec),
+            intake=Intake(channel, codec, configured.policy),
             dispatcher=dispatcher,
             announcer=announcer,
             loop=loop,

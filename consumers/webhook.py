@@ -8,12 +8,11 @@ for receipts (`callback_url`, `message_id_in`) or a field that the provider give
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
-from comms.clock import Clock
 from consumers.suppression import SuppressionReason
 from schemas.events import SILENCE, ProviderWords
 from schemas.vocabulary import Reason
@@ -164,10 +163,15 @@ def uuid_or_none(text: str | None) -> UUID | None:
         return None
 
 
-def moment(text: object, *, clock: Clock) -> datetime:
-    """A time in a provider's words; that of its arrival where it is not understood."""
+def moment(value: object, *, otherwise: datetime) -> datetime:
+    """When something was, from ISO 8601 with an offset or seconds since 1970; `otherwise` (the time
+    of its arrival) where that is not said."""
     try:
-        found = datetime.fromisoformat(str(text))
-    except ValueError:
-        return clock()
-    return found if found.tzinfo is not None else clock()
+        if isinstance(value, str):
+            found = datetime.fromisoformat(value)
+            return found if found.tzinfo is not None else otherwise
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return otherwise

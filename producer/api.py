@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from psycopg_pool import AsyncConnectionPool
 
@@ -28,14 +28,14 @@ from producer.batcher import Batcher
 from producer.bodies import BATCH_LIMIT, SINGLE_LIMIT, read_json
 from producer.building import Stamp, to_message
 from producer.cancelling import NoSuchMessageError, TooLateError, cancel
-from producer.openapi import batch_body, single_body
+from producer.openapi import accepted_answer, batch_answer, batch_body, single_body
 from producer.outbox import Outbox
-from producer.shown import shown
+from producer.shown import counted, shown
 from producer.statements import Accepted, Conflict, Entry, Result
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, Violation
 from schemas.ids import new_message_id
-from schemas.rules import ATTACHMENTS_LIMIT
+from schemas.rules import ATTACHMENTS_LIMIT, NO_POLICIES, Policies
 from schemas.vocabulary import Mode, Reason, Status
 
 MOST_IN_A_BATCH = 1000
@@ -72,11 +72,12 @@ def router(
     codec: Codec,
     authenticator: Authenticator,
     admission: Admission | None = None,
+    policies: Policies = NO_POLICIES,
     clock: Clock = utc_now,
 ) -> APIRouter:
     """The routes; `pool` is open while they are served. Without `admission` nobody is limited."""
     routes = APIRouter(prefix="/v1", tags=["messages"])
-    outbox = Outbox(codec, clock)
+    outbox = Outbox(codec, clock, policies)
     door = _Door(
         pool=pool,
         codec=codec,
@@ -96,16 +97,20 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         "/messages",
         status_code=202,
         summary="Send one message",
+        description="A text message's answer says in `segments` what networks will count of it. To"
+        " know it before anything is sent, ask with `validate=true`.",
         openapi_extra=single_body(),
         responses=_answers(
+            accepted_answer(),
             {
-                200: "The same key and body again: the original, with `Idempotent-Replayed: true`",
+                200: "The same key and body again: the original, with `Idempotent-Replayed: true`."
+                " Or nothing is wrong, where that was all you asked",
                 409: "The idempotency key was used with another body",
                 413: "The body or its attachments are too large",
                 422: "A field is wrong; `errors` names it",
                 429: "Over the tenant's rate limit; `Retry-After` says when to come again",
                 503: "The database does not answer",
-            }
+            },
         ),
     )
     async def post(
@@ -113,11 +118,16 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         who: Annotated[Caller, door.caller],
         idempotency_key: Annotated[str | None, Header()] = None,
         traceparent: Annotated[str | None, Header()] = None,
+        validate: Annotated[
+            bool, Query(description="Say what is wrong with it, or nothing, and send nothing.")
+        ] = False,
     ) -> Response:
         await door.admission.admit(who.tenant, 1)
         document = await read_json(request, limit=SINGLE_LIMIT)
         asked = _asked(who, traceparent, header_key=idempotency_key)
         entry = _entry(door.outbox, document, asked, door.clock)
+        if validate:
+            return JSONResponse(_valid(entry))
         with _told_to_repeat():
             result = await door.batcher.write(entry)
         if isinstance(result, Conflict):
@@ -137,12 +147,13 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
         summary=f"Send up to {MOST_IN_A_BATCH} messages; a result for each, in order",
         openapi_extra=batch_body(MOST_IN_A_BATCH),
         responses=_answers(
+            batch_answer(),
             {
                 413: "The body is too large",
                 422: "It is not a list of messages",
                 429: "Over the tenant's rate limit; nothing of the batch was accepted",
                 503: "The database does not answer; nothing of the batch was accepted",
-            }
+            },
         ),
     )
     async def post_batch(
@@ -160,7 +171,7 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
             written = await door.batcher.write_many([e for e in prepared if isinstance(e, Entry)])
         results = iter(written)
         answers = [
-            _answer(next(results)) if isinstance(entry, Entry) else {"error": entry.body()}
+            _answer(next(results), entry) if isinstance(entry, Entry) else {"error": entry.body()}
             for entry in prepared
         ]
         return JSONResponse({"results": answers}, 202)
@@ -172,10 +183,11 @@ def _offer_cancel(routes: APIRouter, door: _Door) -> None:
         summary="Withdraw a message before anything is sent",
         description="Also one that waits to be tried again after attempts that sent nothing.",
         responses=_answers(
+            None,
             {
                 404: "There is no such message",
                 409: "It was sent, is being sent or may have been, or it has ended",
-            }
+            },
         ),
     )
     async def withdraw(message_id: UUID, who: Annotated[Caller, door.caller]) -> dict[str, Any]:
@@ -198,8 +210,11 @@ def _offer_cancel(routes: APIRouter, door: _Door) -> None:
         )
 
 
-def _answers(by_status: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": text} for status, text in by_status.items()}
+def _answers(
+    accepted: dict[str, Any] | None, others: Mapping[int, str]
+) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {} if accepted is None else {202: accepted}
+    return found | {status: {"description": text} for status, text in others.items()}
 
 
 @contextmanager
@@ -291,11 +306,15 @@ def _refuse_large_attachments(request: requests.Request) -> None:
             )
 
 
-def _answer(result: Result) -> Mapping[str, Any]:
+def _valid(entry: Entry) -> dict[str, Any]:
+    return {"valid": True, "channel": entry.message.channel, **counted(entry.message)}
+
+
+def _answer(result: Result, entry: Entry) -> Mapping[str, Any]:
     if isinstance(result, Conflict):
         return {"error": _conflict(result).body()}
     again = {"replayed": True} if result.replayed else {}
-    return {"id": str(result.id), "status": result.status, **again}
+    return {"id": str(result.id), "status": result.status, **again, **counted(entry.message)}
 
 
 def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
@@ -304,7 +323,7 @@ def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
     )
     waits = Reason.SCHEDULED if entry.due_at else Reason.QUEUED
     reason = waits if result.status is Status.PENDING else None
-    return shown(message, status=result.status, reason=reason)
+    return {**shown(message, status=result.status, reason=reason), **counted(message)}
 
 
 def _conflict(conflict: Conflict) -> Problem:

@@ -1,4 +1,4 @@
-"""The request bodies as the OpenAPI document shows them.
+"""Request bodies, and answers to them, as the OpenAPI document shows them.
 
 `producer.api` parses bodies itself, to bound their size and to name fields as senders write them,
 so FastAPI cannot describe them. What is shown here is generated from the models that do parse.
@@ -57,6 +57,34 @@ _EXAMPLES: dict[str, Any] = {
         },
     },
 }
+
+
+_ACCEPTED: dict[str, Any] = {
+    "id": "01890a5d-ac96-774b-bcce-b302099a8057",
+    "tenant": "acme",
+    "channel": "sms",
+    "to": "+12025550100",
+    "status": "pending",
+    "reason": "queued",
+    "segments": {"count": 1, "encoding": "GSM-7", "units": 25},
+}
+
+
+def accepted_answer() -> dict[str, Any]:
+    """An answer to one message, with some of its fields."""
+    return _example("Accepted: it will not be lost", _ACCEPTED)
+
+
+def batch_answer() -> dict[str, Any]:
+    """An answer to a batch: one that was accepted, and one that was not."""
+    accepted = {name: _ACCEPTED[name] for name in ("id", "status", "segments")}
+    wrong = [{"field": "to", "problem": "is required"}]
+    error = {"status": 422, "title": "The request is not valid", "errors": wrong}
+    return _example("A result for each, in order", {"results": [accepted, {"error": error}]})
+
+
+def _example(description: str, value: object) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"example": value}}}
 
 
 def single_body() -> dict[str, Any]:

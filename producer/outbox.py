@@ -17,7 +17,7 @@ from producer.statements import Entry, Result, accept
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, Violation
 from schemas.messages import Message
-from schemas.rules import key_violations, violations
+from schemas.rules import ANYTHING, NO_POLICIES, Policies, key_violations, violations
 from schemas.topics import of_channel
 
 Keys = str | Sequence[str | None] | None
@@ -49,11 +49,18 @@ class Outbox:
     Args:
         codec: how records become bytes; with a schema registry if you run one.
         clock: what decides whether a `send_at` lies in the future.
+        policies: the installation's (`Settings.policies`). Without them what it does not allow is
+            accepted here, and refused by the channel.
     """
 
-    def __init__(self, codec: Codec | None = None, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        codec: Codec | None = None,
+        clock: Clock = utc_now,
+        policies: Policies = NO_POLICIES,
+    ) -> None:
         self._codec = codec or Codec()
-        self._clock = clock
+        self._clock, self._policies = clock, policies
 
     @overload
     def enqueue(
@@ -125,7 +132,7 @@ class Outbox:
         each = [None] * len(messages) if keys is None else keys
         if len(each) != len(messages):
             raise TypeError("as many idempotency keys as messages, or none")
-        if found := _violations(messages, each):
+        if found := self._violations(messages, each):
             raise InvalidRecordError(found)
         return [self._entry(message, key) for message, key in zip(messages, each, strict=True)]
 
@@ -141,6 +148,22 @@ class Outbox:
         if isinstance(connection, psycopg.AsyncConnection | AsyncConnection | AsyncSession):
             return self.write_async(connection, entries)
         return run(connection, accept(entries)) if entries else ()
+
+    def _violations(
+        self, messages: Sequence[Message], keys: Sequence[str | None]
+    ) -> tuple[Violation, ...]:
+        """What is wrong, with the message's place before the field where there are several."""
+        found = [
+            (n, violation)
+            for n, (message, key) in enumerate(zip(messages, keys, strict=True))
+            for violation in (
+                *violations(message, self._policies.get(message.channel, ANYTHING)),
+                *key_violations(key),
+            )
+        ]
+        if len(messages) == 1:
+            return tuple(violation for _, violation in found)
+        return tuple(Violation(f"messages[{n}].{v.field}", v.problem) for n, v in found)
 
     def _entry(self, message: Message, key: str | None) -> Entry:
         topic = of_channel(message.channel, message.priority)
@@ -163,15 +186,3 @@ def _several(keys: Keys) -> Sequence[str | None] | None:
 
 async def _first(results: Awaitable[tuple[Result, ...]]) -> Result:
     return (await results)[0]
-
-
-def _violations(messages: Sequence[Message], keys: Sequence[str | None]) -> tuple[Violation, ...]:
-    """What is wrong, with the message's place before the field where there are several."""
-    found = [
-        (n, violation)
-        for n, (message, key) in enumerate(zip(messages, keys, strict=True))
-        for violation in (*violations(message), *key_violations(key))
-    ]
-    if len(messages) == 1:
-        return tuple(violation for _, violation in found)
-    return tuple(Violation(f"messages[{n}].{v.field}", v.problem) for n, v in found)

@@ -112,9 +112,14 @@ class SmsRequest(MessageRequest):
 
     channel: Literal[Channel.SMS]
     to: Number
-    body: StrictStr = Field(description="The text, at most 1600 characters.")
+    body: StrictStr = Field(
+        description="The text, at most 1600 characters; those that take two places count twice."
+    )
     sender: StrictStr | None = Field(
-        None, alias="from", description="E.164 number, short code or alphanumeric name."
+        None,
+        alias="from",
+        description="E.164 number, short code or, where networks carry one, a name of at most 11"
+        " letters and digits.",
     )
 
 

@@ -6,7 +6,8 @@ The same names as the audit service's answers have, so that a client reads one s
 from datetime import datetime
 from typing import Any
 
-from schemas.messages import Message
+from schemas.messages import Message, SmsMessage
+from schemas.segments import segments
 from schemas.vocabulary import Reason, Status
 
 
@@ -41,6 +42,14 @@ def shown(
         "metadata": dict(message.metadata),
         "mode": message.mode,
     }
+
+
+def counted(message: Message) -> dict[str, Any]:
+    """What networks will count of a text message, as `segments`; nothing of other messages."""
+    if not isinstance(message, SmsMessage):
+        return {}
+    found = segments(message.body)
+    return {"segments": {"count": found.count, "encoding": found.alphabet, "units": found.units}}
 
 
 def _text(instant: datetime | None) -> str | None:

@@ -1,11 +1,13 @@
 """How many parts a text goes out in, and in which alphabet, by 3GPP TS 23.038 and 23.040.
 
 Networks bill every part. `comms send sms` says the number before it sends, where it is more than
-one; what a provider then does to a text (replacing typographic quotes, say) may make it smaller.
+one; the API says it in its answer, and the rules bound it. What a provider then does to a text
+(replacing typographic quotes, say) may make it smaller.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 # Of 23.038's default alphabet, the escape character left out; and what it is followed by.
 _BASIC = frozenset(
@@ -13,6 +15,7 @@ _BASIC = frozenset(
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 _EXTENDED = frozenset("\f^{}\\[~]|€")
+_GSM7 = _BASIC | _EXTENDED
 _BEYOND_BMP = 0xFFFF
 
 
@@ -43,11 +46,11 @@ class Segments:
 
 def segments(text: str) -> Segments:
     """How a text is sent, unless a provider changes it."""
-    alphabet = Alphabet.GSM7 if set(text) <= _BASIC | _EXTENDED else Alphabet.UCS2
-    sizes = [_size(letter, alphabet) for letter in text]
-    units = sum(sizes)
-    count = 1 if units <= _ALONE[alphabet] else _joined(sizes, _JOINED[alphabet])
-    return Segments(alphabet=alphabet, units=units, count=count)
+    letters = set(text)
+    alphabet = Alphabet.GSM7 if letters <= _GSM7 else Alphabet.UCS2
+    twice = {letter for letter in letters if _size(letter, alphabet) > 1}
+    units = len(text) + sum(map(text.count, twice))
+    return Segments(alphabet=alphabet, units=units, count=_count(text, twice, units, alphabet))
 
 
 def _size(letter: str, alphabet: Alphabet) -> int:
@@ -56,10 +59,16 @@ def _size(letter: str, alphabet: Alphabet) -> int:
     return 2 if ord(letter) > _BEYOND_BMP else 1
 
 
-def _joined(sizes: list[int], most: int) -> int:
+def _count(text: str, twice: set[str], units: int, alphabet: Alphabet) -> int:
     """Parts of at most so many units; a letter of two is not cut in half."""
+    if units <= _ALONE[alphabet]:
+        return 1
+    most = _JOINED[alphabet]
+    if not twice:
+        return ceil(units / most)
     count, used = 1, 0
-    for size in sizes:
+    for letter in text:
+        size = 2 if letter in twice else 1
         if used + size > most:
             count, used = count + 1, 0
         used += size

@@ -26,6 +26,13 @@ def platform_of(token: str) -> Platform | None:
     return next((name for name, look in _LOOKS.items() if look.fullmatch(token)), None)
 
 
+def is_of_another(token: str, platform: Platform) -> bool:
+    """Whether a token is certainly not one of `platform`: Expo's name themselves. Others may look
+    like anything; whoever gave them out is to judge them."""
+    looks = platform_of(token)
+    return looks is not None and (looks is Platform.EXPO) != (platform is Platform.EXPO)
+
+
 def platforms_of(message: PushMessage) -> frozenset[Platform]:
     """The platforms that a message may go out through: the one it names, that of a browser's
     subscription, or the one that all of its tokens look like; all that have tokens where they do

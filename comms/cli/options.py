@@ -80,16 +80,16 @@ ReplyTo = Annotated[str | None, typer.Option("--reply-to", rich_help_panel=_MAIL
 Attach = Annotated[
     list[Path] | None, typer.Option("--attach", help="A file.", rich_help_panel=_MAIL)
 ]
+Headers = Annotated[
+    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", rich_help_panel=_MAIL)
+]
 UnsubscribeUrl = Annotated[
     str | None,
     typer.Option(
         "--unsubscribe-url",
-        help="An https address that one POST unsubscribes by; mail programs show a button.",
+        help="An https address that takes the recipient off the list with one POST.",
         rich_help_panel=_MAIL,
     ),
-]
-Headers = Annotated[
-    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", rich_help_panel=_MAIL)
 ]
 Title = Annotated[str | None, typer.Option("--title", rich_help_panel=_PUSH)]
 PlatformName = Annotated[Platform | None, typer.Option("--platform", rich_help_panel=_PUSH)]

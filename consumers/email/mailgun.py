@@ -32,7 +32,7 @@ from consumers.classification import (
     reason_of_failure,
 )
 from consumers.email.mime import compose
-from consumers.email.parts import MARK, mark_of, moment, ours, sender_option, written
+from consumers.email.parts import MARK, mark_of, ours, sender_option, written
 from consumers.http_provider import (
     HttpProvider,
     Request,
@@ -53,6 +53,7 @@ from consumers.webhook import (
     Unplaced,
     UnreadableReceiptError,
     check_age,
+    moment,
 )
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage

@@ -7,20 +7,16 @@ derived from the message, Message-ID and Date too: a mail sent twice is recognis
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.errors import MessageError
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage as Mime
-from email.policy import SMTP, SMTPUTF8
+from email.message import MIMEPart
+from email.policy import SMTP, SMTPUTF8, Policy
 from email.utils import format_datetime, parseaddr
 
-from schemas.messages import EmailMessage
+from schemas.messages import Attachment, EmailMessage
+from schemas.rules.email import LIST_UNSUBSCRIBE, LIST_UNSUBSCRIBE_POST, ONE_CLICK, is_reserved
 
-# What the adapter itself writes, and what only mail servers may.
-_OURS = frozenset(
-    {
-        *("from", "sender", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id"),
-        *("mime-version", "return-path", "received", "dkim-signature"),
-    }
-)
+_FOLDED_AT = 78  # characters, where there is a space; RFC 5322
 
 
 class InvalidContentError(Exception):
@@ -82,18 +78,24 @@ def address_of(written: str) -> Address:
 
 
 def own_headers(message: EmailMessage) -> Mapping[str, str]:
-    """The headers that the message brings along, none of which is the mail's own.
+    """The headers that the message brings along, none of which is the mail's own, and those of its
+    address to unsubscribe at.
 
     Raises:
-        InvalidContentError: one is, or has no name that can be written.
+        InvalidContentError: one is the mail's, or has no name that can be written.
     """
     for name in message.headers:
-        lower = name.lower()
-        if lower in _OURS or lower.startswith(("content-", "resent-")):
-            raise InvalidContentError(f"headers: {lower} is not the sender's to set")
-        if not lower.isascii() or not all("!" <= char <= "~" and char != ":" for char in name):
+        if is_reserved(name):
+            raise InvalidContentError(f"headers: {name.lower()} is not the sender's to set")
+        if not all("!" <= char <= "~" and char != ":" for char in name):
             raise InvalidContentError("headers: a name that is none")
-    return message.headers
+    if message.unsubscribe_url is None:
+        return message.headers
+    return {
+        **message.headers,
+        LIST_UNSUBSCRIBE: f"<{message.unsubscribe_url}>",
+        LIST_UNSUBSCRIBE_POST: ONE_CLICK,
+    }
 
 
 def _compose(message: EmailMessage, author: str, return_path: str | None) -> Mail:
@@ -104,7 +106,8 @@ def _compose(message: EmailMessage, author: str, return_path: str | None) -> Mai
     everybody = (sender, to, *cc, *bcc, *reply_to, envelope_sender)
     needs_utf8 = not all(one.addr_spec.isascii() for one in everybody)
     # Seven bits a byte: what every server takes, whatever it offers.
-    mime = Mime(policy=(SMTPUTF8 if needs_utf8 else SMTP).clone(cte_type="7bit"))
+    policy = SMTPUTF8 if needs_utf8 else SMTP
+    mime = Mime(policy=policy.clone(cte_type="7bit", header_factory=_HEADERS))
     mime["From"], mime["To"] = sender, to
     if cc:
         mime["Cc"] = cc
@@ -127,22 +130,63 @@ def _compose(message: EmailMessage, author: str, return_path: str | None) -> Mai
 
 
 def _write_body(mime: Mime, message: EmailMessage) -> None:
-    if message.text is not None or message.html is None:
+    """Files beside bodies, the text before the html it stands in for, images inside the html:
+    mixed(alternative(text, related(html, images)), files), without what there is nothing for."""
+    html: MIMEPart = mime
+    if message.text or not message.html:
         mime.set_content(message.text or "")
-        if message.html is not None:
+        if message.html:
             mime.add_alternative(message.html, subtype="html")
+            html = list(mime.iter_parts())[-1]
     else:
         mime.set_content(message.html, subtype="html")
-    for attachment in message.attachments:
-        main, _, sub = attachment.content_type.partition(";")[0].strip().partition("/")
-        if main.lower() in ("multipart", "message"):
-            main, sub = "application", "octet-stream"  # not to be taken for parts of this mail
-        mime.add_attachment(
-            attachment.content,
-            maintype=main or "application",
-            subtype=sub or "octet-stream",
-            filename=attachment.filename,
-        )
+    for image in message.attachments:
+        if image.content_id is not None:
+            _add_image(html, image, image.content_id)
+    for file in message.attachments:
+        if file.content_id is None:
+            main, sub = _kind(file)
+            mime.add_attachment(file.content, maintype=main, subtype=sub, filename=file.filename)
+
+
+def _add_image(html: MIMEPart, image: Attachment, content_id: str) -> None:
+    main, sub = _kind(image)
+    html.add_related(
+        image.content,
+        maintype=main,
+        subtype=sub,
+        filename=image.filename,
+        disposition="inline",
+        cid=f"<{content_id}>",
+    )
+
+
+def _kind(attachment: Attachment) -> tuple[str, str]:
+    main, _, sub = attachment.content_type.partition(";")[0].strip().partition("/")
+    if main.lower() in ("multipart", "message"):
+        return "application", "octet-stream"  # not to be taken for parts of this mail
+    return main or "application", sub or "octet-stream"
+
+
+class _AsItIs(UnstructuredHeader, BaseHeader):
+    """A header of the sender's, such as an address to unsubscribe at: folded at its spaces alone.
+    The standard library would encode a word that does not fit in a line, and who looks for an
+    address there finds none."""
+
+    def fold(self, *, policy: Policy) -> str:
+        if not self.isascii():
+            return super().fold(policy=policy)
+        first, *words = self.strip().split(" ")
+        lines, line = list[str](), f"{self.name}: {first}"
+        for word in words:
+            if line.strip() and len(line) + 1 + len(word) > _FOLDED_AT:
+                lines.append(line)
+                line = ""
+            line += f" {word}"
+        return policy.linesep.join((*lines, line)) + policy.linesep
+
+
+_HEADERS = HeaderRegistry(default_class=_AsItIs)
 
 
 def _addresses(written: Iterable[str]) -> tuple[Address, ...]:

@@ -10,7 +10,6 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.headerregistry import Address
 from hashlib import sha256
 from uuid import UUID
@@ -22,6 +21,7 @@ from consumers.outcomes import Refused
 from consumers.webhook import Receipt, Unplaced, uuid_or_none
 from schemas.events import ProviderWords
 from schemas.messages import Attachment, EmailMessage
+from schemas.rules.words import is_one_line
 from schemas.vocabulary import Reason
 
 MARK = "comms_message"  # the name of our mark among a provider's tags or variables
@@ -127,19 +127,6 @@ def ours(said: Unplaced, *, mark: object, recipient: object) -> list[Receipt]:
     return [said.of(message_id)]
 
 
-def moment(value: object, *, otherwise: datetime) -> datetime:
-    """When an event was, from ISO 8601 or seconds since 1970; `otherwise` where it says nothing."""
-    try:
-        if isinstance(value, str):
-            found = datetime.fromisoformat(value)
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return otherwise
-
-
 def _others(written: Iterable[str], known: Iterable[Address]) -> tuple[Address, ...]:
     found = {one.addr_spec.lower(): one for one in map(address_of, reversed(tuple(written)))}
     for one in known:
@@ -148,7 +135,7 @@ def _others(written: Iterable[str], known: Iterable[Address]) -> tuple[Address, 
 
 
 def _one_line(name: str, value: str) -> tuple[str, str]:
-    if any(not char.isprintable() and char != "\t" for char in value):
+    if not is_one_line(value):
         raise InvalidContentError("headers: a value of more than one line")
     return name, value
 

@@ -33,7 +33,6 @@ from consumers.email.parts import (
     MARK,
     encoded,
     mark_of,
-    moment,
     ours,
     parts_of,
     sender_option,
@@ -53,7 +52,7 @@ from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason, normal
 from consumers.transport import Answer
-from consumers.webhook import BadSignatureError, Receipt, Unplaced, UnreadableReceiptError
+from consumers.webhook import BadSignatureError, Receipt, Unplaced, UnreadableReceiptError, moment
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Channel, Mode, Reason
@@ -174,7 +173,12 @@ class Postmark:
             value["Headers"] = [{"Name": name, "Value": text} for name, text in parts.headers]
         if message.attachments:
             value["Attachments"] = [
-                {"Name": one.filename, "Content": encoded(one), "ContentType": one.content_type}
+                {
+                    "Name": one.filename,
+                    "Content": encoded(one),
+                    "ContentType": one.content_type,
+                    **({"ContentID": f"cid:{one.content_id}"} if one.content_id else {}),
+                }
                 for one in message.attachments
             ]
         token = {"X-Postmark-Server-Token": TEST_TOKEN} if message.mode is Mode.TEST else {}

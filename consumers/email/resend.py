@@ -32,7 +32,6 @@ from consumers.email.parts import (
     MARK,
     encoded,
     mark_of,
-    moment,
     ours,
     parts_of,
     sender_option,
@@ -54,7 +53,7 @@ from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
 from consumers.transport import Answer
 from consumers.vendors import svix
-from consumers.webhook import Receipt, Unplaced, UnreadableReceiptError
+from consumers.webhook import Receipt, Unplaced, UnreadableReceiptError, moment
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Reason
@@ -168,6 +167,7 @@ class Resend:
                     "filename": one.filename,
                     "content": encoded(one),
                     "content_type": one.content_type,
+                    **({"content_id": one.content_id} if one.content_id else {}),
                 }
                 for one in message.attachments
             ]

@@ -38,7 +38,6 @@ from consumers.email.parts import (
     MARK,
     encoded,
     mark_of,
-    moment,
     ours,
     parts_of,
     sender_option,
@@ -64,6 +63,7 @@ from consumers.webhook import (
     Unplaced,
     UnreadableReceiptError,
     check_age,
+    moment,
 )
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
@@ -175,7 +175,16 @@ class SendGrid:
             value["mail_settings"] = {"sandbox_mode": {"enable": True}}
         if message.attachments:
             value["attachments"] = [
-                {"content": encoded(one), "filename": one.filename, "type": one.content_type}
+                {
+                    "content": encoded(one),
+                    "filename": one.filename,
+                    "type": one.content_type,
+                    **(
+                        {"disposition": "inline", "content_id": one.content_id}
+                        if one.content_id
+                        else {}
+                    ),
+                }
                 for one in message.attachments
             ]
         return json_request(f"{self._base_url}/v3/mail/send", value, self._headers)

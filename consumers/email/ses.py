@@ -28,7 +28,7 @@ from consumers.classification import (
     reason_of_failure,
 )
 from consumers.email.mime import compose
-from consumers.email.parts import MARK, mark_of, moment, ours, sender_option, written
+from consumers.email.parts import MARK, mark_of, ours, sender_option, written
 from consumers.email.simulators import unless_simulated
 from consumers.http_provider import (
     HttpProvider,
@@ -44,7 +44,7 @@ from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
 from consumers.transport import Answer
 from consumers.vendors import sigv4, sns
-from consumers.webhook import NotSetUpError, Receipt, Unplaced, UnreadableReceiptError
+from consumers.webhook import NotSetUpError, Receipt, Unplaced, UnreadableReceiptError, moment
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Reason

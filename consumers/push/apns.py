@@ -6,11 +6,9 @@ The runner calls it like every provider, by way of `consumers.push.devices`, ove
 https://developer.apple.com/documentation/usernotifications/sending-notification-requests-to-apns
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import jwt
@@ -42,13 +40,13 @@ from consumers.transport import Answer
 from schemas.events import ProviderWords
 from schemas.ids import event_id
 from schemas.messages import PushMessage
+from schemas.payloads import apns_payload
 from schemas.vocabulary import Platform, Priority
 
 HOSTS = {
     "production": "https://api.push.apple.com",
     "sandbox": "https://api.sandbox.push.apple.com",
 }
-PAYLOAD_LIMIT = 4096  # bytes
 RENEWED = timedelta(minutes=50)  # a provider token ends after 60
 YOUNGEST = timedelta(minutes=20)  # and must not be replaced sooner
 
@@ -150,11 +148,6 @@ class Apns:
         self._base_url, self._token, self._topic = base_url, token, topic
         self._classifier, self._clock = classifier, clock
 
-    def problem(self, message: PushMessage) -> str | None:
-        if "aps" in message.data:
-            return "its data has the key aps, which is Apple's"
-        return None if len(_written(message)) <= PAYLOAD_LIMIT else "it has more than 4096 bytes"
-
     async def credentials(self) -> Mapping[str, str] | Outcome:
         return self._token.header()
 
@@ -174,7 +167,7 @@ class Apns:
             ends = int(now.timestamp()) + seconds
             headers["apns-expiration"] = str(ends) if seconds else "0"
         url = f"{self._base_url}/3/device/{quote(token, safe='')}"
-        return Request(url=url, headers=headers, body=_written(message))
+        return Request(url=url, headers=headers, body=apns_payload(message))
 
     def read(self, tokens: Sequence[str], answer: Answer) -> Sequence[Outcome]:
         ours = answer.headers.get("Apns-Id")
@@ -202,17 +195,6 @@ def _since(timestamp: object) -> str | None:
     if not isinstance(timestamp, int) or not 0 < timestamp < 10**14:
         return None
     return f"gone since {datetime.fromtimestamp(timestamp / 1000, UTC).isoformat()}"
-
-
-def _written(message: PushMessage) -> bytes:
-    aps: dict[str, Any] = {
-        "alert": {"title": message.title, "body": message.body},
-        "sound": "default",
-    }
-    if message.badge is not None:
-        aps["badge"] = message.badge
-    value = {**message.data, "aps": aps}
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _build(setup: Setup) -> DevicePush:

@@ -27,6 +27,7 @@ from consumers.provider import Attempt
 from consumers.transport import Answer, AnswerLostError, NotSentError, TransportError, outcome_of
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage
+from schemas.payloads import problems
 from schemas.vocabulary import Platform, Reason
 
 AT_ONCE = 20  # calls for one message, so that one with 500 devices leaves others their turn
@@ -63,9 +64,6 @@ class Service(Protocol):
     @property
     def batch(self) -> int:
         """How many devices one request is for, at most."""
-
-    def problem(self, message: PushMessage) -> str | None:
-        """What the service would not take of a message's content; None if nothing."""
 
     async def credentials(self) -> Mapping[str, str] | Outcome:
         """The headers that prove the account; an outcome where they cannot be had.
@@ -117,7 +115,7 @@ class DevicePush:
         await self._transport.open()
 
     async def send(self, message: PushMessage, attempt: Attempt) -> Outcome:
-        problem = misfit(message, self._service.platform) or self._service.problem(message)
+        problem = misfit(message, self._service.platform)
         if problem is not None:
             return Refused(reason=Reason.INVALID_CONTENT, words=ProviderWords(detail=problem))
         until = asyncio.get_running_loop().time() + self._seconds
@@ -190,16 +188,13 @@ class DevicePush:
 
 
 def misfit(message: PushMessage, platform: Platform) -> str | None:
-    """Why a message is not for a service with device tokens of `platform`; None if it is."""
+    """Why a message is not for a service with device tokens of `platform`; None if it is. The rules
+    have asked the same of a message that names its platform."""
     if message.platform not in (None, platform):
         return f"it is for {message.platform}, and this provider sends to {platform}"
-    return None if message.tokens else "it has no device tokens"
-
-
-def size_of(message: PushMessage) -> int:
-    """Bytes of its content's keys and values, as services count them that write it themselves."""
-    texts = [text for pair in message.data.items() for text in pair]
-    return sum(len(text.encode()) for text in (message.title, message.body, *texts))
+    if not message.tokens:
+        return "it has no device tokens"
+    return next((str(found) for found in problems(message, platform)), None)
 
 
 def seconds_to_live(message: PushMessage, now: datetime) -> int | None:

@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.serialization import (
 from comms.clock import Clock, utc_now
 
 RECORD_SIZE = 4096  # bytes; what every push service takes
-LONGEST_TEXT = 3993  # bytes before encryption: a record without header, delimiter and tag
 LIFETIME = timedelta(hours=12)  # of a signed header; 24 h at most
 RENEWED = timedelta(hours=1)  # before its end it is not used any more
 MOST_ORIGINS = 100  # whose headers are kept; messages name them, so there must be an end
@@ -48,7 +47,7 @@ def encrypted(
     """The body of a request, which only the subscription's browser can read.
 
     Args:
-        text: of `LONGEST_TEXT` bytes at most.
+        text: of as many bytes as one record holds (`schemas.payloads.WEBPUSH_LIMIT`) at most.
         p256dh, auth: the subscription's keys, in base64url.
         new_key, new_salt: fresh for each message; a test of a published example gives its own.
 

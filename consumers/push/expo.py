@@ -36,16 +36,16 @@ from consumers.http_provider import (
 from consumers.kinds import Kind, Setup
 from consumers.outcomes import Accepted, Ambiguous, Outcome
 from consumers.provider import Attempt
-from consumers.push.devices import Calls, DevicePush, masked, seconds_to_live, size_of
+from consumers.push.devices import Calls, DevicePush, masked, seconds_to_live
 from consumers.push.expo_receipts import KEEPING, Reader, tickets_of
 from consumers.transport import Answer, TransportError
 from consumers.webhook import Said
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage
+from schemas.payloads import expo_notification
 from schemas.vocabulary import Platform, Priority
 
 BASE_URL = "https://exp.host"
-PAYLOAD_LIMIT = 4096  # bytes
 MOST_RECEIPTS = 1000  # in a request
 ANSWER_LIMIT = 1024 * 1024  # bytes, for so many
 NOBODYS_RECEIPT = "00000000-0000-0000-0000-000000000000"
@@ -97,25 +97,15 @@ class Expo:
         self._url, self._headers = f"{base_url}/--/api/v2/push", headers
         self._classifier, self._clock = classifier, clock
 
-    def problem(self, message: PushMessage) -> str | None:
-        well = size_of(message) <= PAYLOAD_LIMIT
-        return None if well else f"it has more than {PAYLOAD_LIMIT} bytes"
-
     async def credentials(self) -> Mapping[str, str] | Outcome:
         return self._headers
 
     def request(self, message: PushMessage, tokens: Sequence[str], attempt: Attempt) -> Request:
-        value: dict[str, Any] = {
+        value = {
+            **expo_notification(message),
             "to": list(tokens),
-            "title": message.title,
-            "body": message.body,
-            "sound": "default",
             "priority": _PRIORITY[message.priority],
         }
-        if message.data:
-            value["data"] = dict(message.data)
-        if message.badge is not None:
-            value["badge"] = message.badge
         if (seconds := seconds_to_live(message, self._clock())) is not None:
             value["ttl"] = seconds
         return json_request(f"{self._url}/send", [value], {"Accept": "application/json"})

@@ -32,7 +32,7 @@ from consumers.http_provider import (
 from consumers.kinds import Kind, Setup, live_and_test
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
-from consumers.push.devices import DevicePush, seconds_to_live, size_of
+from consumers.push.devices import DevicePush, seconds_to_live
 from consumers.push.google import AccessTokens, BadKeyError, ServiceAccount
 from consumers.transport import Answer
 from schemas.events import ProviderWords
@@ -41,7 +41,6 @@ from schemas.vocabulary import Mode, Platform, Priority
 
 BASE_URL = "https://fcm.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
-PAYLOAD_LIMIT = 4096  # bytes of keys and values
 PROBE_TOPIC = "comms-probe"  # nobody need have subscribed to it: nothing is sent
 _BAD_TOKEN = "INVALID_ARGUMENT message.token"  # noqa: S105 - a code of ours for one of two errors
 _FCM_ERROR = "google.firebase.fcm.v1.FcmError"
@@ -93,10 +92,6 @@ class Fcm:
     ) -> None:
         self._url, self._tokens, self._classifier = url, tokens, classifier
         self._clock = clock
-
-    def problem(self, message: PushMessage) -> str | None:
-        well = size_of(message) <= PAYLOAD_LIMIT
-        return None if well else f"it has more than {PAYLOAD_LIMIT} bytes"
 
     async def credentials(self) -> Mapping[str, str] | Outcome:
         return await self._tokens.header()

@@ -6,9 +6,7 @@ which is called, and since anybody may have put it there, only public addresses 
 """
 
 import hashlib
-import json
 import re
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from comms.clock import Clock, utc_now
@@ -19,7 +17,6 @@ from consumers.outcomes import Accepted, Outcome, Refused
 from consumers.provider import Attempt
 from consumers.push.devices import seconds_to_live, without
 from consumers.push.encryption import (
-    LONGEST_TEXT,
     BadSubscriptionError,
     Vapid,
     encrypted,
@@ -30,6 +27,7 @@ from consumers.push.outward import is_public
 from consumers.transport import Answer
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage, WebPushSubscription
+from schemas.payloads import problems, webpush_payload
 from schemas.vocabulary import Platform, Priority, Reason
 
 LONGEST_LIFE = 2_419_200  # seconds, where a message says nothing: four weeks, what services keep
@@ -75,14 +73,15 @@ class WebPush:
         subscription = message.subscription
         if subscription is None or message.platform not in (None, Platform.WEBPUSH):
             return _refused(Reason.INVALID_CONTENT, "it has no web push subscription")
-        text = _written(message)
-        if len(text) > LONGEST_TEXT:
-            return _refused(Reason.INVALID_CONTENT, f"it has more than {LONGEST_TEXT} bytes")
+        if (problem := next(problems(message, Platform.WEBPUSH), None)) is not None:
+            return _refused(Reason.INVALID_CONTENT, str(problem))
         endpoint = _parts(subscription)
         if endpoint is None:
             return _refused(Reason.INVALID_RECIPIENT, "the endpoint is no https:// address")
         try:
-            body = encrypted(text, p256dh=subscription.p256dh, auth=subscription.auth)
+            body = encrypted(
+                webpush_payload(message), p256dh=subscription.p256dh, auth=subscription.auth
+            )
         except BadSubscriptionError as error:
             return _refused(Reason.INVALID_RECIPIENT, str(error))
         headers = self._headers(message, f"{endpoint.scheme}://{endpoint.netloc}")
@@ -136,16 +135,6 @@ def _parts(subscription: WebPushSubscription) -> SplitResult | None:
     except ValueError:
         return None
     return parts._replace(fragment="") if well and "@" not in parts.netloc else None
-
-
-def _written(message: PushMessage) -> bytes:
-    """What the page's service worker is given: JSON of our own, as there is no standard."""
-    value: dict[str, Any] = {"title": message.title, "body": message.body}
-    if message.data:
-        value["data"] = dict(message.data)
-    if message.badge is not None:
-        value["badge"] = message.badge
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _topic(key: str) -> str:

@@ -242,7 +242,7 @@ class TelnyxSmsReceipts:
         meaning = None if delivered else self._classifier.of_receipt(told)
         return Unplaced(
             delivered=delivered,
-            occurred_at=moment(data.get("occurred_at"), clock=self._clock),
+            occurred_at=moment(data.get("occurred_at"), otherwise=self._clock()),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else None,
             words=words,

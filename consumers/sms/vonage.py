@@ -175,7 +175,7 @@ class VonageSmsReceipts:
         meaning = None if delivered else self._classifier.of_receipt(code)
         return Unplaced(
             delivered=delivered,
-            occurred_at=moment(said.get("timestamp"), clock=self._clock),
+            occurred_at=moment(said.get("timestamp"), otherwise=self._clock()),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else None,
             words=ProviderWords(

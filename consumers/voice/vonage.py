@@ -161,7 +161,7 @@ class VonageVoiceReceipts:
         meaning = self._classifier.of_receipt(detail)
         return Unplaced(
             delivered=delivered,
-            occurred_at=moment(said.get("timestamp"), clock=self._clock),
+            occurred_at=moment(said.get("timestamp"), otherwise=self._clock()),
             reason=reason_of_failure(meaning),
             words=ProviderWords(
                 provider_message_id=text_or_none(said.get("uuid")),

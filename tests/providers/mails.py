@@ -15,6 +15,15 @@ TO = "person@example.com"
 FROM = "Acme <news@acme.example>"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FILE = Attachment(filename="été.pdf", content_type="application/pdf", content=b"%PDF \x00\xff")
+LOGO = Attachment(
+    filename="logo.png", content_type="image/png", content=b"\x89PNG", content_id="logo"
+)
+LOGO_IN_BASE64 = base64.b64encode(LOGO.content).decode()
+UNSUBSCRIBE = "https://acme.example/u/1"
+ONE_CLICK = {
+    "List-Unsubscribe": f"<{UNSUBSCRIBE}>",
+    "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+}
 FILE_IN_BASE64 = base64.b64encode(FILE.content).decode()
 
 
@@ -38,6 +47,12 @@ def full_mail(**more: Any) -> EmailMessage:
         **more,
     }
     return email(f"Pérson <{TO}>", **values)
+
+
+def shown_mail() -> EmailMessage:
+    """A mail with an image in its html, and an address to unsubscribe at."""
+    html = '<img src="cid:logo">'
+    return email(TO, html=html, attachments=(LOGO,), unsubscribe_url=UNSUBSCRIBE)
 
 
 def marked(message_id: UUID, *, copies: bool = False) -> str:

@@ -270,8 +270,9 @@ class TestFcm(HttpContract):
             push("one", platform=Platform.APNS),
             push(subscription=WebPushSubscription(endpoint="https://x", p256dh="a", auth="b")),
             push("one", data={"k": "v" * 4096}),
+            push("one", data={"google.x": "x"}),
         ],
-        ids=["another platform", "a subscription", "too big"],
+        ids=["another platform", "a subscription", "too big", "a key of Google's"],
     )
     async def test_what_is_not_for_it_is_refused_without_a_call(
         self, subject: Subject, stub: FcmStub, made: PushMessage

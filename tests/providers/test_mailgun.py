@@ -25,13 +25,16 @@ from tests.providers.http_contract import Dialogue, HttpContract, Recorded, Repl
 from tests.providers.mails import (
     FILE,
     FROM,
+    LOGO,
     NOW,
+    ONE_CLICK,
     TO,
     bytes_of,
     full_mail,
     header,
     marked,
     recipient,
+    shown_mail,
 )
 from tests.providers.samples import settings_with
 
@@ -112,6 +115,16 @@ class TestMailgun(HttpContract):
         assert mail["Message-ID"] == f"<{made.id}@acme.example>"
         assert mail["Bcc"] is None
         assert [one.get_content() for one in mail.iter_attachments()] == [FILE.content]
+
+    async def test_an_image_is_inside_and_a_click_unsubscribes(
+        self, subject: Subject, stub: Stub
+    ) -> None:
+        await call(subject.provider, shown_mail())
+        found = fields(stub.requests[-1])
+        mail = message_from_bytes(found["message"], policy=default)
+        assert {name: mail[name] for name in ONE_CLICK} == ONE_CLICK
+        (image,) = (part for part in mail.walk() if part["Content-ID"] == "<logo>")
+        assert image.get_content() == LOGO.content
 
     async def test_the_mail_goes_as_it_is_whatever_it_holds(
         self, subject: Subject, stub: Stub

@@ -18,13 +18,16 @@ from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub
 from tests.providers.mails import (
     FILE_IN_BASE64,
     FROM,
+    LOGO_IN_BASE64,
     NOW,
+    ONE_CLICK,
     TO,
     bytes_of,
     full_mail,
     header,
     marked,
     recipient,
+    shown_mail,
 )
 from tests.providers.samples import email, settings_with
 
@@ -130,6 +133,21 @@ class TestPostmark(HttpContract):
                 {"Name": "été.pdf", "Content": FILE_IN_BASE64, "ContentType": "application/pdf"}
             ],
         }
+
+    async def test_an_image_is_inside_and_a_click_unsubscribes(
+        self, subject: Subject, stub: Stub
+    ) -> None:
+        await call(subject.provider, shown_mail())
+        value = json.loads(stub.requests[-1].body)
+        assert {one["Name"]: one["Value"] for one in value["Headers"]} == ONE_CLICK
+        assert value["Attachments"] == [
+            {
+                "Name": "logo.png",
+                "Content": LOGO_IN_BASE64,
+                "ContentType": "image/png",
+                "ContentID": "cid:logo",
+            }
+        ]
 
     async def test_copies_may_be_refused_apart_and_to_decides(
         self, subject: Subject, stub: Stub

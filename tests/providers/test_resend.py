@@ -25,12 +25,15 @@ from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub
 from tests.providers.mails import (
     FILE_IN_BASE64,
     FROM,
+    LOGO_IN_BASE64,
+    ONE_CLICK,
     TO,
     bytes_of,
     full_mail,
     header,
     marked,
     recipient,
+    shown_mail,
 )
 from tests.providers.samples import email, settings_with
 
@@ -114,6 +117,21 @@ class TestResend(HttpContract):
                 }
             ],
         }
+
+    async def test_an_image_is_inside_and_a_click_unsubscribes(
+        self, subject: Subject, stub: Stub
+    ) -> None:
+        await call(subject.provider, shown_mail())
+        value = json.loads(stub.requests[-1].body)
+        assert value["headers"] == ONE_CLICK
+        assert value["attachments"] == [
+            {
+                "filename": "logo.png",
+                "content": LOGO_IN_BASE64,
+                "content_type": "image/png",
+                "content_id": "logo",
+            }
+        ]
 
     async def test_repetitions_have_one_key_and_a_persons_wish_has_another(
         self, subject: Subject, stub: Stub

@@ -23,13 +23,16 @@ from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub
 from tests.providers.mails import (
     FILE_IN_BASE64,
     FROM,
+    LOGO_IN_BASE64,
     NOW,
+    ONE_CLICK,
     TO,
     bytes_of,
     full_mail,
     header,
     marked,
     recipient,
+    shown_mail,
 )
 from tests.providers.samples import settings_with
 
@@ -102,6 +105,22 @@ class TestSendGrid(HttpContract):
                 {"content": FILE_IN_BASE64, "filename": "été.pdf", "type": "application/pdf"}
             ],
         }
+
+    async def test_an_image_is_inside_and_a_click_unsubscribes(
+        self, subject: Subject, stub: Stub
+    ) -> None:
+        await call(subject.provider, shown_mail())
+        value = json.loads(stub.requests[-1].body)
+        assert value["headers"] == ONE_CLICK
+        assert value["attachments"] == [
+            {
+                "content": LOGO_IN_BASE64,
+                "filename": "logo.png",
+                "type": "image/png",
+                "disposition": "inline",
+                "content_id": "logo",
+            }
+        ]
 
     async def test_a_limit_is_waited_out_until_it_begins_anew(
         self, subject: Subject, stub: Stub

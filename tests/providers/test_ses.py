@@ -33,13 +33,16 @@ from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub
 from tests.providers.mails import (
     FILE,
     FROM,
+    LOGO,
     NOW,
+    ONE_CLICK,
     TO,
     bytes_of,
     full_mail,
     header,
     marked,
     recipient,
+    shown_mail,
 )
 from tests.providers.samples import closed_port, settings_with, until
 
@@ -128,6 +131,16 @@ class TestSes(HttpContract):
             },
             "ConfigurationSetName": "receipts",
         }
+
+    async def test_an_image_is_inside_and_a_click_unsubscribes(
+        self, subject: Subject, stub: Stub
+    ) -> None:
+        await call(subject.provider, shown_mail())
+        raw = json.loads(stub.requests[-1].body)["Content"]["Raw"]["Data"]
+        mail = message_from_bytes(base64.b64decode(raw), policy=default)
+        assert {name: mail[name] for name in ONE_CLICK} == ONE_CLICK
+        (image,) = (part for part in mail.walk() if part["Content-ID"] == "<logo>")
+        assert image.get_content() == LOGO.content
 
     async def test_who_is_not_verified_is_told_apart(self, subject: Subject, stub: Stub) -> None:
         made = stub.message(error(400, "MessageRejected", f"{UNVERIFIED}EU-WEST-1: {recipient(1)}"))

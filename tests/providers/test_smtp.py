@@ -20,6 +20,7 @@ from consumers.provider import Provider
 from schemas.messages import Attachment, EmailMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Fate, ProviderContract, Subject, call, connections_to
+from tests.providers.mails import LOGO, ONE_CLICK, shown_mail
 from tests.providers.mailserver import PASSWORD, USERNAME, MailServer, serving
 from tests.providers.samples import closed_port, only_provider, settings_with, until
 from tests.providers.samples import email as mail_to
@@ -155,6 +156,16 @@ async def test_lines_of_a_mail_are_safe_for_every_server(
     lines = mails.deliveries[0].content.split(b"\r\n")
     assert max(map(len, lines)) <= 998
     assert all(line.isascii() and b"\n" not in line and b"\r" not in line for line in lines)
+
+
+async def test_an_image_is_inside_and_a_click_unsubscribes(
+    provider: Provider[Any], mails: MailServer
+) -> None:
+    assert isinstance(await call(provider, shown_mail()), Accepted)
+    mail = parsed(mails)
+    assert {name: mail[name] for name in ONE_CLICK} == ONE_CLICK
+    (image,) = (part for part in mail.walk() if part["Content-ID"] == "<logo>")
+    assert image.get_payload(decode=True) == LOGO.content
 
 
 async def test_an_address_of_another_script_is_carried(

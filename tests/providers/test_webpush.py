@@ -21,10 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from comms.settings import SettingsError
 from consumers.provider import Provider
-from consumers.push.encryption import LONGEST_TEXT, Vapid, encrypted, read_key, text_of
+from consumers.push.encryption import Vapid, encrypted, read_key, text_of
 from consumers.push.outward import is_public
 from consumers.transport import HttpTransport, OffLimitsError
 from schemas.messages import PushMessage, WebPushSubscription
+from schemas.payloads import WEBPUSH_LIMIT
 from schemas.vocabulary import Channel, Platform, Priority
 from tests.providers.contract import Subject, call
 from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub, told
@@ -151,7 +152,7 @@ class TestWebPush(HttpContract):
         [
             (push(platform=Platform.FCM), "refused invalid_content"),
             (replace(push(), subscription=None, tokens=("one",)), "refused invalid_content"),
-            (push(data={"k": "v" * LONGEST_TEXT}), "refused invalid_content"),
+            (push(data={"k": "v" * WEBPUSH_LIMIT}), "refused invalid_content"),
             (push("http://push.example.net/wp/one"), "refused invalid_recipient"),
             (push("https://user@push.example.net/wp/one"), "refused invalid_recipient"),
             (
@@ -183,7 +184,7 @@ class TestWebPush(HttpContract):
 
     async def test_what_just_fits_is_sent(self, subject: Subject, stub: Stub) -> None:
         empty = len(json.dumps({"title": "Hello", "body": ""}, separators=(",", ":")))
-        made = push(body="x" * (LONGEST_TEXT - empty))
+        made = push(body="x" * (WEBPUSH_LIMIT - empty))
         assert told(await call(subject.provider, made)) == "accepted"
         assert len(stub.requests[-1].body) == 4096
 

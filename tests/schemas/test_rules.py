@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import phonenumbers
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,7 +19,8 @@ from schemas.messages import (
     VoiceMessage,
     WebPushSubscription,
 )
-from schemas.rules import ATTACHMENTS_LIMIT, key_violations, violations
+from schemas.rules import ATTACHMENTS_LIMIT, Policy, key_violations, violations
+from schemas.rules.numbers import NAMELESS
 from schemas.vocabulary import Platform
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -50,7 +52,8 @@ def test_every_number_of_the_simulator_passes(last: int) -> None:
         EMAIL,
         PUSH,
         VOICE,
-        replace(SMS, sender="ACME Inc"),
+        replace(SMS, to="+4915112345678", sender="ACME Inc"),
+        replace(SMS, to="+447400123456", sender="ACME Inc"),
         replace(SMS, sender="88777"),
         replace(SMS, to="+4915112345678", sender="+12025550109", body="x" * 1600),
         replace(SMS, send_at=NOW, expires_at=NOW + timedelta(seconds=1)),
@@ -60,6 +63,9 @@ def test_every_number_of_the_simulator_passes(last: int) -> None:
         replace(PUSH, tokens=(), subscription=SUBSCRIPTION, platform=Platform.WEBPUSH, ttl=0),
         replace(VOICE, text=None, audio_url="https://example.com/a.mp3", repeat=10),
         replace(VOICE, language="zh-Hant-TW"),
+        replace(VOICE, to="+33884012345"),
+        replace(SMS, to="+4930123456"),  # a landline, which may take texts
+        replace(SMS, to="+8613800138000", body="🐟" * 800),
     ],
 )
 def test_what_may_be_sent(message: Message) -> None:
@@ -73,6 +79,13 @@ def test_what_may_be_sent(message: Message) -> None:
         (replace(SMS, to="+1 202 555 0100"), "to"),
         (replace(SMS, to="+120255501"), "to"),
         (replace(SMS, to="+99912345678"), "to"),
+        (replace(SMS, to="+8621123456"), "to"),  # shorter than any mobile number of China
+        (replace(SMS, to="+19005551234"), "to"),  # premium rate
+        (replace(SMS, to="+33884012345"), "to"),  # shared cost
+        (replace(SMS, body="€" * 801), "body"),  # 1602 places
+        (replace(SMS, body="🐟" * 801), "body"),
+        (replace(SMS, to="+12025551234", sender="ACME"), "from"),
+        (replace(SMS, to="+8613800138000", sender="ACME"), "from"),
         (replace(SMS, body=""), "body"),
         (replace(SMS, body=" \n"), "body"),
         (replace(SMS, body="x" * 1601), "body"),
@@ -146,6 +159,7 @@ def test_what_may_be_sent(message: Message) -> None:
             "subscription.auth",
         ),
         (replace(VOICE, to="0"), "to"),
+        (replace(VOICE, to="+449001234567"), "to"),
         (replace(VOICE, text=None), "text"),
         (replace(VOICE, audio_url="https://example.com/a.mp3"), "text"),
         (replace(VOICE, text="x" * 3001), "text"),
@@ -157,6 +171,54 @@ def test_what_may_be_sent(message: Message) -> None:
 )
 def test_what_is_refused_names_its_field(message: Message, field: str) -> None:
     assert fields(message) == {field}
+
+
+@pytest.mark.parametrize("country", sorted(NAMELESS))
+def test_where_names_are_not_carried_a_number_is_asked_for(country: str) -> None:
+    number = phonenumbers.example_number_for_type(country, phonenumbers.PhoneNumberType.MOBILE)
+    assert number is not None
+    to = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    to = to.replace("55501", "23401")  # no example of theirs is a number of fiction then
+    (found,) = violations(replace(SMS, to=to, sender="ACME"))
+    assert found.field == "from"
+    assert country in found.problem
+    assert violations(replace(SMS, to=to, sender="+12025550109")) == ()
+
+
+@pytest.mark.parametrize("to", ["+12025550100", "+15005550006"])
+def test_a_number_of_no_network_takes_any_name(to: str) -> None:
+    assert violations(replace(SMS, to=to, sender="ACME")) == ()
+
+
+@pytest.mark.parametrize(
+    ("to", "allowed"),
+    [
+        ("+12025550100", True),
+        ("+14165550100", False),  # Canada, of the same prefix
+        ("+12065550100", True),
+        ("+17875550100", False),  # Puerto Rico, by its own code
+        ("+4915112345678", True),
+        ("+447400123456", False),
+        ("+19995550100", False),  # of no country that has +1
+        ("+8835100012345", False),  # of no country
+    ],
+)
+def test_an_installation_may_reach_some_countries_alone(to: str, allowed: bool) -> None:
+    policy = Policy(countries=frozenset({"US", "DE"}))
+    for message in (replace(SMS, to=to), replace(VOICE, to=to)):
+        assert violations(message) == ()
+        found = violations(message, policy)
+        assert [violation.field for violation in found] == [] if allowed else ["to"]
+        assert "does not send" in str(found) or allowed
+
+
+def test_an_installation_may_bound_the_parts_of_a_text() -> None:
+    policy = Policy(parts=3)
+    assert violations(replace(SMS, body="a" * 459), policy) == ()
+    (found,) = violations(replace(SMS, body="я" * 202), policy)
+    assert found.field == "body"
+    assert "4 parts" in found.problem
+    assert "UCS-2" in found.problem
 
 
 def test_every_broken_rule_is_told_at_once() -> None:
@@ -173,7 +235,13 @@ def test_no_text_crashes_the_rules_and_none_is_quoted(text: str) -> None:
         tokens=(),
         subscription=WebPushSubscription(endpoint=secret, p256dh=secret, auth=secret),
     )
-    for message in (replace(SMS, to=secret, sender=secret), mail, push):
+    image = replace(PDF, content_id=secret, filename=secret, content_type=secret)
+    shown = replace(
+        EMAIL, html=f'<img src="cid:{secret}">', attachments=(image,), unsubscribe_url=secret
+    )
+    device = replace(PUSH, platform=Platform.APNS, tokens=(secret,), data={"aps": secret})
+    text_ = replace(SMS, to=secret, sender=secret, body=secret * 100)
+    for message in (text_, replace(VOICE, to=secret), mail, push, shown, device):
         found = violations(message)
         assert found
         assert all("secret" not in str(violation) for violation in found)

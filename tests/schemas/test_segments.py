@@ -1,6 +1,10 @@
 """Texts and the parts they go out in."""
 
+from math import ceil
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.segments import Alphabet, Segments, segments
 
@@ -39,3 +43,15 @@ def test_the_alphabet_is_gsms() -> None:
     found = [chr(n) for n in range(0x10000) if segments(chr(n)).alphabet is Alphabet.GSM7]
     assert len(found) == 127 + 10
     assert sum(segments(one).units == 2 for one in found) == 10
+
+
+@given(st.text("a€я🐟", max_size=700))
+def test_parts_hold_the_whole_text_and_no_more_than_each_can(text: str) -> None:
+    found = segments(text)
+    alone, joined = (160, 153) if found.alphabet is Alphabet.GSM7 else (70, 67)
+    twice = "€" if found.alphabet is Alphabet.GSM7 else "🐟"
+    assert found.units == len(text) + text.count(twice)
+    if found.units <= alone:
+        assert found.count == 1
+    else:  # a part loses one place at most, to a letter of two
+        assert ceil(found.units / joined) <= found.count <= ceil(found.units / (joined - 1))
