@@ -25,7 +25,7 @@ from schemas.segments import segments
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Fate, ProviderContract, Subject, call
 from tests.providers.samples import closed_port, message, only_provider, settings_with, until
-from tests.providers.smsc import NACK, PASSWORD, SYSTEM_ID, Smsc, frame, serving
+from tests.providers.smpp_stub import NACK, PASSWORD, SYSTEM_ID, Smsc, frame, serving
 
 _TO = {
     Fate.ACCEPTED: "+15551230001",
@@ -48,13 +48,15 @@ def sms(fate: Fate = Fate.ACCEPTED, **more: Any) -> SmsMessage:
 
 
 @asynccontextmanager
-async def adapter(at: int, /, **table: object) -> AsyncIterator[Provider[Any]]:
+async def adapter(
+    at: int, /, *, password: str = PASSWORD, **table: object
+) -> AsyncIterator[Provider[Any]]:
     """The adapter for an SMSC on a port."""
     full = {
         **{"name": "smpp", "host": "127.0.0.1", "port": at, "security": "none"},
         **{"system_id": SYSTEM_ID, "from": "+15005550006", **table},
     }
-    settings = settings_with(Channel.SMS, full, environment={"SMPP_PASSWORD": PASSWORD})
+    settings = settings_with(Channel.SMS, full, environment={"SMPP_PASSWORD": password})
     provider = only_provider(settings, Channel.SMS)
     await provider.open()
     try:
@@ -426,6 +428,16 @@ class TestLink:
         smsc.write(frame(0x06, 0, 9))
         await until(lambda: len(smsc.binds) == 2)
         assert isinstance(await call(provider, sms()), Accepted)
+
+    async def test_an_smsc_that_unbinds_may_still_answer(
+        self, provider: Provider[Any], smsc: Smsc
+    ) -> None:
+        smsc.holding = True
+        asked = asyncio.create_task(call(provider, sms()))
+        await until(lambda: smsc.held == 1)
+        assert await smsc.ask(0x06) == (0x80000006, 0)
+        smsc.release()
+        assert isinstance(await asked, Accepted)
 
     async def test_it_binds_again_where_the_smsc_says_it_is_not_bound(
         self, provider: Provider[Any], smsc: Smsc

@@ -21,7 +21,7 @@ from schemas.ids import new_message_id
 from schemas.vocabulary import Reason
 from tests.providers.contract import call
 from tests.providers.samples import until
-from tests.providers.smsc import Smsc, delivery, receipt, receipt_text, serving
+from tests.providers.smpp_stub import Smsc, delivery, receipt, receipt_text, serving
 from tests.providers.test_smpp import LONG, adapter, sms
 
 AGAIN, NEVER = 0x64, 0x65

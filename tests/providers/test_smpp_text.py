@@ -1,4 +1,4 @@
-"""Alphabets and parts, held to how parts are counted elsewhere and to what a handset makes of them."""
+"""Alphabets and parts, held to how parts are counted elsewhere and to what they are together."""
 
 import pytest
 from hypothesis import given

@@ -46,7 +46,7 @@ class Turn:
         # A cancelled call leaves its place to the answer, not to the next call.
         answer = received(await asyncio.shield(self.last))
         if answer.status == Status.NOT_BOUND:
-            self._link.drop()
+            self._link.retire()
         return answer
 
 
@@ -140,10 +140,10 @@ class Binding:
             try:
                 link = await connect(self._server, on_delivery=self._on_delivery)
             except (NotSentError, BindRefusedError) as error:
-                log.warning("smpp.not_bound", problem=str(error))
+                log.warning("smpp.not_bound", provider=self._server.provider, problem=str(error))
                 self._become(None, error)
             else:
-                log.info("smpp.bound")
+                log.info("smpp.bound", provider=self._server.provider)
                 self._become(link, None)
                 await link.ended()
                 self._become(None, None)

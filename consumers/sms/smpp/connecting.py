@@ -33,10 +33,12 @@ class Server:
     """Where we bind, and as whom. `tls` is None for `security` none.
 
     Args:
+        provider: its name in settings, for the log.
         connect_seconds: for connection and bind; enquire_seconds: between questions whether the
             link is alive, and as long as an answer to one may take.
     """
 
+    provider: str
     host: str
     port: int
     tls: ssl.SSLContext | None
@@ -75,7 +77,7 @@ async def _connected(server: Server, until: float, on_delivery: OnDelivery) -> L
         raise NotSentError(f"no trusted connection: {error.reason or 'TLS failed'}") from error
     except OSError as error:
         raise NotSentError("no connection") from error
-    return Link(reader, writer, on_delivery=on_delivery)
+    return Link(reader, writer, on_delivery=on_delivery, provider=server.provider)
 
 
 async def _bind(link: Link, server: Server, until: float) -> None:

@@ -18,7 +18,7 @@ from consumers.transport import AnswerLostError, NotSentError
 
 log = structlog.get_logger(__name__)
 
-_POLITE_SECONDS = 1.0  # for a good-bye
+_POLITE_SECONDS = 1.0  # for a good-bye, and for the last answers
 _MOST_LATE = 1000  # answers that are waited for though their calls have ended
 
 Frame = Callable[[int], bytes]  # what is written, by its sequence number
@@ -44,17 +44,20 @@ class Link:
         writer: asyncio.StreamWriter,
         *,
         on_delivery: OnDelivery,
+        provider: str,
     ) -> None:
         self._reader, self._writer, self._on_delivery = reader, writer, on_delivery
+        self._log = log.bind(provider=provider)
         self._asked: dict[int, _Asked] = {}
         self._sequence = 0
-        self._ended = False
+        self._ended = self._retired = False
         self._tasks: list[asyncio.Task[None]] = []
         self._reading = asyncio.create_task(self._read_all())
 
     @property
     def alive(self) -> bool:
-        return not (self._ended or self._reader.at_eof())
+        """Whether anything new may be asked on it."""
+        return not self._retired and self._open
 
     async def ended(self) -> None:
         """Wait until it has, for whatever reason."""
@@ -73,17 +76,18 @@ class Link:
             raise NotSentError("the link was lost")
         loop = asyncio.get_running_loop()
         self._sequence = self._sequence % pdus.HIGHEST_SEQUENCE + 1
+        written = frame(self._sequence)
         asked = _Asked(answer=loop.create_future(), heard=heard)
         timer = loop.call_at(until, _settle, asked.answer, None)
         asked.answer.add_done_callback(lambda _: timer.cancel())
         self._forget_the_oldest()
         self._asked[self._sequence] = asked
-        self._writer.write(frame(self._sequence))
+        self._writer.write(written)
         return asked.answer
 
     def respond(self, pdu: Pdu, status: Status) -> None:
         """Answer what the SMSC asked, unless the link has ended: then it will ask again."""
-        if self.alive:
+        if self._open:
             self._writer.write(pdus.response(pdu, status))
 
     async def enquire(self, *, seconds: float) -> bool:
@@ -113,18 +117,32 @@ class Link:
         self.drop()
         await self.ended()
 
+    def retire(self) -> None:
+        """Ask nothing more on it, and end it when what was asked is answered."""
+        if not self._retired:
+            self._retired = True
+            self._tasks.append(asyncio.create_task(self._drop_when_answered()))
+
     def drop(self) -> None:
         """End it at once."""
         self._writer.transport.abort()
         self._reading.cancel()
         self._end()
 
+    @property
+    def _open(self) -> bool:
+        return not (self._ended or self._reader.at_eof())
+
+    async def _drop_when_answered(self) -> None:
+        await self.caught_up(seconds=_POLITE_SECONDS)
+        self.drop()
+
     async def _enquire_on(self, seconds: float) -> None:
         answered = True
         while answered:
             await asyncio.sleep(seconds)
             answered = await self.enquire(seconds=seconds)
-        log.warning("smpp.silent")
+        self._log.warning("smpp.silent")
         self.drop()
 
     async def _read_all(self) -> None:
@@ -132,7 +150,7 @@ class Link:
             while True:
                 self._take(await pdus.read(self._reader))
         except (UnreadableError, OSError, EOFError) as error:
-            log.info("smpp.link_lost", problem=str(error) or type(error).__name__)
+            self._log.info("smpp.link_lost", problem=str(error) or type(error).__name__)
         finally:
             self._end()
 
@@ -156,7 +174,7 @@ class Link:
                 self.respond(pdu, Status.OK)
             case Command.UNBIND:
                 self.respond(pdu, Status.OK)
-                raise EOFError("the SMSC has unbound")
+                self.retire()
             case _:
                 nack = pdus.frame(
                     Command.GENERIC_NACK, sequence=pdu.sequence, status=Status.UNKNOWN_COMMAND

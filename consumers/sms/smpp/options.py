@@ -25,7 +25,7 @@ def build(setup: Setup) -> SmppProvider:
     """
     options = setup.options
     timeout = seconds_of(setup)
-    server = _server(options, timeout)
+    server = _server(setup, timeout)
     style = _style(options)
     window = _whole(options, "window", 10, at_least=1)
     ids = IdForm(options.choice("receipt_ids", IdForm.SAME, among=tuple(IdForm)))
@@ -42,10 +42,12 @@ def build(setup: Setup) -> SmppProvider:
     )
 
 
-def _server(options: Options, timeout: float) -> Server:
+def _server(setup: Setup, timeout: float) -> Server:
+    options = setup.options
     security = options.choice("security", "tls", among=("tls", "none"))
     authority = options.optional_text("ca_file")
     return Server(
+        provider=setup.name,
         host=options.text("host"),
         port=_whole(options, "port", _PORTS[security], at_least=1),
         tls=_tls(options, authority) if security == "tls" else None,
