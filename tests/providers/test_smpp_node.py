@@ -15,12 +15,14 @@ from tests.consumers.harness import channel, eventually, listener, publish, sett
 from tests.providers.contract import call
 from tests.providers.node_smsc import NodeSmsc, node_smsc
 from tests.providers.test_smpp import adapter
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.node
 
 SYSTEM_ID, PASSWORD = "acme-two", "n0de-pw"
 DELIVERED, INVALID, AMBIGUOUS = "+12025550100", "+12025550101", "+12025550105"
 UNDELIVERED, LIMITED, OVERTAKEN = "+12025550107", "+12025550108", "+12025550109"
+LATER = "+12025550110"
 PERSON = "+12025550142"
 
 
@@ -102,6 +104,23 @@ async def test_a_wrong_password_is_the_accounts_fault(smsc: NodeSmsc) -> None:
         assert isinstance(outcome, Blocked)
         assert outcome.words.code == "0x0000000E"
     assert smsc.submissions(DELIVERED) == []
+
+
+def test_a_receipt_that_comes_to_the_next_process_is_placed_by_the_ledger(
+    broker: Broker, settings: Settings, smsc: NodeSmsc
+) -> None:
+    message = sms(LATER, body="One text of several parts, all of them delivered later. " * 6)
+    with listener(broker) as heard:
+        with channel(settings):
+            publish(broker, message)
+            sent = heard.wait_for(message.id, Status.SENT)
+        parts = smsc.submissions(LATER)
+        assert len(parts) == 3
+        with channel(settings):
+            delivered = heard.wait_for(message.id, Status.DELIVERED)
+            wait_for(lambda: len(smsc.said(answered=0)) == 3, seconds=60, what="three answers")
+    assert delivered.provider_message_id == sent.provider_message_id == "node-3"
+    assert "message_ids=node-1,node-2,node-3" in str(sent.response)
 
 
 def test_a_person_who_writes_stop_is_put_on_the_list(

@@ -1,7 +1,7 @@
 """Alphabets and parts, held to how parts are counted elsewhere and to what they are together."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumers.sms.smpp.text import (
@@ -19,6 +19,8 @@ _TEXTS = st.text(alphabet=st.sampled_from(_GSM), max_size=700) | st.text(max_siz
 
 
 @given(_TEXTS, st.integers(0, 255))
+@example("a" * 152 + "€" * 20, 7)
+@example("й" * 66 + "🎉" * 20, 7)
 def test_what_is_put_together_is_the_text_in_as_many_parts_as_are_counted(
     text: str, reference: int
 ) -> None:

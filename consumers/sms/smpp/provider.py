@@ -19,13 +19,13 @@ from dataclasses import replace
 from functools import partial
 
 from comms.clock import Clock, utc_now
-from consumers.classification import Classifier, Fault
+from consumers.classification import LIMITED, Classifier
 from consumers.listening import Tell
 from consumers.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused
 from consumers.provider import Attempt
 from consumers.sms.smpp.binding import Binding, Turn
 from consumers.sms.smpp.connecting import BindRefusedError, Server
-from consumers.sms.smpp.errors import NAMES, UNLISTED, code_of
+from consumers.sms.smpp.errors import CODES, NAMES, UNLISTED, code_of
 from consumers.sms.smpp.hearing import Ear
 from consumers.sms.smpp.pdu import Pdu, Status, Submission
 from consumers.sms.smpp.receipts import DeliveryReader, IdForm, Sending, SentIds
@@ -129,15 +129,9 @@ class SmppProvider:
         while True:
             answer = await turn.submit(part, until=until, heard=heard)
             begun, in_time = bool(sending.ids), loop.time() + _GO_ON_SECONDS < until
-            if not (begun and in_time and self._is_haste(answer)):
+            if not (begun and in_time and _is_haste(answer)):
                 return answer
             await asyncio.sleep(_GO_ON_SECONDS)
-
-    def _is_haste(self, answer: Pdu) -> bool:
-        if answer.status == Status.OK:
-            return False
-        meaning = self._classifier.meaning(code_of(answer.status), status=UNLISTED)
-        return meaning.fault is Fault.RATE_LIMITED
 
     def _remember(self, sending: Sending, answer: Pdu) -> None:
         if answer.status == Status.OK:
@@ -150,6 +144,10 @@ class SmppProvider:
         words = ProviderWords(code=code, detail=detail, response=f"command_status={code}")
         outcome = self._classifier.outcome(words, status=UNLISTED)
         return Blocked(words=words) if isinstance(outcome, Refused) else outcome
+
+
+def _is_haste(answer: Pdu) -> bool:
+    return CODES.codes.get(code_of(answer.status)) is LIMITED
 
 
 def _broken_off(sending: Sending, outcome: Outcome) -> Outcome:

@@ -8,6 +8,7 @@ const smpp = require('smpp');
 
 const [port, systemId, password] = process.argv.slice(2);
 const throttled = new Set();
+const kept = []; // receipts for whoever binds next
 let ids = 0;
 
 const say = (record) => process.stdout.write(JSON.stringify(record) + '\n');
@@ -74,6 +75,7 @@ function take(session, pdu) {
   if (fate === '0109') receipt(session, pdu, byText(id, 'DELIVRD', '000'));
   answer({ message_id: id });
   if (fate === '0100') receipt(session, pdu, byText(id, 'DELIVRD', '000'));
+  if (fate === '0110') kept.push((next) => receipt(next, pdu, byText(id, 'DELIVRD', '000')));
   if (fate === '0107') receipt(session, pdu, byParameters(id, 5));
   if (fate === '0142') write(session, pdu, 'STOP');
 }
@@ -82,7 +84,8 @@ const server = smpp.createServer((session) => {
   session.on('bind_transceiver', (pdu) => {
     const known = pdu.system_id === systemId && pdu.password === password;
     session.send(pdu.response(known ? {} : { command_status: smpp.ESME_RINVPASWD }));
-    if (!known) session.close();
+    if (!known) return session.close();
+    kept.splice(0).forEach((one) => one(session));
   });
   session.on('submit_sm', (pdu) => take(session, pdu));
   session.on('enquire_link', (pdu) => session.send(pdu.response()));
