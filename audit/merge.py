@@ -45,6 +45,7 @@ COLUMNS = (
     "expires_at",
     "metadata",
     "traceparent",
+    "mode",
 )
 
 STATE_COLUMNS = (
@@ -71,6 +72,7 @@ STATE_COLUMNS = (
     "finished_at",
     "metadata",
     "traceparent",
+    "mode",
 )
 
 # The planner knows nothing of a batch that was staged a moment ago: it must not read whole
@@ -204,6 +206,7 @@ def _row(event: StatusEvent) -> tuple[Any, ...]:
         event.expires_at,
         _json(event.metadata),
         _text(event.traceparent),
+        event.mode.value if event.mode else None,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from schemas.vocabulary import Channel, Priority, Reason, Status
+from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 
 class Readiness(StrEnum):
@@ -62,6 +62,7 @@ class Message:
     sent_at: datetime | None
     finished_at: datetime | None
     metadata: Mapping[str, str]
+    mode: Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -33,6 +33,11 @@ class Caller:
     mode: str
     key_id: UUID
 
+    @property
+    def is_for_tests(self) -> bool:
+        """Whether nothing that is asked with the key may reach a live provider."""
+        return self.mode == "test"
+
 
 class Authenticator:
     """A FastAPI dependency that answers with the `Caller`, or 401."""
@@ -53,6 +58,13 @@ class Authenticator:
                 "Send a valid API key: Authorization: Bearer KEY",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        return caller
+
+    async def live(self, request: Request) -> Caller:
+        """The same dependency for what may reach live providers: 403 with a key for tests."""
+        caller = await self(request)
+        if caller.is_for_tests:
+            raise Problem(403, "Forbidden", "An API key for tests sends nothing again")
         return caller
 
     async def caller(self, key: str) -> Caller | None:

@@ -1,10 +1,10 @@
 """The receipt desk: a provider's later word, kept and announced on `comms.status`.
 
-It is the same however the word came: by webhook (`consumers.receipts`), or over the connection that
-a provider is called by (`consumers.listening`). It finds whose message is spoken of in the ledger
-of attempts, keeps the event there, publishes it, and returns once the broker has it. What comes
-together shares the statements and one wait for the broker. An event that the broker loses is found
-in the ledger by `consumers.recovery`.
+It is the same however the word came: by webhook (`consumers.receipts`), over the connection that a
+provider is called by (`consumers.listening`), or as the answer to a question (`consumers.inquiry`).
+It finds whose message is spoken of in the ledger of attempts, keeps the event there, publishes it,
+and returns once the broker has it. What comes together shares the statements and one wait for the
+broker. An event that the broker loses is found in the ledger by `consumers.recovery`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from comms.kafka import Ack, KafkaFault
 from consumers.inbound import Correspondence
 from consumers.listening import NotTakenError, Tell
 from consumers.suppression.store import SuppressionList
-from consumers.webhook import Receipt, Said
+from consumers.webhook import HandedOn, Receipt, Said
 from schemas import events
 from schemas.codec import Codec
 from schemas.errors import ContractError
@@ -101,7 +101,7 @@ class _Asked:
     """One request's receipts, and who waits for them to be announced."""
 
     source: Source
-    receipts: list[Receipt]
+    receipts: list[Receipt | HandedOn]
     done: asyncio.Future[None]
     problem: Exception | None = None
 
@@ -182,7 +182,8 @@ class ReceiptDesk:
         source = Source(channel, provider)
         try:
             receipts = await self._correspondence.sort_out(channel, provider, said)
-            await self._queued(source, receipts)
+            handed_on = [one for one in said if isinstance(one, HandedOn)]
+            await self._queued(source, [*receipts, *handed_on])
         except (DatabaseError, KafkaFault) as error:
             raise NotTakenError(str(error)) from error
 
@@ -190,7 +191,7 @@ class ReceiptDesk:
         """What takes the words of one provider."""
         return partial(self.announce, channel, provider)
 
-    def _queued(self, source: Source, receipts: list[Receipt]) -> asyncio.Future[None]:
+    def _queued(self, source: Source, receipts: list[Receipt | HandedOn]) -> asyncio.Future[None]:
         """Hand over to the worker; done when they are announced, with an error if they are not."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(source, receipts, done))
@@ -243,7 +244,9 @@ class ReceiptDesk:
             (receipt.message_id, receipt.suppress)
             for asked in batch
             for receipt in asked.receipts
-            if receipt.suppress and (receipt.message_id, asked.source) in known
+            if isinstance(receipt, Receipt)
+            and receipt.suppress
+            and (receipt.message_id, asked.source) in known
         ]
         if found:
             await self._suppressed.add_from_receipts(found)
@@ -308,7 +311,7 @@ class ReceiptDesk:
         return known
 
 
-def _spoken_of(receipt: Receipt, attempts: Sequence[_Attempted]) -> _Attempted:
+def _spoken_of(receipt: Receipt | HandedOn, attempts: Sequence[_Attempted]) -> _Attempted:
     """The attempt that the provider answered with the same id, else the newest whose answer is not
     known: a late word on a first attempt says nothing of a second."""
     said = receipt.words.provider_message_id
@@ -317,8 +320,20 @@ def _spoken_of(receipt: Receipt, attempts: Sequence[_Attempted]) -> _Attempted:
     return next(answered, None) or next(in_doubt, None) or attempts[0]
 
 
-def _event(receipt: Receipt, source: Source, attempts: Sequence[_Attempted]) -> StatusEvent:
+def _event(
+    receipt: Receipt | HandedOn, source: Source, attempts: Sequence[_Attempted]
+) -> StatusEvent:
     found = _spoken_of(receipt, attempts)
+    if isinstance(receipt, HandedOn):
+        return events.handed_on(
+            message_id=receipt.message_id,
+            tenant=found.tenant,
+            channel=source.channel,
+            provider=source.provider,
+            attempt=found.attempt,
+            at=receipt.occurred_at,
+            words=receipt.words,
+        )
     return events.receipt(
         message_id=receipt.message_id,
         tenant=found.tenant,

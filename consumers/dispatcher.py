@@ -15,19 +15,20 @@ from functools import partial
 from time import perf_counter
 
 import structlog
-from prometheus_client import Counter, Histogram
 
 from comms import metrics
 from comms.clock import Clock, utc_now
 from comms.database import DatabaseUnavailableError
 from comms.settings import ChannelSettings
 from consumers.announcer import Announcer
+from consumers.choosing import Chooser, is_nobody
 from consumers.claiming import CLAIM_IS_STALE, Chosen, Claimer
 from consumers.delivery import Delivery, Source
 from consumers.health import ProviderHealth
 from consumers.lanes import Lanes
 from consumers.ledger import Ledger
-from consumers.outcomes import Ambiguous, Outcome
+from consumers.meters import CallMeters
+from consumers.outcomes import Ambiguous, Outcome, of_a_test
 from consumers.provider import Attempt, Provider
 from consumers.routing import Choice, Router
 from consumers.settlement import Call, Settled, Settler, repeated
@@ -42,7 +43,7 @@ from consumers.verdicts import (
 from schemas import events
 from schemas.events import ProviderWords
 from schemas.messages import Message
-from schemas.vocabulary import Channel, Priority, Reason, Status
+from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 log = structlog.get_logger(__name__)
 
@@ -84,13 +85,14 @@ class Dispatcher:
         self._monotonic = monotonic
         self._ledger, self._router, self._announcer = ledger, router, announcer
         self._claimer = Claimer(ledger, router, settings, clock)
+        self._chooser = Chooser(router, settings.retry, clock)
         self._health, self._settler = health, Settler(settings, clock)
         self._done, self._abandoned, self._is_current = done, abandoned, is_current
         self._failed, self._stopping = failed, False
         self._lanes = Lanes()
         self._calls: set[asyncio.Task[None]] = set()
         self._outcomes: list[tuple[Delivery, Settled]] = []
-        self._meters_of: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._meters = CallMeters(channel)
         self._work, self._settling = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         metrics.in_flight.labels(channel).set_function(lambda: len(self._calls))
@@ -165,28 +167,19 @@ class Dispatcher:
                 self._work.clear()
                 continue
             heads = [head for head in taken if self._keep(head)]
-            chosen = self._choose(heads)
+            found = self._chooser.sort(heads)
             try:
-                await self._claim(chosen)
+                await self._claim(found.chosen)
             except DatabaseUnavailableError as error:
                 log.warning("ledger.unavailable", problem=str(error))
                 self._lanes.put_back(heads)
                 await asyncio.sleep(DATABASE_PAUSE)
                 continue
-            if waiting := heads[len(chosen) :]:
-                self._lanes.put_back(waiting)
+            if found.aside:
+                self._track(asyncio.create_task(self._step_aside(found.aside)))
+            if found.waiting:
+                self._lanes.put_back(found.waiting, first=self._router.are_alike)
                 await asyncio.sleep(NO_WAY_SECONDS)
-
-    def _choose(self, heads: Sequence[Delivery]) -> list[Chosen]:
-        """A provider for each, as far as there are any that can be called now; the rest wait
-        unclaimed, which costs them no attempt."""
-        chosen: list[Chosen] = []
-        for head in heads:
-            choice = self._router.choose(self._clock().timestamp())
-            if choice is None:
-                break
-            chosen.append((head, choice))
-        return chosen
 
     async def _claim(self, chosen: Sequence[Chosen]) -> None:
         if chosen:
@@ -236,12 +229,14 @@ class Dispatcher:
             case StepAside(seconds=seconds):
                 self._router.give_back(choice)
                 until_begun = seconds - (self.doubt_after - CLAIM_IS_STALE)
-                work = self._step_aside(delivery, seconds, hold=until_begun)
+                work = self._step_aside([(delivery, seconds)], hold=until_begun)
                 self._track(asyncio.create_task(work))
 
     def _begin(self, call: Call, choice: Choice, *, asked: float, bypassed: str | None) -> None:
         message, now = call.delivery.message, self._clock()
         ended = self._settler.too_late(call)
+        if ended is None and is_nobody(choice):
+            ended = self._settler.no_way(call, choice.why)
         if ended is None or call.reason is Reason.RESENT:
             self._announce_claim(call, _with_bypass(choice.why, bypassed))
         if ended is not None:
@@ -291,18 +286,21 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("dispatch.defect", exc_info=error)
 
-    async def _step_aside(self, delivery: Delivery, seconds: float, *, hold: float = 0.0) -> None:
-        """Put a message aside, and its line on hold until a call that is being made elsewhere has
+    async def _step_aside(
+        self, deliveries: Sequence[tuple[Delivery, float]], *, hold: float = 0.0
+    ) -> None:
+        """Put messages aside, and their lines on hold until a call that is being made elsewhere has
         begun, or will not begin any more: what comes after it must not arrive before it."""
         while True:
             try:
-                await self._ledger.step_aside([(delivery, seconds)])
+                await self._ledger.step_aside(deliveries)
             except DatabaseUnavailableError as error:
                 log.warning("ledger.unavailable", problem=str(error))
                 await asyncio.sleep(DATABASE_PAUSE)
             else:
                 await asyncio.sleep(max(0.0, hold))
-                self._finish(delivery, None)
+                for delivery, _ in deliveries:
+                    self._finish(delivery, None)
                 return
 
     # Calling
@@ -310,31 +308,19 @@ class Dispatcher:
     async def _call(self, call: Call, provider: Provider[Message], asked: float) -> None:
         started = self._monotonic()
         if started - asked > CLAIM_IS_STALE:  # this process was stopped; somebody may have it
-            await self._step_aside(call.delivery, self._claimer.doubt_after)
+            await self._step_aside([(call.delivery, self._claimer.doubt_after)])
             return
         outcome = await self._outcome(call, provider)
         seconds = self._monotonic() - started
         now = self._clock()
-        self._health.observe(provider.name, outcome, at=now)
-        self._router.observe(provider.name, outcome, seconds=seconds, now=now.timestamp())
-        attempts, durations = self._meters(provider.name, type(outcome).__name__.lower())
-        attempts.inc()
-        durations.observe(seconds)
-        if isinstance(outcome, Ambiguous):
-            metrics.ambiguous_total.labels(self._channel).inc()
+        self._meters.count(provider.name, outcome, seconds)
+        mode = call.delivery.message.mode
+        if mode is not Mode.TEST:  # which tells nothing of what it does with others
+            self._health.observe(provider.name, outcome, at=now)
+            self._router.observe(provider.name, outcome, seconds=seconds, now=now.timestamp())
+        if mode is not Mode.LIVE:
+            outcome = of_a_test(outcome)
         self._settle_later(self._settler.settle(call, outcome))
-
-    def _meters(self, provider: str, word: str) -> tuple[Counter, Histogram]:
-        """Looking a metric up by its labels costs as much as counting."""
-        found = self._meters_of.get((provider, word))
-        if found is None:
-            labels = (self._channel, provider, word)
-            found = (
-                metrics.attempts_total.labels(*labels),
-                metrics.provider_request_seconds.labels(*labels),
-            )
-            self._meters_of[provider, word] = found
-        return found
 
     async def _outcome(self, call: Call, provider: Provider[Message]) -> Outcome:
         attempt = Attempt(call.delivery.message.id, call.attempt, call.known_as)

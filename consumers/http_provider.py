@@ -17,7 +17,14 @@ from comms.settings import Secret
 from consumers.kinds import Setup
 from consumers.outcomes import Outcome
 from consumers.provider import Attempt
-from consumers.transport import Answer, HttpTransport, NotSentError, TransportError, outcome_of
+from consumers.transport import (
+    ANSWER_LIMIT,
+    Answer,
+    HttpTransport,
+    NotSentError,
+    TransportError,
+    outcome_of,
+)
 from schemas.messages import Message
 
 M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
@@ -165,17 +172,26 @@ class HttpProvider(Generic[M]):
         )
 
 
-def transport_of(setup: Setup, *, may_reach: Callable[[str], bool] | None = None) -> HttpTransport:
+def transport_of(
+    setup: Setup,
+    *,
+    may_reach: Callable[[str], bool] | None = None,
+    answer_limit: int = ANSWER_LIMIT,
+) -> HttpTransport:
     """The pool of a provider, by its option `timeout_seconds` and its channel's limits.
 
     Args:
         may_reach: as `HttpTransport` has it, where messages say what is called.
+        answer_limit: bytes of an answer that are read, where they are more than usual.
 
     Raises:
         SettingsError: as `seconds_of`.
     """
     return HttpTransport(
-        timeout_seconds=seconds_of(setup), connections=setup.connections, may_reach=may_reach
+        timeout_seconds=seconds_of(setup),
+        connections=setup.connections,
+        may_reach=may_reach,
+        answer_limit=answer_limit,
     )
 
 

@@ -12,8 +12,9 @@ from comms.clock import Clock
 from comms.settings import Settings
 from consumers.options import Options
 from consumers.provider import Provider
+from consumers.takes import LIVE, LIVE_AND_TEST
 from consumers.webhook import ReceiptParser
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Mode, Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,18 @@ class Setup:
         return f"{self.settings.public_url}/receipts/{self.channel}/{self.name}"
 
 
+def live_only(setup: Setup) -> frozenset[Mode]:
+    """Of a kind without a test mode."""
+    del setup
+    return LIVE
+
+
+def live_and_test(setup: Setup) -> frozenset[Mode]:
+    """Of a kind whose test mode needs no setting up: a message says that it is a test."""
+    del setup
+    return LIVE_AND_TEST
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How providers of one kind are made.
@@ -46,11 +59,16 @@ class Kind:
         receipts: what reads the receipts that it posts; None where it posts none.
         confirms: it says what became of every message in another way (`consumers.listening`), so
             that silence is worth telling.
+        platform: whose device tokens it takes, on the push channel; None for anybody's.
+        modes: how the messages may be meant that a provider so set up takes. One that takes
+            `Mode.TEST` calls for such a message in a way that delivers nothing.
     """
 
     build: Callable[[Setup], Provider[Any]]
     receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
     confirms: bool = False
+    platform: Platform | None = None
+    modes: Callable[[Setup], frozenset[Mode]] = live_only
 
     @property
     def owes_receipts(self) -> bool:

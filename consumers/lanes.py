@@ -41,10 +41,14 @@ class Lanes:
             del self._heads[head.message.key]
         return taken
 
-    def put_back(self, deliveries: list[Delivery]) -> None:
-        """Heads that were taken and could not begin; they stay first."""
-        for delivery in reversed(deliveries):
-            self._offer(delivery.message.key, delivery, first=True)
+    def put_back(self, deliveries: list[Delivery], *, first: bool = True) -> None:
+        """Heads that were taken and could not begin.
+
+        Args:
+            first: they stay first; else others, that may be able to, have their turn before them.
+        """
+        for delivery in reversed(deliveries) if first else deliveries:
+            self._offer(delivery.message.key, delivery, first=first)
 
     def release(self, delivery: Delivery) -> None:
         """The head is settled: the next of its line may begin."""

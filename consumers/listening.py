@@ -19,8 +19,8 @@ class NotTakenError(Exception):
 
 Tell = Callable[[Sequence[Said]], Awaitable[None]]
 """Takes what a provider said. Returns when all of it is durable, so that the provider may forget
-it; saying it twice is one event. May be called while another call has not returned: what is told
-at the same time shares the statements and the wait for the broker.
+it; saying it twice is one event. May be called while another call has not returned, and what is
+told at the same time shares the wait for the broker; what is told in one call costs least.
 
 Raises NotTakenError where the provider must say it again.
 """

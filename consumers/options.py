@@ -55,6 +55,17 @@ class Options:
             raise self.wrong(name, f"must be at least {at_least:g}")
         return float(value)
 
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false.
+
+        Raises:
+            SettingsError: anything else.
+        """
+        value = self._get(name, default)
+        if not isinstance(value, bool):
+            raise self.wrong(name, "must be true or false")
+        return value
+
     def choice(self, name: str, default: str, *, among: tuple[str, ...]) -> str:
         """One of a few words.
 

@@ -11,7 +11,7 @@ of the ledger and an event.
     Ambiguous     the request left and its answer was lost: nobody knows
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consumers.suppression import SuppressionReason
 from schemas.events import SILENCE, ProviderWords
@@ -23,8 +23,8 @@ class Accepted:
     """The provider took the message; `words.provider_message_id` is its id there.
 
     Where one message became several there (the parts of a long text), it is the first one's; the
-    others stand in `words.response`. Their receipts carry our own id, and are matched by that; where
-    receipts do not (SMPP), it is the id of the one whose receipt decides.
+    others stand in `words.response`. Their receipts carry our own id, and are matched by that; of
+    receipts that do not (SMPP), one decides, and it is that one's.
     """
 
     words: ProviderWords = SILENCE
@@ -77,3 +77,15 @@ class Ambiguous:
 
 
 Outcome = Accepted | Refused | TryLater | Blocked | Ambiguous
+
+
+def of_a_test(outcome: Outcome) -> Outcome:
+    """What an outcome means for a message that was not meant to arrive: an account's fault ends it,
+    since nobody waits for it, and no recipient is suppressed by what was not theirs."""
+    match outcome:
+        case Blocked(words=words):
+            return Refused(reason=Reason.REJECTED, words=words)
+        case Refused():
+            return replace(outcome, suppress=None)
+        case _:
+            return outcome

@@ -42,6 +42,12 @@ def is_too_late(expires_at: datetime | None, *, now: datetime, wait: float) -> b
     return expires_at is not None and now + timedelta(seconds=wait) >= expires_at
 
 
+def has_ended(policy: RetryPolicy, message: Envelope, *, now: datetime) -> bool:
+    """Whether no attempt may begin any more."""
+    is_late = is_too_late(message.expires_at, now=now, wait=0)
+    return is_late or is_past_deadline(policy, message, now=now)
+
+
 def is_past_deadline(
     policy: RetryPolicy, message: Envelope, *, now: datetime, wait: float = 0.0
 ) -> bool:

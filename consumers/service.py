@@ -26,16 +26,19 @@ from comms.kafka import Broker, EventProducer
 from comms.registry import codec_of
 from comms.settings import ChannelSettings, Settings
 from consumers.announcer import Announcer, Collected
+from consumers.asked import Asked
 from consumers.deferred import DeferredFeed
 from consumers.desk import ReceiptDesk
 from consumers.dispatcher import Dispatcher
 from consumers.health import ProviderHealth
+from consumers.inquiry import Inquiry
 from consumers.intake import Intake
 from consumers.ledger import Ledger
 from consumers.listening import Listening
 from consumers.origins import Origins
 from consumers.overdue import Overdue
-from consumers.providers import build_or_missing, senders_of_receipts
+from consumers.provider import Provider
+from consumers.providers import build_or_missing, senders_of_receipts, takes_of
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
@@ -243,10 +246,7 @@ async def _assemble(
     ]
     tasks.append(asyncio.create_task(allowance.run()))
     desk = ReceiptDesk(pool, Collected(producer, loop), codec)
-    for provider in (route.provider for route, _ in routes):
-        if isinstance(provider, Listening):
-            tell = desk.teller(channel, provider.name)
-            tasks.append(asyncio.create_task(provider.listen(tell), name=provider.name))
+    tasks += _hearing([route.provider for route, _ in routes], pool, desk, channel=channel)
     for task in tasks:
         task.add_done_callback(lambda t: _report_failure(t, failed))
     return _Process(
@@ -263,6 +263,25 @@ async def _assemble(
     )
 
 
+def _hearing(
+    providers: list[Provider[Any]],
+    pool: AsyncConnectionPool,
+    desk: ReceiptDesk,
+    *,
+    channel: Channel,
+) -> list[asyncio.Task[None]]:
+    """Tasks that take the later words of providers which do not post them to the endpoint."""
+    tasks = []
+    for provider in providers:
+        tell = desk.teller(channel, provider.name)
+        if isinstance(provider, Listening):
+            tasks.append(asyncio.create_task(provider.listen(tell)))
+        if isinstance(provider, Asked):
+            inquiry = Inquiry(pool, provider, tell, channel=channel, name=provider.name)
+            tasks.append(asyncio.create_task(inquiry.run()))
+    return tasks
+
+
 def _report_failure(task: asyncio.Task[None], failed: Any) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         failed(error)
@@ -276,5 +295,6 @@ def _routes(
         provider, missing = build_or_missing(channel, wanted, settings)
         if missing is not None:
             log.error("provider.setup_needed", provider=wanted.name, problem=missing)
-        found.append((Route(provider, wanted.weight, missing), wanted.kind))
+        takes = takes_of(channel, wanted, settings)
+        found.append((Route(provider, wanted.weight, missing, takes), wanted.kind))
     return found

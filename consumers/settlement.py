@@ -115,6 +115,10 @@ class Settler:
         """The recipient must not be reached; no call was made."""
         return self._final(call, Status.FAILED, Reason.SUPPRESSED, ProviderWords(detail=why))
 
+    def no_way(self, call: Call, why: str) -> Settled:
+        """No provider takes the message; no call was made."""
+        return self._given_up(call, Reason.NO_PROVIDER, ProviderWords(detail=why))
+
     def held(self, delivery: Delivery, verdict: Hold) -> Settled:
         """An attempt whose worker was lost in the call, for a sender who wants no repetition."""
         call = Call(delivery=delivery, attempt=verdict.attempt, provider=verdict.provider)

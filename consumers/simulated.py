@@ -18,6 +18,7 @@ from consumers.kinds import Kind, Setup
 from consumers.outcomes import Accepted, Outcome, Refused, TryLater
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
+from consumers.takes import ANY_MODE, NEVER_LIVE
 from consumers.transport import Answer, HttpTransport, TransportError, outcome_of
 from consumers.webhook import (
     SIGNATURE_AGE_SECONDS,
@@ -27,9 +28,10 @@ from consumers.webhook import (
 )
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage, Message, PushMessage, SmsMessage
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Mode, Reason
 
 SIGNATURE_HEADER = "x-simulated-signature"
+_TESTS_ONLY = "tests_only"  # true: no live message is given to it, whatever becomes of the others
 
 _JSON = {"Content-Type": "application/json"}
 _REFUSALS: Mapping[str, Reason] = {
@@ -187,6 +189,7 @@ def _receipt(item: Mapping[str, Any]) -> Receipt:
 
 def _build(setup: Setup) -> SimulatedProvider:
     url = setup.options.text("url", setup.settings.simulator_url).rstrip("/")
+    setup.options.others(_TESTS_ONLY)
     setup.options.done()
     return SimulatedProvider(
         setup.name,
@@ -198,7 +201,12 @@ def _build(setup: Setup) -> SimulatedProvider:
     )
 
 
+def _modes(setup: Setup) -> frozenset[Mode]:
+    return NEVER_LIVE if setup.options.flag(_TESTS_ONLY, False) else ANY_MODE
+
+
 SIMULATED = Kind(
     build=_build,
+    modes=_modes,
     receipts=lambda setup, clock: SimulatedReceipts(setup.settings.receipt_secret, clock),
 )

@@ -82,6 +82,7 @@ class HttpTransport:
         connections: open at once, at most.
         may_reach: whether an IP address may be connected to, for addresses that messages name. It
             is asked about each one as the connection is made, whatever a name resolved to before.
+        answer_limit: bytes of an answer that are read.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class HttpTransport:
         timeout_seconds: float,
         connections: int,
         may_reach: Callable[[str], bool] | None = None,
+        answer_limit: int = ANSWER_LIMIT,
     ) -> None:
         self._timeout = aiohttp.ClientTimeout(
             # A call that runs out of time before it is written must be seen as such, so the
@@ -98,6 +100,7 @@ class HttpTransport:
             connect=min(CONNECT_SECONDS, timeout_seconds / 2),
         )
         self._connections, self._may_reach = connections, may_reach
+        self._answer_limit = answer_limit
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -133,10 +136,20 @@ class HttpTransport:
             async with self._session.request(
                 method, url, data=body or None, headers=headers, allow_redirects=False
             ) as response:
-                text = (await _read(response)).decode("utf-8", "replace")
+                text = (await self._read(response)).decode("utf-8", "replace")
                 return Answer(response.status, response.headers, text)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _translated(error) from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The answer's body, cut at the limit; a longer one costs its connection."""
+        read = await response.content.read(self._answer_limit)
+        while not response.content.at_eof():
+            if len(read) >= self._answer_limit:
+                response.close()
+                break
+            read += await response.content.read(self._answer_limit - len(read))
+        return read
 
     def _guarded_socket(self, where: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = where
@@ -147,17 +160,6 @@ class HttpTransport:
 
 class _NotForUsError(OSError):
     """Raised through aiohttp, which knows of no other reason not to connect."""
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The answer's body, cut at the limit; a longer one costs its connection."""
-    read = await response.content.read(ANSWER_LIMIT)
-    while not response.content.at_eof():
-        if len(read) >= ANSWER_LIMIT:
-            response.close()
-            break
-        read += await response.content.read(ANSWER_LIMIT - len(read))
-    return read
 
 
 def _translated(error: Exception) -> TransportError:

@@ -84,6 +84,16 @@ class Receipt:
     suppress: SuppressionReason | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOn:
+    """A provider has given a message to whoever reaches the person, and will say no more of it:
+    its last word, and none of arrival, so that the message stays `sent`."""
+
+    message_id: UUID
+    occurred_at: datetime
+    words: ProviderWords = SILENCE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Inbound:
     """What a person wrote to one of our numbers.
@@ -102,7 +112,7 @@ class Inbound:
         return "Inbound(…)"
 
 
-Said = Receipt | Unplaced | Inbound
+Said = Receipt | Unplaced | HandedOn | Inbound
 
 
 class ReceiptParser(Protocol):

@@ -36,7 +36,7 @@ from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, Violation
 from schemas.ids import new_message_id
 from schemas.rules import ATTACHMENTS_LIMIT
-from schemas.vocabulary import Reason, Status
+from schemas.vocabulary import Mode, Reason, Status
 
 MOST_IN_A_BATCH = 1000
 
@@ -49,6 +49,7 @@ class _Asked:
 
     tenant: str
     traceparent: str | None
+    for_tests: bool
     header_key: str | None = None
 
 
@@ -218,7 +219,12 @@ def _told_to_repeat() -> Iterator[None]:
 def _asked(who: Caller, traceparent: str | None, header_key: str | None = None) -> _Asked:
     """A trace context that is malformed is ignored, as W3C asks; it is no reason to refuse."""
     known = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
-    return _Asked(tenant=who.tenant, traceparent=known, header_key=header_key or None)
+    return _Asked(
+        tenant=who.tenant,
+        traceparent=known,
+        for_tests=who.is_for_tests,
+        header_key=header_key or None,
+    )
 
 
 def _messages_of(document: object) -> list[object]:
@@ -245,6 +251,7 @@ def _entry(outbox: Outbox, document: object, asked: _Asked, clock: Clock) -> Ent
             id=new_message_id(int(now.timestamp() * 1000)),
             created_at=now,
             traceparent=asked.traceparent,
+            mode=_mode(request.mode, for_tests=asked.for_tests),
         )
         _refuse_large_attachments(request)
         return outbox.entries([to_message(request, stamp)], [key])[0]
@@ -259,6 +266,13 @@ def _entry_or_problem(
         return _entry(outbox, document, asked, clock)
     except Problem as problem:
         return problem
+
+
+def _mode(wanted: Mode | None, *, for_tests: bool) -> Mode:
+    """How a message is meant, by its own word and by the key that it was posted with."""
+    if for_tests and wanted not in (None, Mode.SIMULATED):
+        raise invalid([Violation("mode", "must be simulated with an API key for tests")])
+    return wanted or (Mode.SIMULATED if for_tests else Mode.LIVE)
 
 
 def _key(field: str | None, header: str | None) -> str | None:

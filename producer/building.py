@@ -27,16 +27,19 @@ from schemas.messages import (
     VoiceMessage,
     WebPushSubscription,
 )
+from schemas.vocabulary import Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What the producer adds to a request: whose it is, its id, when, and in which trace."""
+    """What the producer adds to a request: whose it is, its id, when, in which trace, and how it
+    is meant."""
 
     tenant: str
     id: UUID
     created_at: datetime
     traceparent: str | None = None
+    mode: Mode = Mode.LIVE
 
 
 def to_message(request: Request, stamp: Stamp) -> Message:
@@ -54,6 +57,7 @@ def to_message(request: Request, stamp: Stamp) -> Message:
         "on_doubt": request.on_doubt,
         "metadata": request.metadata,
         "bypass_suppression": request.bypass_suppression,
+        "mode": stamp.mode,
     }
     match request:
         case SmsRequest():

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from schemas.errors import InvalidRecordError, Violation
-from schemas.vocabulary import Channel, OnDoubt, Platform, Priority
+from schemas.vocabulary import Channel, Mode, OnDoubt, Platform, Priority
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
@@ -93,6 +93,12 @@ class MessageRequest(_Shape):
     )
     metadata: dict[StrictStr, StrictStr] = Field(
         default_factory=dict, description="Your own words, carried through untouched."
+    )
+    mode: Mode | None = Field(
+        None,
+        description="`test`: a provider's own test mode checks and answers it, and nobody is"
+        " reached; `simulated`: a simulated provider alone. With an API key for tests every"
+        " message is simulated.",
     )
     bypass_suppression: StrictBool = Field(
         False,

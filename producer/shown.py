@@ -39,6 +39,7 @@ def shown(
         "sent_at": None,
         "finished_at": _text(finished_at),
         "metadata": dict(message.metadata),
+        "mode": message.mode,
     }
 
 

@@ -1,10 +1,10 @@
 """What happened to a message, and a named constructor for each thing that can.
 
 The relay announces `queued`; a consumer announces `claimed` and then what its attempt came to; the
-receipt endpoint announces a `receipt`, and the consumer, after long, that none came; `resolved` is
-what a person settled. All go to `comms.status`, where the audit service remembers them. Nobody
-builds a `StatusEvent` from a bare status: each function below takes exactly what its status needs,
-and derives the event's id so that a repetition is recognised.
+receipt desk announces a `receipt`, or that a message was `handed_on`, and the consumer, after long,
+that nothing came; `resolved` is what a person settled. All go to `comms.status`, where the audit
+service remembers them. Nobody builds a `StatusEvent` from a bare status: each function below takes
+exactly what its status needs, and derives the event's id so that a repetition is recognised.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from schemas.ids import event_id
 from schemas.messages import Envelope
-from schemas.vocabulary import Channel, Priority, Reason, Status
+from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 RESPONSE_LIMIT = 4096  # characters of a provider's raw answer that are kept
 
@@ -63,6 +63,7 @@ class StatusEvent:
     expires_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
+    mode: Mode | None = None
 
     def __repr__(self) -> str:
         return f"StatusEvent({self.message_id} {self.status} {self.reason} attempt={self.attempt})"
@@ -203,6 +204,34 @@ def receipt(
     )
 
 
+def handed_on(
+    *,
+    message_id: UUID,
+    tenant: str,
+    channel: Channel,
+    provider: str,
+    attempt: int,
+    at: datetime,
+    words: ProviderWords,
+) -> StatusEvent:
+    """A provider's later word that it passed the message on, and knows no more: it stays sent."""
+    return StatusEvent(
+        id=event_id(message_id, "receipt", provider, Status.SENT, words.provider_message_id or ""),
+        message_id=message_id,
+        tenant=tenant,
+        channel=channel,
+        status=Status.SENT,
+        reason=Reason.ACCEPTED,
+        attempt=attempt,
+        provider=provider,
+        provider_message_id=words.provider_message_id,
+        code=words.code,
+        detail=words.detail,
+        response=_cut(words.response),
+        occurred_at=at,
+    )
+
+
 def resolved(
     *,
     message_id: UUID,
@@ -297,6 +326,7 @@ def _of(
         expires_at=message.expires_at,
         metadata=message.metadata,
         traceparent=message.traceparent,
+        mode=message.mode,
     )
 
 

@@ -86,7 +86,7 @@ class Reason(StrEnum):
     ACCOUNT_FAULT = "account_fault"  # the provider refused our account; tried again
     AMBIGUOUS = "ambiguous"  # a call was made and its answer was lost
     UNDECODABLE = "undecodable"  # the bytes in the topic are not a message
-    NO_PROVIDER = "no_provider"  # no provider is configured for the channel
+    NO_PROVIDER = "no_provider"  # the channel has no provider that takes it
     CANCELLED = "cancelled"  # withdrawn before anything was sent
     DUPLICATE = "duplicate"  # the same message again; nothing was sent twice
     RESENT = "resent"  # a person asked for another attempt

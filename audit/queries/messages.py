@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow, dict_row
 from audit.records import Event, Message, MessageHistory, MessagePage
 from comms.database import translated
 from schemas.ids import event_id
-from schemas.vocabulary import Channel, Priority, Reason, Status
+from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 Connection = AsyncConnection[TupleRow]
 
@@ -40,7 +40,7 @@ class Filters:
 _STATE = """
 SELECT message_id AS id, tenant, channel, recipient AS "to", status, reason, provider,
        provider_message_id, attempts, customer_id, workflow, priority, created_at, updated_at,
-       send_at, expires_at, sent_at, finished_at, metadata
+       send_at, expires_at, sent_at, finished_at, metadata, mode
 FROM audit.state
 """
 
@@ -50,7 +50,8 @@ SELECT m.id, m.tenant, m.channel, m.recipient AS "to", 'pending' AS status,
             THEN 'scheduled' ELSE 'queued' END AS reason,
        NULL AS provider, NULL AS provider_message_id, 0 AS attempts, m.customer_id, m.workflow,
        m.priority, m.created_at, m.created_at AS updated_at, m.send_at, m.expires_at,
-       NULL::timestamptz AS sent_at, NULL::timestamptz AS finished_at, m.metadata
+       NULL::timestamptz AS sent_at, NULL::timestamptz AS finished_at, m.metadata,
+       NULL AS mode
 FROM producer.message AS m
 """
 
@@ -194,6 +195,7 @@ def _message(row: dict[str, Any]) -> Message:
         "status": Status(row["status"]),
         "reason": Reason(row["reason"]),
         "priority": Priority(priority) if priority else None,
+        "mode": Mode(row["mode"] or Mode.LIVE),
     }
     return Message(**row | words)
 

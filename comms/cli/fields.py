@@ -18,7 +18,7 @@ Content = dict[str, Any]
 
 COMMON = (
     *("idempotency_key", "customer_id", "workflow", "priority", "send_at", "expires_at"),
-    *("on_doubt", "metadata", "bypass_suppression"),
+    *("on_doubt", "metadata", "bypass_suppression", "mode"),
 )
 FIELDS_OF: Mapping[Channel, tuple[str, ...]] = {
     Channel.SMS: ("to", "body", "from"),

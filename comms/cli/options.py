@@ -61,6 +61,14 @@ Bypass = Annotated[
         rich_help_panel=_ALL,
     ),
 ]
+Test = Annotated[
+    bool,
+    typer.Option(
+        "--test",
+        help="Into a provider's own test mode: checked and answered, and nobody is reached.",
+        rich_help_panel=_ALL,
+    ),
+]
 Subject = Annotated[str | None, typer.Option("--subject", rich_help_panel=_MAIL)]
 TextOption = Annotated[
     str | None, typer.Option("--text", help="Text of an e-mail, or what a call speaks.")
@@ -71,6 +79,14 @@ Bcc = Annotated[list[str] | None, typer.Option("--bcc", rich_help_panel=_MAIL)]
 ReplyTo = Annotated[str | None, typer.Option("--reply-to", rich_help_panel=_MAIL)]
 Attach = Annotated[
     list[Path] | None, typer.Option("--attach", help="A file.", rich_help_panel=_MAIL)
+]
+UnsubscribeUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--unsubscribe-url",
+        help="An https address that one POST unsubscribes by; mail programs show a button.",
+        rich_help_panel=_MAIL,
+    ),
 ]
 Headers = Annotated[
     list[str] | None, typer.Option("--header", metavar="NAME=VALUE", rich_help_panel=_MAIL)

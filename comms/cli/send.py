@@ -20,9 +20,9 @@ from comms.cli.times import instant
 from comms.client import ApiClient, connect
 from comms.settings import load
 from schemas.segments import segments
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Mode
 
-_NOT_FIELDS = frozenset({"channel", "file", "wait", "timeout", "as_json"})
+_NOT_FIELDS = frozenset({"channel", "file", "test", "wait", "timeout", "as_json"})
 _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "send_at": instant,
     "expires_at": instant,
@@ -48,6 +48,7 @@ def send(
     reply_to: o.ReplyTo = None,
     attachments: o.Attach = None,
     headers: o.Headers = None,
+    unsubscribe_url: o.UnsubscribeUrl = None,
     title: o.Title = None,
     platform: o.PlatformName = None,
     data: o.Data = None,
@@ -67,6 +68,7 @@ def send(
     on_doubt: o.InDoubt = None,
     metadata: o.Metadata = None,
     bypass_suppression: o.Bypass = None,
+    test: o.Test = False,
     file: o.File = None,
     wait: o.Wait = False,
     timeout: o.Timeout = 60.0,
@@ -109,6 +111,8 @@ def _say_segments(body: str) -> None:
 def content_of(channel: Channel, parameters: Mapping[str, Any]) -> Content:
     """The body that the options ask for; what was not given is left out."""
     content: Content = {"channel": channel.value}
+    if parameters.get("test"):
+        content["mode"] = Mode.TEST.value
     for name, value in parameters.items():
         if name in _NOT_FIELDS or value is None or value in ([], ()):
             continue

@@ -41,7 +41,7 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
+from consumers.kinds import Kind, Setup, live_and_test
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
@@ -56,7 +56,7 @@ from consumers.webhook import (
 )
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Mode, Reason
 
 BASE_URL = "https://api.mailgun.net"  # https://api.eu.mailgun.net for domains in the EU
 
@@ -132,6 +132,8 @@ class Mailgun:
     def _write(self, message: EmailMessage) -> Request:
         mail = compose(message, default_from=self._sender)
         fields = {"to": ", ".join((mail.to, *mail.others)), f"v:{MARK}": mark_of(message)}
+        if message.mode is Mode.TEST:  # taken, accounted for and never delivered
+            fields["o:testmode"] = "yes"
         kind, body = _multipart(fields, mail.content)
         return Request(url=self._url, headers={**self._headers, "Content-Type": kind}, body=body)
 
@@ -300,4 +302,4 @@ def _receipts(setup: Setup, clock: Clock) -> MailgunReceipts:
     return MailgunReceipts(key, classifier=classifier, clock=clock)
 
 
-MAILGUN = Kind(build=_build, receipts=_receipts)
+MAILGUN = Kind(build=_build, receipts=_receipts, modes=live_and_test)

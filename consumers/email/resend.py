@@ -38,6 +38,7 @@ from consumers.email.parts import (
     sender_option,
     written,
 )
+from consumers.email.simulators import unless_simulated
 from consumers.http_provider import (
     HttpProvider,
     Request,
@@ -47,7 +48,7 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
+from consumers.kinds import Kind, Setup, live_and_test
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
@@ -108,6 +109,7 @@ CODES = ErrorTable(
     },
 )
 
+_EXAMPLE = "delivered@resend.dev"
 _FIELD = re.compile(r"[Ii]nvalid [`'\"](to|from)[`'\"]")  # "Invalid `to` field. …"
 
 
@@ -123,6 +125,8 @@ class Resend:
         self._headers = bearer(key)
 
     async def request(self, message: EmailMessage, attempt: Attempt) -> Request | Outcome:
+        if (refused := unless_simulated(message, _is_simulated, example=_EXAMPLE)) is not None:
+            return refused
         return await written(message, lambda: self._write(message, attempt))
 
     def read(self, message: EmailMessage, answer: Answer) -> Outcome:
@@ -250,6 +254,11 @@ def _only_sends(answer: Answer) -> bool:
     return json_object(answer.text).get("name") == "restricted_api_key"
 
 
+def _is_simulated(address: str) -> bool:
+    """https://resend.com/docs/dashboard/emails/send-test-emails"""
+    return address.endswith("@resend.dev")
+
+
 def _build(setup: Setup) -> HttpProvider[EmailMessage]:
     options, transport = setup.options, transport_of(setup)
     options.others("webhook_secret_env")
@@ -272,4 +281,4 @@ def _receipts(setup: Setup, clock: Clock) -> ResendReceipts:
     )
 
 
-RESEND = Kind(build=_build, receipts=_receipts)
+RESEND = Kind(build=_build, receipts=_receipts, modes=live_and_test)

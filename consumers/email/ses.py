@@ -29,6 +29,7 @@ from consumers.classification import (
 )
 from consumers.email.mime import compose
 from consumers.email.parts import MARK, mark_of, moment, ours, sender_option, written
+from consumers.email.simulators import unless_simulated
 from consumers.http_provider import (
     HttpProvider,
     Request,
@@ -37,7 +38,7 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
+from consumers.kinds import Kind, Setup, live_and_test
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
@@ -97,6 +98,7 @@ CODES = ErrorTable(
 )
 
 _SERVICE = "ses"
+_EXAMPLE = "success@simulator.amazonses.com"
 _ADDRESS = re.compile(
     r"illegal address|missing final '@domain'|local address contains|domain (?:contains|starts)",
     re.IGNORECASE,
@@ -131,6 +133,8 @@ class Ses:
 
     async def request(self, message: EmailMessage, attempt: Attempt) -> Request | Outcome:
         del attempt  # SES has no idempotency key
+        if (refused := unless_simulated(message, _is_simulated, example=_EXAMPLE)) is not None:
+            return refused
         return await written(message, lambda: self._write(message))
 
     def read(self, message: EmailMessage, answer: Answer) -> Outcome:
@@ -279,6 +283,11 @@ def _code(message: EmailMessage, said: Mapping[str, object], answer: Answer) -> 
     return name
 
 
+def _is_simulated(address: str) -> bool:
+    """https://docs.aws.amazon.com/ses/latest/dg/send-an-email-from-console.html#send-email-simulator"""
+    return address.endswith("@simulator.amazonses.com")
+
+
 def _build(setup: Setup) -> HttpProvider[EmailMessage]:
     options, transport = setup.options, transport_of(setup)
     options.others("topic_arn")
@@ -318,4 +327,4 @@ def _receipts(setup: Setup, clock: Clock) -> SesReceipts | _NoTopic:
     return SesReceipts(sns.Topic(arn), classifier=classifier, clock=clock)
 
 
-SES = Kind(build=_build, receipts=_receipts)
+SES = Kind(build=_build, receipts=_receipts, modes=live_and_test)

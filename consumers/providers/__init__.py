@@ -19,9 +19,10 @@ from comms.clock import Clock, utc_now
 from comms.settings import MissingSecretError, ProviderSettings, Settings, SettingsError
 from consumers import email, push, sms, voice
 from consumers.kinds import Kind, Setup
+from consumers.missing import MissingProvider, MissingReceipts
 from consumers.options import Options
 from consumers.provider import Provider
-from consumers.providers.missing import MissingProvider, MissingReceipts
+from consumers.takes import Takes
 from consumers.webhook import ReceiptParser
 from schemas.vocabulary import Channel
 
@@ -60,6 +61,16 @@ def build_or_missing(
         return build(channel, provider, settings), None
     except MissingSecretError as error:
         return MissingProvider(provider.name), str(error)
+
+
+def takes_of(channel: Channel, provider: ProviderSettings, settings: Settings) -> Takes:
+    """Which messages a configured provider takes.
+
+    Raises:
+        SettingsError: its kind is unknown for the channel, or its table is wrong.
+    """
+    kind = _kind(channel, provider)
+    return Takes(kind.modes(_setup(channel, provider, settings)), kind.platform)
 
 
 def senders_of_receipts(channel: Channel, configured: Iterable[ProviderSettings]) -> list[str]:

@@ -247,4 +247,4 @@ def _key(setup: Setup, secret: Secret) -> EllipticCurvePrivateKey:
         raise setup.options.wrong("key_env", problem) from error
 
 
-APNS = Kind(build=_build)
+APNS = Kind(build=_build, platform=Platform.APNS)

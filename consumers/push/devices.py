@@ -246,20 +246,22 @@ def _words(devices: Sequence[Device], chosen: ProviderWords) -> ProviderWords:
         provider_message_id=chosen.provider_message_id,
         code=chosen.code,
         detail=f"{well} of {len(devices)} devices accepted, {gone} are gone",
-        response=_json([_told(device) for device in ordered]),
+        response=listed([_told(device) for device in ordered]),
     )
 
 
-def _json(told: list[dict[str, object]]) -> str:
-    """As many as there is room for, and how many are missing."""
+def listed(told: Sequence[Mapping[str, object]], *, missing: int = 0) -> str:
+    """What is told of each device, as JSON: as many as there is room for, and how many are missing
+    beside those that were before (`more`)."""
     room, kept = WORDS_LIMIT, list[str]()
     for one in told:
         text = json.dumps(one, ensure_ascii=False, separators=(",", ":"))
         room -= len(text) + 1
         if room < 0:
-            kept.append(f'{{"more":{len(told) - len(kept)}}}')
             break
         kept.append(text)
+    if more := len(told) - len(kept) + missing:
+        kept.append(f'{{"more":{more}}}')
     return f"[{','.join(kept)}]"
 
 

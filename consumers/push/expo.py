@@ -2,15 +2,18 @@
 
 The runner calls it like every provider, by way of `consumers.push.devices`: one request for up to
 a hundred devices, and a ticket for each of them in a 200. A ticket says that Expo took it; what
-came of it stands in receipts that Expo keeps for a day, and that nobody fetches here.
+came of it stands in receipts that Expo keeps for a day. `consumers.inquiry` asks for them, and
+`consumers.push.expo_receipts` reads them.
 https://docs.expo.dev/push-notifications/sending-notifications/
 """
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comms.clock import Clock, utc_now
+from consumers.asked import Question, UnansweredError
 from consumers.classification import (
     ACCOUNT,
     CONTENT,
@@ -33,14 +36,18 @@ from consumers.http_provider import (
 from consumers.kinds import Kind, Setup
 from consumers.outcomes import Accepted, Ambiguous, Outcome
 from consumers.provider import Attempt
-from consumers.push.devices import DevicePush, masked, seconds_to_live, size_of
-from consumers.transport import Answer
+from consumers.push.devices import Calls, DevicePush, masked, seconds_to_live, size_of
+from consumers.push.expo_receipts import KEEPING, Reader, tickets_of
+from consumers.transport import Answer, TransportError
+from consumers.webhook import Said
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage
 from schemas.vocabulary import Platform, Priority
 
 BASE_URL = "https://exp.host"
 PAYLOAD_LIMIT = 4096  # bytes
+MOST_RECEIPTS = 1000  # in a request
+ANSWER_LIMIT = 1024 * 1024  # bytes, for so many
 NOBODYS_RECEIPT = "00000000-0000-0000-0000-000000000000"
 
 _PRIORITY = {Priority.HIGH: "high", Priority.NORMAL: "default", Priority.BULK: "normal"}
@@ -48,7 +55,7 @@ _PRIORITY = {Priority.HIGH: "high", Priority.NORMAL: "default", Priority.BULK: "
 CODES = ErrorTable(
     source="https://docs.expo.dev/push-notifications/sending-notifications/#errors",
     codes={
-        # Of a ticket
+        # Of a ticket or a receipt
         "DeviceNotRegistered": GONE,
         "MessageTooBig": CONTENT,
         "MessageRateExceeded": LIMITED,
@@ -64,6 +71,7 @@ CODES = ErrorTable(
         "UNAUTHORIZED": ACCOUNT,
         "PUSH_TOO_MANY_EXPERIENCE_IDS": REJECTED,  # the message's tokens are of two projects
         "PUSH_TOO_MANY_NOTIFICATIONS": REJECTED,
+        "PUSH_TOO_MANY_RECEIPTS": REJECTED,
     },
 )
 
@@ -130,6 +138,11 @@ class Expo:
         """Asks for a receipt that nobody has."""
         return json_request(f"{self._url}/getReceipts", {"ids": [NOBODYS_RECEIPT]}, {})
 
+    def receipts_request(self, tickets: Sequence[str]) -> Request:
+        """Asks for the receipts of these, with the credentials."""
+        headers = {"Accept": "application/json", **self._headers}
+        return json_request(f"{self._url}/getReceipts", {"ids": list(tickets)}, headers)
+
     def _of_one(self, ticket: Mapping[str, Any]) -> Outcome:
         details = ticket.get("details")
         error = details.get("error") if isinstance(details, dict) else None
@@ -144,29 +157,68 @@ class Expo:
         return self._classifier.outcome(words, status=400)  # what is wrong with it, inside a 200
 
     def _of_all(self, answer: Answer, said: Mapping[str, Any], text: str) -> Outcome:
-        errors = said.get("errors")
-        first = errors[0] if isinstance(errors, list) and errors else {}
-        first = first if isinstance(first, dict) else {}
-        words = ProviderWords(
-            code=text_or_none(first.get("code")) or str(answer.status),
-            detail=text_or_none(first.get("message")),
-            response=text,
-        )
+        code, detail = _error_of(said)
+        words = ProviderWords(code=code or str(answer.status), detail=detail, response=text)
         status = answer.status if answer.status >= 300 else 400
         return self._classifier.outcome(words, status=status, retry_after=answer.retry_after())
 
 
-def _build(setup: Setup) -> DevicePush:
+class ExpoPush(DevicePush):
+    """The provider: what is common to device pushes, and that it can be asked for receipts."""
+
+    keeping = KEEPING
+
+    def __init__(
+        self, name: str, service: Expo, transport: Calls, *, reader: Reader, seconds: float
+    ) -> None:
+        super().__init__(name, service, transport, seconds=seconds)
+        self._expo, self._reader = service, reader
+
+    async def ask(self, questions: Sequence[Question]) -> Sequence[Said]:
+        tickets = [ticket for question in questions for ticket in tickets_of(question)]
+        receipts = dict[str, Mapping[str, Any]]()
+        for start in range(0, len(tickets), MOST_RECEIPTS):
+            receipts |= await self._receipts(tickets[start : start + MOST_RECEIPTS])
+        said = [self._reader.word(question, receipts) for question in questions]
+        return [word for word in said if word is not None]
+
+    async def _receipts(self, tickets: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """The receipts that there are, by their tickets.
+
+        Raises:
+            UnansweredError: as `ask`.
+        """
+        until = asyncio.get_running_loop().time() + self._seconds
+        answer = await self._call(self._expo.receipts_request(tickets), until)
+        if isinstance(answer, TransportError):
+            raise UnansweredError(str(answer))
+        said = json_object(answer.text)
+        found = said.get("data")
+        if not 200 <= answer.status < 300 or said.get("errors") or not isinstance(found, dict):
+            code, _ = _error_of(said)
+            problem = f"no receipts in a {answer.status}" + (f" ({code})" if code else "")
+            raise UnansweredError(problem, after=answer.retry_after())
+        return {ticket: one for ticket, one in found.items() if isinstance(one, dict)}
+
+
+def _error_of(said: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The code and the sentence of what is wrong with a whole request."""
+    errors = said.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else {}
+    first = first if isinstance(first, dict) else {}
+    return text_or_none(first.get("code")), text_or_none(first.get("message"))
+
+
+def _build(setup: Setup) -> ExpoPush:
     options = setup.options
     token = options.optional_secret("access_token_env", "EXPO_ACCESS_TOKEN")
-    base_url, transport = options.url("base_url", BASE_URL), transport_of(setup)
+    base_url = options.url("base_url", BASE_URL)
+    transport = transport_of(setup, answer_limit=ANSWER_LIMIT)
     options.done()
-    service = Expo(
-        base_url,
-        bearer(token) if token else {},
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
-    )
-    return DevicePush(setup.name, service, transport, seconds=seconds_of(setup))
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    service = Expo(base_url, bearer(token) if token else {}, classifier=classifier)
+    reader = Reader(classifier, utc_now)
+    return ExpoPush(setup.name, service, transport, reader=reader, seconds=seconds_of(setup))
 
 
-EXPO = Kind(build=_build)
+EXPO = Kind(build=_build, platform=Platform.EXPO)

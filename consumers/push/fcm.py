@@ -29,7 +29,7 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
+from consumers.kinds import Kind, Setup, live_and_test
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
 from consumers.push.devices import DevicePush, seconds_to_live, size_of
@@ -37,7 +37,7 @@ from consumers.push.google import AccessTokens, BadKeyError, ServiceAccount
 from consumers.transport import Answer
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage
-from schemas.vocabulary import Platform, Priority
+from schemas.vocabulary import Mode, Platform, Priority
 
 BASE_URL = "https://fcm.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
@@ -104,7 +104,10 @@ class Fcm:
     def request(self, message: PushMessage, tokens: Sequence[str], attempt: Attempt) -> Request:
         (token,) = tokens
         written = _written(message, self._clock())
-        return json_request(self._url, {"message": {"token": token, **written}}, {})
+        value: dict[str, Any] = {"message": {"token": token, **written}}
+        if message.mode is Mode.TEST:
+            value["validateOnly"] = True
+        return json_request(self._url, value, {})
 
     def read(self, tokens: Sequence[str], answer: Answer) -> Sequence[Outcome]:
         said = json_object(answer.text)
@@ -200,4 +203,4 @@ def _build(setup: Setup) -> DevicePush:
     return DevicePush(setup.name, service, transport, seconds=seconds_of(setup))
 
 
-FCM = Kind(build=_build)
+FCM = Kind(build=_build, platform=Platform.FCM, modes=live_and_test)

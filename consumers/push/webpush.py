@@ -178,4 +178,4 @@ def _build(setup: Setup) -> HttpProvider[PushMessage]:
     return HttpProvider(setup.name, dialect, transport)
 
 
-WEBPUSH = Kind(build=_build)
+WEBPUSH = Kind(build=_build, platform=Platform.WEBPUSH)

@@ -122,7 +122,7 @@ def router(
 ) -> APIRouter:
     """The routes, for the application."""
     routes = APIRouter(prefix="/v1", tags=["redrive"])
-    caller = Depends(authenticator)
+    caller = Depends(authenticator.live)
     _offer_resend(routes, Wishes(pool), caller)
     _offer_resolve(routes, Resolver(pool, producer, codec, clock), caller)
     _offer_resends(routes, Wishes(pool), Selection(pool), caller)

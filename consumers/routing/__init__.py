@@ -5,6 +5,6 @@ The dispatcher asks a `Router` before each claim and tells it after each call. `
 providers' rate limits.
 """
 
-from consumers.routing.router import Choice, Route, Router
+from consumers.routing.router import Aside, Choice, NoWay, Route, Router
 
-__all__ = ["Choice", "Route", "Router"]
+__all__ = ["Aside", "Choice", "NoWay", "Route", "Router"]

@@ -1,4 +1,5 @@
-"""Chooses a provider for each attempt, by weight, among those that can be called now."""
+"""Chooses a provider for each attempt, by weight, among those that take its message and can be
+called now."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -10,11 +11,13 @@ from consumers.outcomes import Ambiguous, Blocked, Outcome, TryLater
 from consumers.provider import Provider
 from consumers.routing.breaker import Breaker, State
 from consumers.routing.weights import Window
+from consumers.takes import Takes, no_way
 from schemas.messages import Message
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Mode, Reason
 
 # How the problem of a provider that refuses the account begins, here and in what processes share.
 _ACCOUNT = "account fault: "
+LEAST_ASIDE = 5.0  # seconds until it is seen again whether a message's providers can be called
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +26,13 @@ class Route:
 
     Args:
         missing: what it lacks to be called at all (a secret that is not set); it is never chosen.
+        takes: which messages it may be given.
     """
 
     provider: Provider[Message]
     weight: int
     missing: str | None = None
+    takes: Takes = field(default_factory=Takes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,20 @@ class Choice:
 
     provider: Provider[Message]
     weight: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """The providers that take a message are left alone for so many seconds, and others are not."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoWay:
+    """No provider of the channel takes the message."""
+
     why: str
 
 
@@ -78,10 +97,13 @@ class Router:
         }
         self._policy, self._source = policy, source
         self._has_allowance, self._spend, self._refund = has_allowance, spend, refund
+        self.are_alike = len({route.takes for route in routes}) < 2
 
-    def choose(self, now: float) -> Choice | None:
-        """The provider of the next attempt; None when no provider can be called now."""
-        able = [s for s in self.standings.values() if self._can_be_called(s, now)]
+    def choose(self, message: Message, now: float) -> Choice | None:
+        """The provider of the message's next attempt; None when none can be called now."""
+        able = [s for s in self._takers(message) if self._can_be_called(s, now)]
+        if message.mode is Mode.TEST:  # no probe: it would tell nothing
+            able = [s for s in able if s.breaker.open_until is None]
         if not able:
             return None
         probes = [s for s in able if s.breaker.state(now) is State.PROBING]
@@ -92,6 +114,19 @@ class Router:
             return self._take(self._source.choice(able), "as no other can be called", now)
         chosen = self._source.choices(able, [s.weight for s in able])[0]
         return self._take(chosen, self._why(chosen, total, now), now)
+
+    def held_up(self, message: Message, now: float) -> Aside | NoWay | None:
+        """Why nobody is chosen for a message: None where it has to wait as all that are meant as
+        it is have to, or for its turn with a provider whose rate is limited."""
+        takers = self._takers(message)
+        if not takers:
+            return NoWay(no_way(message))
+        rests = [self._rest(standing, now) for standing in takers]
+        alike = [s for s in self.standings.values() if message.mode in s.route.takes.modes]
+        others_work = any(self._rest(standing, now) is None for standing in alike)
+        if not others_work or any(rest is None for rest in rests):
+            return None
+        return Aside(max(LEAST_ASIDE, min(rest for rest in rests if rest is not None)))
 
     def again(self, name: str, now: float) -> Choice | None:
         """The same provider, for a call whose answer was lost; None while it cannot be called.
@@ -107,8 +142,9 @@ class Router:
     def give_back(self, choice: Choice) -> None:
         """The call that was chosen for is not made: another one may be, also as a probe."""
         name = choice.provider.name
-        self.standings[name].breaker.not_begun()
-        self._refund(name)
+        if name in self.standings:
+            self.standings[name].breaker.not_begun()
+            self._refund(name)
 
     def observe(self, name: str, outcome: Outcome, *, seconds: float, now: float) -> None:
         """A call ended, after so many seconds."""
@@ -155,6 +191,19 @@ class Router:
         """Whether a provider's rest is over, so that one call may find out how it is."""
         able = [s for s in self.standings.values() if s.route.missing is None]
         return any(s.breaker.state(now) is State.PROBING and s.breaker.allows(now) for s in able)
+
+    def _takers(self, message: Message) -> list[Standing]:
+        standings = list(self.standings.values())
+        if self.are_alike and standings and standings[0].route.takes.takes(message):
+            return standings
+        return [s for s in standings if s.route.takes.takes(message)]
+
+    def _rest(self, standing: Standing, now: float) -> float | None:
+        """Seconds for which a provider is left alone; None while it is not."""
+        if standing.route.missing is not None:
+            return self._policy.account_rest_seconds
+        until = standing.breaker.open_until
+        return None if until is None else max(0.0, until - now)
 
     def _can_be_called(self, standing: Standing, now: float) -> bool:
         if standing.route.missing is not None or not standing.breaker.allows(now):

@@ -35,7 +35,7 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
+from consumers.kinds import Kind, Setup, live_and_test
 from consumers.options import Options
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
@@ -51,6 +51,7 @@ from consumers.webhook import (
 )
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
+from schemas.vocabulary import Mode
 
 SERVICE = "sms-voice"
 TARGET = "PinpointSMSVoiceV2.SendTextMessage"
@@ -180,6 +181,8 @@ class AwsSms:
         if message.expires_at is not None:
             left = int((message.expires_at - self._clock()).total_seconds())
             value["TimeToLive"] = min(LONGEST_TTL, max(SHORTEST_TTL, left))
+        if message.mode is Mode.TEST:
+            value["DryRun"] = True
         return self._signed(value, message.sender)
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
@@ -336,4 +339,4 @@ def _receipts(setup: Setup, clock: Clock) -> AwsSmsReceipts | _NoTopic:
     return AwsSmsReceipts(sns.Topic(arn), classifier=classifier, clock=clock)
 
 
-AWS = Kind(build=_build, receipts=_receipts)
+AWS = Kind(build=_build, receipts=_receipts, modes=live_and_test)

@@ -31,6 +31,7 @@ from consumers.vendors import twilio
 from consumers.webhook import Inbound, Said, Unplaced, callback_url, message_id_in
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
+from schemas.vocabulary import Mode
 
 LONGEST_VALIDITY = 36_000  # seconds; Twilio's own bound, and what it takes when told nothing
 
@@ -104,13 +105,16 @@ class TwilioSms:
         self._classifier, self._clock = classifier, clock
 
     async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
+        account = self._account.meant(message.mode)
         name, value = ("From", message.sender) if message.sender else self._sender
+        if message.mode is Mode.TEST:
+            name, value = "From", twilio.TEST_NUMBER
         fields = {"To": message.to, name: value, "Body": message.body}
-        if self._account.callbacks:
+        if account.callbacks:
             fields["StatusCallback"] = callback_url(self._receipts_url, attempt.message_id)
         if (seconds := self._validity(message)) is not None:
             fields["ValidityPeriod"] = str(seconds)
-        return form_request(self._account.url("Messages.json"), fields, self._account.headers)
+        return form_request(account.url("Messages.json"), fields, account.headers)
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         words = twilio.words_of(answer)
@@ -205,4 +209,4 @@ def _sender(setup: Setup) -> tuple[str, str]:
     return ("MessagingServiceSid", service) if service else ("From", number or "")
 
 
-TWILIO = Kind(build=_build, receipts=_receipts)
+TWILIO = Kind(build=_build, receipts=_receipts, modes=twilio.modes)

@@ -17,11 +17,14 @@ from consumers.classification import ACCOUNT, LIMITED, NOBODY, REJECTED, SENDER,
 from consumers.http_provider import Request, basic_auth, json_object, text_or_none
 from consumers.kinds import Setup
 from consumers.options import LOOPBACK, Options
+from consumers.takes import LIVE, LIVE_AND_TEST
 from consumers.transport import Answer
 from consumers.webhook import BadSignatureError, UnreadableReceiptError
 from schemas.events import ProviderWords
+from schemas.vocabulary import Mode
 
 BASE_URL = "https://api.twilio.com"
+TEST_NUMBER = "+15005550006"  # the sender that test credentials take
 ERRORS_PAGE = "https://www.twilio.com/docs/api/errors"
 SIGNATURE_HEADER = "x-twilio-signature"
 SETTINGS_HEADER = "x-twilio-webhooks-signature-settings"
@@ -55,12 +58,28 @@ class Account:
 
     Args:
         callbacks: whether Twilio can reach us; it refuses an address that only we can.
+        for_tests: with the credentials that Twilio checks requests by, and does nothing:
+            https://www.twilio.com/docs/iam/test-credentials
     """
 
     sid: str
     base_url: str
     headers: Mapping[str, str]
     callbacks: bool
+    for_tests: "Account | None" = None
+
+    def meant(self, mode: Mode) -> "Account":
+        """The account that a message so meant is sent by.
+
+        Raises:
+            ValueError: there are no credentials for tests. No such message is given to a provider
+                that does not take it.
+        """
+        if mode is Mode.LIVE:
+            return self
+        if self.for_tests is None:
+            raise ValueError("no credentials for tests")
+        return self.for_tests
 
     def url(self, resource: str) -> str:
         """Where a resource of the account is, such as `Messages.json`."""
@@ -92,6 +111,8 @@ class AccountTable:
     base_url: str
     user: Secret | None
     password: Secret
+    test_sid: Secret | None
+    test_token: Secret | None
 
     @classmethod
     def read(cls, options: Options) -> "AccountTable":
@@ -110,7 +131,15 @@ class AccountTable:
         else:
             options.others("auth_token_env")
             password = options.secret("api_secret_env", "TWILIO_API_SECRET")
-        return cls(sid=sid, base_url=base_url, user=user, password=password)
+        test_sid, test_token = _test_credentials(options)
+        return cls(
+            sid=sid,
+            base_url=base_url,
+            user=user,
+            password=password,
+            test_sid=test_sid,
+            test_token=test_token,
+        )
 
     def account(self, setup: Setup) -> Account:
         """The account, once `Options.done` has found everything set.
@@ -128,7 +157,27 @@ class AccountTable:
             base_url=self.base_url,
             headers=MappingProxyType(basic_auth(user, self.password)),
             callbacks=here not in LOOPBACK or there in LOOPBACK,
+            for_tests=self._for_tests(),
         )
+
+    def _for_tests(self) -> Account | None:
+        if self.test_sid is None or self.test_token is None:
+            return None
+        sid = self.test_sid.value
+        headers = MappingProxyType(basic_auth(sid, self.test_token))
+        return Account(sid=sid, base_url=self.base_url, headers=headers, callbacks=False)
+
+
+def modes(setup: Setup) -> frozenset[Mode]:
+    """Tests are taken where their credentials are set."""
+    return LIVE if None in _test_credentials(setup.options) else LIVE_AND_TEST
+
+
+def _test_credentials(options: Options) -> tuple[Secret | None, Secret | None]:
+    return (
+        options.optional_secret("test_account_sid_env", "TWILIO_TEST_ACCOUNT_SID"),
+        options.optional_secret("test_auth_token_env", "TWILIO_TEST_AUTH_TOKEN"),
+    )
 
 
 def read_keys(options: Options) -> Keys:
@@ -138,6 +187,7 @@ def read_keys(options: Options) -> Keys:
         SettingsError: an option is wrong; a secret that is not set is told by `Options.done`.
     """
     options.others("account_sid_env", "api_key_env", "api_secret_env", "base_url")
+    options.others("test_account_sid_env", "test_auth_token_env")
     shared = options.optional_secret("webhook_key_env", "TWILIO_WEBHOOK_KEY")
     named = ("auth_token_env", "TWILIO_AUTH_TOKEN")
     token = options.optional_secret(*named) if shared else options.secret(*named)

@@ -33,7 +33,7 @@ from consumers.vendors import twilio
 from consumers.webhook import Said, Unplaced, callback_url, message_id_in
 from schemas.events import ProviderWords
 from schemas.messages import VoiceMessage
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Mode, Reason
 
 LONGEST_TWIML = 4_000  # characters, marks included; Twilio's own bound
 
@@ -154,17 +154,18 @@ class TwilioVoice:
         if len(said) > LONGEST_TWIML:
             detail = f"longer than the {LONGEST_TWIML} characters that the provider takes"
             return Refused(reason=Reason.INVALID_CONTENT, words=ProviderWords(detail=detail))
+        account, is_test = self._account.meant(message.mode), message.mode is Mode.TEST
         fields = {
             "To": message.to,
-            "From": message.sender or self._rules.sender,
+            "From": twilio.TEST_NUMBER if is_test else message.sender or self._rules.sender,
             "Twiml": said,
             "Timeout": str(self._rules.ring_seconds),
         }
         if self._rules.machine_detection is not None:
             fields["MachineDetection"] = self._rules.machine_detection
-        if self._account.callbacks:
+        if account.callbacks:
             fields["StatusCallback"] = callback_url(self._receipts_url, attempt.message_id)
-        return form_request(self._account.url("Calls.json"), fields, self._account.headers)
+        return form_request(account.url("Calls.json"), fields, account.headers)
 
     def read(self, message: VoiceMessage, answer: Answer) -> Outcome:
         words = twilio.words_of(answer)
@@ -249,4 +250,4 @@ def _receipts(setup: Setup, clock: Clock) -> TwilioVoiceReceipts:
     return TwilioVoiceReceipts(keys, classifier=classifier, clock=clock)
 
 
-TWILIO = Kind(build=_build, receipts=_receipts)
+TWILIO = Kind(build=_build, receipts=_receipts, modes=twilio.modes)

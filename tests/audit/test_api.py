@@ -84,6 +84,7 @@ async def test_a_message_and_its_events_have_the_names_of_the_contract(
         "sent_at",
         "finished_at",
         "metadata",
+        "mode",
         "events",
     ]
     assert [event["status"] for event in found["events"]] == [

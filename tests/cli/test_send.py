@@ -20,6 +20,7 @@ def test_an_sms_is_posted_with_every_common_field(comms: Run, api: FakeApi) -> N
         *("--send-at", "2030-01-31T09:00:00Z", "--on-doubt", "hold"),
         *("--metadata", "order=17", "--metadata", "note=a=b"),
         "--bypass-suppression",
+        "--test",
     )
     assert (ran.code, ran.err) == (0, "")
     assert message_id(1) in ran.out
@@ -37,6 +38,7 @@ def test_an_sms_is_posted_with_every_common_field(comms: Run, api: FakeApi) -> N
             "on_doubt": "hold",
             "metadata": {"order": "17", "note": "a=b"},
             "bypass_suppression": True,
+            "mode": "test",
         }
     ]
 
@@ -65,7 +67,8 @@ COMMANDS: dict[Channel, list[str]] = {
     Channel.EMAIL: [
         *("--to", "Ann <ann@example.com>", "--subject", "S", "--text", "T", "--html", "<p>T"),
         *("--cc", "b@example.com", "--bcc", "c@example.com", "--reply-to", "d@example.com"),
-        *("--from", "e@example.com", "--header", "X-Note=1", "--attach"),
+        *("--from", "e@example.com", "--header", "X-Note=1"),
+        *("--unsubscribe-url", "https://example.com/u", "--attach"),
     ],
     Channel.PUSH: [
         *("--to", "simulator:a", "--to", "simulator:b", "--title", "T", "--body", "B"),

@@ -11,11 +11,13 @@ from consumers.routing import Route, Router
 from consumers.routing.breaker import Breaker
 from consumers.routing.weights import Share, Window, judge
 from schemas.events import ProviderWords
+from schemas.messages import Message
 from schemas.vocabulary import Reason
-from tests.consumers.harness import Named
+from tests.consumers.harness import Named, sms
 
 POLICY = RoutingPolicy(breaker_failures=3, breaker_rest_seconds=10, breaker_rest_cap_seconds=35)
 BROKEN = TryLater(reason=Reason.PROVIDER_ERROR)
+MESSAGE: Message = sms()
 LIMITED = TryLater(reason=Reason.RATE_LIMITED)
 
 
@@ -24,8 +26,8 @@ def router(**weights: int) -> Router:
     return Router(routes, POLICY, source=random.Random(7))
 
 
-def chosen(found: Router, now: float) -> str | None:
-    choice = found.choose(now)
+def chosen(found: Router, now: float, message: Message = MESSAGE) -> str | None:
+    choice = found.choose(message, now)
     return None if choice is None else choice.provider.name
 
 
@@ -41,7 +43,7 @@ def test_after_failures_in_a_row_a_provider_is_left_alone_and_the_choice_says_so
     for _ in range(3):
         found.observe("a", BROKEN, seconds=0.1, now=0.0)
     assert {chosen(found, 1.0) for _ in range(50)} == {"b"}
-    choice = found.choose(1.0)
+    choice = found.choose(MESSAGE, 1.0)
     assert choice is not None
     assert choice.why == "weight 30 of 30; left alone: a"
 
@@ -119,11 +121,11 @@ def test_a_probe_that_was_not_made_leaves_its_turn_to_the_next() -> None:
     for _ in range(POLICY.breaker_failures):
         found.observe("a", BROKEN, seconds=0.1, now=0.0)
     after = POLICY.breaker_rest_seconds + 1
-    probe = found.choose(after)
+    probe = found.choose(MESSAGE, after)
     assert probe is not None
-    assert found.choose(after) is None, "one probe at a time"
+    assert found.choose(MESSAGE, after) is None, "one probe at a time"
     found.give_back(probe)
-    assert found.choose(after) is not None
+    assert found.choose(MESSAGE, after) is not None
 
 
 def test_a_call_in_doubt_goes_to_the_provider_that_made_it_or_waits() -> None:

@@ -31,6 +31,7 @@ _WORDS = (
     "send_at",
     "expires_at",
     "traceparent",
+    "mode",
 )
 
 

@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 from audit import merge
 from schemas.events import StatusEvent
 from schemas.lifecycle import RANK
-from schemas.vocabulary import Channel, Priority, Reason, Status
+from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 from tests.properties import fold
 from tests.properties.effort import effort
 
@@ -62,6 +62,7 @@ events = st.builds(
     expires_at=st.none() | moments,
     metadata=st.sampled_from([{}, {"order": "7"}, {"order": "8"}]),
     traceparent=words,
+    mode=st.sampled_from([None, *Mode]),
 )
 
 _COUNTS = """

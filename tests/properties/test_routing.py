@@ -19,7 +19,7 @@ from consumers.routing import Choice, Route, Router
 from consumers.routing.breaker import PROBE_SECONDS
 from consumers.routing.weights import Share, Window, judge
 from schemas.vocabulary import Reason
-from tests.consumers.harness import Named
+from tests.consumers.harness import Named, sms
 from tests.properties.effort import effort
 
 POLICY = RoutingPolicy(
@@ -33,6 +33,7 @@ POLICY = RoutingPolicy(
     breaker_rest_cap_seconds=50,
 )
 NAMES = ("a", "b", "c")
+MESSAGE = sms()
 FAILURES: tuple[Outcome, ...] = (
     TryLater(reason=Reason.PROVIDER_ERROR),
     TryLater(reason=Reason.TIMEOUT),
@@ -111,7 +112,7 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
     def _chooses(self) -> None:
         able = {n for n, known in self.known.items() if known.can_be_called(self.now)}
         probes = {n for n in able if self.known[n].rests_until is not None}
-        choice = self.router.choose(self.now)
+        choice = self.router.choose(MESSAGE, self.now)
         if choice is None:
             assert not able
             return
@@ -226,7 +227,7 @@ class Evenly(random.Random):
 def test_of_healthy_providers_each_gets_its_weight_in_calls(weights: list[int]) -> None:
     routes = [Route(Named(str(n)), weight) for n, weight in enumerate(weights)]
     router = Router(routes, POLICY, source=Evenly(sum(weights)))
-    choices = [router.choose(0.0) for _ in range(sum(weights))]
+    choices = [router.choose(MESSAGE, 0.0) for _ in range(sum(weights))]
     counts = Counter(choice.provider.name for choice in choices if choice is not None)
     assert counts == {str(n): weight for n, weight in enumerate(weights) if weight}
 

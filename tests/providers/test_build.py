@@ -117,7 +117,7 @@ def test_a_package_elsewhere_adds_a_kind(tmp_path: Path, monkeypatch: pytest.Mon
     )
     (tmp_path / "acme_ways.py").write_text(
         "from consumers.kinds import Kind\n"
-        "from consumers.providers.missing import MissingProvider\n"
+        "from consumers.missing import MissingProvider\n"
         "PAGER = Kind(build=lambda setup: MissingProvider(setup.name))\nOTHER = 1\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -117,6 +117,7 @@ events = st.builds(
     expires_at=_maybe(instants),
     metadata=maps,
     traceparent=_maybe(words),
+    mode=_maybe(st.sampled_from(Mode)),
 )
 records: st.SearchStrategy[Record] = st.one_of(sms, emails, pushes, calls, events)
 
