@@ -171,6 +171,7 @@ def delivery(
     *,
     esm_class: int = 0,
     source: str = "15551230001",
+    destination: str = "15005550006",
     source_ton: int = 1,
     data_coding: int = 0,
     tlvs: list[smpp34.Tlv] | None = None,
@@ -178,7 +179,7 @@ def delivery(
     """A `deliver_sm`."""
     return smpp34.DeliverSm(
         source,
-        "15005550006",
+        destination,
         content,
         source_addr_ton=source_ton,
         source_addr_npi=1,

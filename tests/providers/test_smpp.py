@@ -283,6 +283,20 @@ class TestAnswers:
         assert isinstance(await call(provider, sms()), TryLater)
         assert unknown_codes("0x00000411") == before + 1
 
+    async def test_what_a_carrier_means_by_its_codes_may_be_told(self, smsc: Smsc) -> None:
+        codes = {"0x40B": "invalid_recipient", "1041": "account", "0x45": "rate_limited"}
+        async with adapter(smsc.port, codes=codes) as provider:
+            smsc.answer = lambda _: 0x40B
+            refused = await call(provider, sms())
+            smsc.answer = lambda _: 1041
+            blocked = await call(provider, sms())
+            given = iter((0, 0x45, 0, 0))
+            smsc.answer = lambda _: next(given)
+            assert isinstance(await call(provider, sms(body=LONG)), Accepted)
+        assert isinstance(refused, Refused)
+        assert refused.reason is Reason.INVALID_RECIPIENT
+        assert isinstance(blocked, Blocked)
+
     async def test_a_generic_nack_is_an_answer(self, provider: Provider[Any], smsc: Smsc) -> None:
         smsc.answer = lambda _: None
         asked = asyncio.create_task(call(provider, sms()))
@@ -547,6 +561,25 @@ class TestBind:
         assert len(smsc.binds) == 1
 
 
+async def test_nothing_secret_or_personal_is_logged(
+    smsc: Smsc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smsc.bind_status = 0x0E
+    async with adapter(smsc.port, enquire_link_seconds=0.2) as provider:
+        await call(provider, sms(body="Your code is 551342"))
+        smsc.bind_status, smsc.answer = 0, lambda _: 0x4FE
+        assert await provider.probe() is None
+        await call(provider, sms(body="Your code is 551342"))
+        smsc.answers_enquiries = False
+        await until(lambda: len(smsc.binds) >= 3)
+        smsc.drop()
+    said = "".join(capsys.readouterr())
+    assert "smpp.bound" in said
+    assert "0x000004FE" in said
+    personal = (PASSWORD, SYSTEM_ID, "5551230001", "551342")
+    assert not [one for one in personal if one in said]
+
+
 class TestTable:
     @pytest.mark.parametrize(
         ("option", "value", "problem"),
@@ -561,6 +594,9 @@ class TestTable:
             ("dest_npi", 300, "at most"),
             ("from", "Ácme", "ASCII"),
             ("system_id", "ácme", "ASCII"),
+            ("codes", {"0x40B": "gone"}, "one of"),
+            ("codes", {"forty": "account"}, "must be a number"),
+            ("codes", {"0x40B": 7}, "table of texts"),
             ("timeout_seconds", 100, "call_timeout_seconds"),
             ("pasword_env", "X", "no such option"),
         ],

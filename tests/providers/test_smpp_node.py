@@ -49,6 +49,7 @@ def settings(broker: Broker, database_url: str, tmp_path: Path, smsc: NodeSmsc) 
         security = "none"
         system_id = "{SYSTEM_ID}"
         from = "Acme"
+        codes = {{ 0x40B = "account" }}
         """
     )
     return settings_for(

@@ -175,6 +175,39 @@ class TestReceipts:
         assert isinstance(said, Receipt)
         assert said.message_id == message.id
 
+    @pytest.mark.parametrize("source", ["5551230001", "15005550006"])
+    async def test_it_waits_for_that_whatever_form_the_number_has(
+        self, heard: tuple[Provider[Any], Desk], smsc: Smsc, source: str
+    ) -> None:
+        provider, desk = heard
+        smsc.holding = True
+        asked = asyncio.create_task(call(provider, sms()))
+        await until(lambda: smsc.held == 1)
+        swapped = "5551230001" if source == "15005550006" else "15005550006"
+        whole = delivery(
+            receipt_text("m1", "DELIVRD"), esm_class=0x04, source=source, destination=swapped
+        )
+        delivered = asyncio.create_task(smsc.deliver(whole))
+        assert await provider.probe() is None
+        smsc.release()
+        await asked
+        assert await delivered == 0
+        assert isinstance(desk.said[0], Receipt)
+
+    async def test_what_nothing_under_way_can_be_meant_by_waits_for_nothing(
+        self, heard: tuple[Provider[Any], Desk], smsc: Smsc
+    ) -> None:
+        provider, desk = heard
+        smsc.holding = True
+        asked = asyncio.create_task(call(provider, sms()))
+        await until(lambda: smsc.held == 1)
+        other = delivery(receipt_text("m7", "DELIVRD"), esm_class=0x04, source="15551239999")
+        assert await smsc.deliver(other) == 0
+        assert smsc.held == 1
+        assert isinstance(desk.said[0], Unplaced)
+        smsc.release()
+        await asked
+
     async def test_a_late_answer_places_the_receipt_of_a_call_in_doubt(self, smsc: Smsc) -> None:
         smsc.holding = True
         async with listening(smsc, timeout_seconds=0.3) as (provider, desk):

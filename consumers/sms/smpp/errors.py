@@ -3,10 +3,13 @@
 The adapter's `Classifier` reads `CODES`. A status is looked up as `0x00000058`, a state as the word
 that stands in a receipt. Statuses that depend on nothing but our table (the type of a number, the
 service) are the account's fault: they would refuse every message alike. What an SMSC's own codes
-(0x400 to 0x4FF) and reserved ones mean only its documents tell: nothing was taken, the message is
-tried again while it may be, and the code is counted.
+(0x400 to 0x4FF) and reserved ones mean only its documents tell, and a provider's table may repeat
+(`with_own`): else nothing was taken, the message is tried again while it may be, and the code is
+counted.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from consumers.classification import (
@@ -14,6 +17,7 @@ from consumers.classification import (
     CONTENT,
     LIMITED,
     NOBODY,
+    OPTED_OUT,
     REJECTED,
     SENDER,
     TRANSIENT,
@@ -106,3 +110,23 @@ CODES = ErrorTable(
     codes={code_of(status): meaning for status, _, meaning in _STATUSES} | dict(FAILED),
     statuses={UNLISTED: TRANSIENT},
 )
+
+# What a table may say that a code means.
+MEANINGS = MappingProxyType(
+    {
+        "rejected": REJECTED,
+        "invalid_recipient": NOBODY,
+        "invalid_content": CONTENT,
+        "suppressed": OPTED_OUT,
+        "sender": SENDER,
+        "account": ACCOUNT,
+        "transient": TRANSIENT,
+        "rate_limited": LIMITED,
+    }
+)
+
+
+def with_own(meanings: Mapping[int, Meaning]) -> ErrorTable:
+    """The table with what one SMSC means by some statuses, its own and others."""
+    own = {code_of(status): meaning for status, meaning in meanings.items()}
+    return replace(CODES, codes={**CODES.codes, **own})

@@ -56,8 +56,7 @@ class Ear:
     async def _tell(self, arrivals: list[_Arrival], tell: Tell) -> None:
         read = [(link, pdu, self._read(link, pdu)) for link, pdu in arrivals]
         deliveries = [(link, pdu, found) for link, pdu, found in read if found is not None]
-        for link in {link for link, _, found in deliveries if self._reader.is_strange(found)}:
-            # It may speak of a submission whose answer it has overtaken.
+        for link in {link for link, _, found in deliveries if self._reader.may_overtake(found)}:
             await link.caught_up(seconds=_OVERTAKEN_SECONDS)
         said = [self._reader.read(found) for _, _, found in deliveries]
         status = await self._taken([one for one in said if one is not None], tell)

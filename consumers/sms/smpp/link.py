@@ -111,10 +111,12 @@ class Link:
 
     async def close(self) -> None:
         """Say good-bye and end it."""
-        if self.alive:
-            until = asyncio.get_running_loop().time() + _POLITE_SECONDS
-            await self.ask(lambda n: pdus.frame(Command.UNBIND, sequence=n), until=until)
-        self.drop()
+        try:
+            if self.alive:
+                until = asyncio.get_running_loop().time() + _POLITE_SECONDS
+                await self.ask(lambda n: pdus.frame(Command.UNBIND, sequence=n), until=until)
+        finally:
+            self.drop()
         await self.ended()
 
     def retire(self) -> None:

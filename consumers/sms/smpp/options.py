@@ -2,12 +2,12 @@
 
 import ssl
 
-from consumers.classification import Classifier
+from consumers.classification import Meaning
 from consumers.http_provider import seconds_of
 from consumers.kinds import Setup
 from consumers.options import Options
 from consumers.sms.smpp.connecting import Server
-from consumers.sms.smpp.errors import CODES
+from consumers.sms.smpp.errors import MEANINGS, with_own
 from consumers.sms.smpp.provider import SmppProvider
 from consumers.sms.smpp.receipts import IdForm
 from consumers.sms.smpp.submissions import INTERNATIONAL, ISDN, Style
@@ -29,6 +29,7 @@ def build(setup: Setup) -> SmppProvider:
     style = _style(options)
     window = _whole(options, "window", 10, at_least=1)
     ids = IdForm(options.choice("receipt_ids", IdForm.SAME, among=tuple(IdForm)))
+    table = with_own(_codes(options))
     options.done()
     _check_login(options, server)
     return SmppProvider(
@@ -38,7 +39,7 @@ def build(setup: Setup) -> SmppProvider:
         timeout_seconds=timeout,
         window=window,
         ids=ids,
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+        table=table,
     )
 
 
@@ -70,6 +71,19 @@ def _style(options: Options) -> Style:
         ucs2_only=options.choice("alphabet", "gsm-7", among=("gsm-7", "ucs-2")) == "ucs-2",
         payload=options.choice("long_texts", "udh", among=("udh", "payload")) == "payload",
     )
+
+
+def _codes(options: Options) -> dict[int, Meaning]:
+    """What the SMSC means by its own codes; they may be written as its documents have them."""
+    found = {}
+    for code, word in options.texts("codes").items():
+        if word not in MEANINGS:
+            raise options.wrong(f"codes.{code}", f"must be one of: {', '.join(MEANINGS)}")
+        try:
+            found[int(code, 0)] = MEANINGS[word]
+        except ValueError as error:
+            raise options.wrong(f"codes.{code}", "must be a number, such as 0x40B") from error
+    return found
 
 
 def _tls(options: Options, authority: str | None) -> ssl.SSLContext:

@@ -19,13 +19,13 @@ from dataclasses import replace
 from functools import partial
 
 from comms.clock import Clock, utc_now
-from consumers.classification import LIMITED, Classifier
+from consumers.classification import LIMITED, Classifier, ErrorTable
 from consumers.listening import Tell
 from consumers.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused
 from consumers.provider import Attempt
 from consumers.sms.smpp.binding import Binding, Turn
 from consumers.sms.smpp.connecting import BindRefusedError, Server
-from consumers.sms.smpp.errors import CODES, NAMES, UNLISTED, code_of
+from consumers.sms.smpp.errors import NAMES, UNLISTED, code_of
 from consumers.sms.smpp.hearing import Ear
 from consumers.sms.smpp.pdu import Pdu, Status, Submission
 from consumers.sms.smpp.receipts import DeliveryReader, IdForm, Sending, SentIds
@@ -45,7 +45,7 @@ class SmppProvider:
     Args:
         timeout_seconds: of one message, its turn included.
         window: how many submissions may be unanswered.
-        ids: how receipts write the ids of answers.
+        ids: how receipts write the ids of answers; table: what its codes mean.
     """
 
     def __init__(
@@ -57,13 +57,14 @@ class SmppProvider:
         timeout_seconds: float,
         window: int,
         ids: IdForm,
-        classifier: Classifier,
+        table: ErrorTable,
         clock: Clock = utc_now,
     ) -> None:
         self._name, self._style, self._timeout, self._ids = name, style, timeout_seconds, ids
-        self._classifier, self._clock = classifier, clock
+        self._table, self._clock = table, clock
+        self._classifier = Classifier(table, channel=Channel.SMS, provider=name)
         self._sent = SentIds()
-        reader = DeliveryReader(form=ids, sent=self._sent, classifier=classifier, clock=clock)
+        reader = DeliveryReader(form=ids, sent=self._sent, classifier=self._classifier, clock=clock)
         self._ear = Ear(reader, channel=Channel.SMS, provider=name)
         self._binding = Binding(server, window=window, on_delivery=self._ear.hear)
 
@@ -84,7 +85,8 @@ class SmppProvider:
         sending = Sending(message_id=attempt.message_id, parts=len(parts))
         try:
             async with self._binding.turn(until=until) as turn:
-                answer = await self._submit_all(turn, parts, sending, until=until)
+                with self._sent.expected(message.to):
+                    answer = await self._submit_all(turn, parts, sending, until=until)
         except BindRefusedError as error:
             return self._not_bound(error)
         except TransportError as error:
@@ -129,9 +131,12 @@ class SmppProvider:
         while True:
             answer = await turn.submit(part, until=until, heard=heard)
             begun, in_time = bool(sending.ids), loop.time() + _GO_ON_SECONDS < until
-            if not (begun and in_time and _is_haste(answer)):
+            if not (begun and in_time and self._is_haste(answer)):
                 return answer
             await asyncio.sleep(_GO_ON_SECONDS)
+
+    def _is_haste(self, answer: Pdu) -> bool:
+        return self._table.codes.get(code_of(answer.status)) is LIMITED
 
     def _remember(self, sending: Sending, answer: Pdu) -> None:
         if answer.status == Status.OK:
@@ -144,10 +149,6 @@ class SmppProvider:
         words = ProviderWords(code=code, detail=detail, response=f"command_status={code}")
         outcome = self._classifier.outcome(words, status=UNLISTED)
         return Blocked(words=words) if isinstance(outcome, Refused) else outcome
-
-
-def _is_haste(answer: Pdu) -> bool:
-    return CODES.codes.get(code_of(answer.status)) is LIMITED
 
 
 def _broken_off(sending: Sending, outcome: Outcome) -> Outcome:

@@ -13,7 +13,9 @@ the text: anybody can write `id:1 stat:DELIVRD`.
 """
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
@@ -30,6 +32,7 @@ _MOST_REMEMBERED = 50_000  # ids; some 15 MB
 _RECEIPTED_MESSAGE_ID, _MESSAGE_STATE, _SAR_SEGMENT = 0x001E, 0x0427, 0x020F
 _KIND, _RECEIPT, _PLAIN, _HEADED = 0x3C, 0x04, 0x00, 0x40  # of esm_class
 _NATIONAL = frozenset({2, 3, 4, 5, 6})  # types of numbers that are not to be taken for E.164
+_TELLING_DIGITS = 7  # of a number, from its end
 _HEX = re.compile(r"[0-9a-fA-F]+")
 
 # Appendix B: id:… sub:… dlvrd:… submit date:… done date:… stat:… err:… text:…
@@ -78,6 +81,7 @@ class SentIds:
     def __init__(self, most: int = _MOST_REMEMBERED) -> None:
         self._known: OrderedDict[str, Sending] = OrderedDict()
         self._most = most
+        self._expected: Counter[str] = Counter()
 
     def add(self, theirs: str, sending: Sending) -> None:
         """One more part was taken, as `theirs`; an SMSC that gives no ids sends no receipts."""
@@ -91,6 +95,22 @@ class SentIds:
 
     def get(self, theirs: str) -> Sending | None:
         return self._known.get(theirs)
+
+    @contextmanager
+    def expected(self, number: str) -> Iterator[None]:
+        """While something to a number is being submitted, and its id is not known yet."""
+        end = _end_of(number)
+        self._expected[end] += 1
+        try:
+            yield
+        finally:
+            self._expected[end] -= 1
+            if not self._expected[end]:
+                del self._expected[end]
+
+    def is_expected(self, number: str) -> bool:
+        """Whether something to it is; SMSCs write a country's own form, too."""
+        return _end_of(number) in self._expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +139,13 @@ class DeliveryReader:
             return None if found is None else self._receipt(found)
         return _inbound(delivery) if delivery.esm_class & _KIND == _PLAIN else None
 
-    def is_strange(self, delivery: Delivery) -> bool:
-        """Whether it is a receipt of something that this process has not sent, or not yet."""
+    def may_overtake(self, delivery: Delivery) -> bool:
+        """Whether it is a receipt of what may be among the submissions that are not answered."""
         found = self._found(delivery) if _is_receipt(delivery) else None
-        return found is not None and self._sent.get(found.theirs) is None
+        if found is None or self._sent.get(found.theirs) is not None:
+            return False
+        numbers = (delivery.source.value, delivery.destination)
+        return any(self._sent.is_expected(one) for one in numbers)
 
     def _found(self, delivery: Delivery) -> _Found | None:
         said = delivery.content.decode("latin-1")
@@ -168,6 +191,10 @@ class DeliveryReader:
                 response=found.response,
             ),
         )
+
+
+def _end_of(number: str) -> str:
+    return number[-_TELLING_DIGITS:]
 
 
 def _is_receipt(delivery: Delivery) -> bool:
