@@ -14,7 +14,7 @@ from schemas.vocabulary import OnDoubt, Reason, Status
 from tests.consumers.harness import channel, eventually, listener, publish, settings_for, sms
 from tests.providers.contract import call
 from tests.providers.node_smsc import NodeSmsc, node_smsc
-from tests.providers.test_smpp import adapter
+from tests.providers.smpp_samples import adapter
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.node
