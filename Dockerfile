@@ -4,7 +4,7 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/comms
 COPY . .
-RUN /opt/comms/bin/pip install --no-cache-dir --constraint constraints.lock '.[registry]'
+RUN /opt/comms/bin/pip install --no-cache-dir --constraint constraints.lock '.[registry,smpp]'
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/comms --create-home comms

@@ -15,7 +15,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 MADE    := $(VENV)/.made-with-$(VERSION)
 
 # pytest's own words for the tests that need a program of the machine.
-ENGINES := mta or browser or apache or chaos
+ENGINES := mta or browser or apache or chaos or node
 BUT     ?=
 
 # What tells most about a broker: these run on the genuine Apache Kafka too.
@@ -37,7 +37,7 @@ up: $(VENV)/.ready-to-run ## run the whole system on this machine, with sample t
 test: lint types imports schemas ## every check and every test that needs nothing but Python
 	$(RUN) pytest -m "not ($(ENGINES))" $(ARGS)
 
-test-all: $(VENV)/.ready-to-test ## the tests that need a mail server, a browser, Java and Maven
+test-all: $(VENV)/.ready-to-test ## the tests that need a mail server, a browser, Java, Maven, node
 	$(RUN) pytest -m "($(ENGINES)) $(BUT)" $(ARGS)
 
 test-apache: $(VENV)/.ready-to-test ## tests of the broker again, on the genuine Apache Kafka

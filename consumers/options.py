@@ -77,6 +77,17 @@ class Options:
             raise self.wrong(name, f"must be one of: {', '.join(among)}")
         return str(value)
 
+    def texts(self, name: str) -> Mapping[str, str]:
+        """A table of texts by name; an empty one where there is none.
+
+        Raises:
+            SettingsError: something else.
+        """
+        value = self._get(name, {})
+        if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+            raise self.wrong(name, "must be a table of texts")
+        return value
+
     def url(self, name: str, default: str) -> str:
         """Where a provider answers, without a slash at its end.
 

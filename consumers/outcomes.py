@@ -23,7 +23,8 @@ class Accepted:
     """The provider took the message; `words.provider_message_id` is its id there.
 
     Where one message became several there (the parts of a long text), it is the first one's; the
-    others stand in `words.response`. Their receipts carry our own id, and are matched by that.
+    others stand in `words.response`. Their receipts carry our own id, and are matched by that; of
+    receipts that do not (SMPP), one decides, and it is that one's.
     """
 
     words: ProviderWords = SILENCE
