@@ -9,6 +9,7 @@ from types import MappingProxyType
 from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
 from consumers.sms.aws import AWS
+from consumers.sms.sns import SNS
 from consumers.sms.telnyx import TELNYX
 from consumers.sms.twilio import TWILIO
 from consumers.sms.vonage import VONAGE
@@ -17,6 +18,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "aws": AWS,
         "simulated": SIMULATED,
+        "sns": SNS,
         "telnyx": TELNYX,
         "twilio": TWILIO,
         "vonage": VONAGE,
