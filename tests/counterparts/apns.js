@@ -84,6 +84,17 @@ const FATES = {
     session.goaway(http2.constants.NGHTTP2_NO_ERROR, Math.max(stream.id - 2, 0));
     session.late.forEach((finish) => finish());
   },
+  // Says that it will go away, then with which call, and answers that
+  warns: (stream, headers) => {
+    stream.session.goaway(http2.constants.NGHTTP2_NO_ERROR, 2 ** 31 - 1);
+    stream.session.goaway(http2.constants.NGHTTP2_NO_ERROR, stream.id);
+    answer(stream, headers, 200);
+  },
+  // Goes away as node does: it takes nothing new, and answers what it has
+  closes: (stream, headers) => {
+    stream.session.close();
+    answer(stream, headers, 200);
+  },
   // Goes away having looked at everything, and ends without another word.
   ends: (stream) => {
     stream.session.goaway(http2.constants.NGHTTP2_NO_ERROR, stream.id);
