@@ -4,17 +4,15 @@
 """
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comms.stack.process import Program, end, free_port, launch, wait_until_ready
+from comms.stack.process import free_port
 from tests.counterparts import npm
+from tests.counterparts.running import Running
 
-SECONDS = 20.0  # of starting
 _SCRIPT = Path(__file__).with_name("apns.js")
 
 
@@ -27,8 +25,8 @@ class Files:
     public: Path
 
 
-class Apple:
-    """A server, from `start` to `stop`.
+class Apple(Running):
+    """A server.
 
     Args:
         topic: of the app; at_once: calls that it takes on a connection at a time.
@@ -41,42 +39,19 @@ class Apple:
             **{name: str(getattr(files, name)) for name in ("key", "cert", "public")},
             **{"port": port, "topic": topic, "atOnce": at_once},
         }
-        self._program = Program(
-            name="apns.js",
-            argv=(npm.node(), str(_SCRIPT), json.dumps(settings)),
-            log=folder / "apns.log",
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and return once it listens.
-
-        Raises:
-            EngineError: it does not.
-        """
-        self._process = launch(self._program)
-        wait_until_ready(
-            self._process, self._program, answers=lambda: bool(self._said()), timeout=SECONDS
-        )
-
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            end(self._process, with_signal=self._program.stop_signal, grace=5)
+        argv = (npm.node(), str(_SCRIPT), json.dumps(settings))
+        super().__init__("apns", argv, folder=folder, answers=lambda: bool(self._told()))
 
     @property
     def sessions(self) -> int:
         """Connections that were made to it."""
-        return sum("session" in line for line in self._said())
+        return sum("session" in line for line in self._told())
 
     @property
     def asked(self) -> list[str]:
         """Device tokens, in the order in which notifications for them came."""
-        paths = [str(line["path"]) for line in self._said() if "path" in line]
+        paths = [str(line["path"]) for line in self._told() if "path" in line]
         return [path.removeprefix("/3/device/") for path in paths]
 
-    def _said(self) -> list[Mapping[str, Any]]:
-        text = self._program.log.read_text(encoding="utf-8") if self._program.log.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+    def _told(self) -> list[Mapping[str, Any]]:
+        return [json.loads(line) for line in self.said() if line.startswith("{")]

@@ -21,7 +21,6 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[amazon.Moto]:
     try:
         made.start()
     except EngineError as error:
-        made.stop()
         pytest.fail(f"{error}; make test-all installs moto", pytrace=False)
     yield made
     made.stop()

@@ -9,8 +9,6 @@ references have it.
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +19,12 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from comms.settings import Secret
-from comms.stack.process import Program, end, free_port, launch, wait_until_ready
+from comms.stack.process import free_port
 from consumers.vendors import sigv4
+from tests.counterparts.running import Running, listens
 
 REGION = "eu-west-1"
-SECONDS = 20.0  # of a call, and of starting
+SECONDS = 20.0  # of a call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,42 +45,19 @@ class User:
         return sigv4.Credentials(key_id=Secret(self.key_id), key=Secret(self.key), token=None)
 
 
-class Moto:
-    """The server, from `start` to `stop`.
+class Moto(Running):
+    """The server.
 
     Args:
         folder: for its log.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._program = Program(
-            name="moto",
-            argv=(
-                *(sys.executable, "-m", "moto.server"),
-                *("-H", "127.0.0.1", "-p", str(self._port)),
-            ),
-            log=folder / "moto.log",
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-            cwd=folder,
-        )
-        self._process: subprocess.Popen[bytes] | None = None
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self._owner = User(key_id="anybody", key="anything")
-
-    def start(self) -> None:
-        """Start it, and return once it answers.
-
-        Raises:
-            EngineError: it does not; it may not be installed.
-        """
-        self._process = launch(self._program)
-        wait_until_ready(self._process, self._program, answers=self._listens, timeout=SECONDS)
-
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            end(self._process, with_signal=self._program.stop_signal, grace=5)
+        argv = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
+        super().__init__("moto", argv, folder=folder, answers=lambda: listens(port))
 
     def user(self, *actions: str) -> User:
         """A user that may do `actions` and nothing else."""
@@ -146,13 +122,6 @@ class Moto:
         """What it remembers of a kind."""
         found = json.loads(self.call("GET", "/moto-api/data.json"))
         return list(found.get(service, {}).get(kind, []))
-
-    def _listens(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
-        except OSError:
-            return False
-        return True
 
 
 def element(text: str, name: str) -> str:

@@ -189,11 +189,10 @@ def prism(
 ) -> Iterator[Prism]:
     document = DOCUMENTS[case.document]
     allowed = cut(document, documents[document.file])
-    made = Prism(allowed, packages=packages, folder=tmp_path_factory.mktemp("prism"))
     try:
+        made = Prism(allowed, packages=packages, folder=tmp_path_factory.mktemp("prism"))
         made.start()
     except EngineError as error:
-        made.stop()
         pytest.fail(str(error), pytrace=False)
     yield made
     made.stop()
