@@ -51,6 +51,12 @@ function answer(stream, headers, status, value) {
   stream.end(value === undefined ? undefined : JSON.stringify(value));
 }
 
+// One call at a time, until one has proved who calls; then as many as it likes.
+function trust(session) {
+  if (!session.trusted) session.settings({ maxConcurrentStreams: settings.atOnce });
+  session.trusted = true;
+}
+
 const refused = (status, reason, more) => (stream, headers) =>
   answer(stream, headers, status, { reason, ...more });
 const silent = () => {};
@@ -106,25 +112,30 @@ const FATES = {
 const server = http2.createSecureServer({
   key: fs.readFileSync(settings.key),
   cert: fs.readFileSync(settings.cert),
-  settings: { maxConcurrentStreams: settings.atOnce },
+  settings: { maxConcurrentStreams: 1 },
 });
 let wire;
 server.prependListener('secureConnection', (socket) => { wire = socket; });
 server.on('session', (session) => {
   session.late = [];
+  session.open = 0;
   session.wire = wire; // its own is a stand-in that cannot be broken
   session.on('error', () => {});
   say({ session: true });
 });
 server.on('stream', (stream, headers) => {
+  const { session } = stream;
   const chunks = [];
+  session.open += 1;
+  stream.on('close', () => { session.open -= 1; });
   stream.on('error', () => {});
   stream.on('data', (chunk) => chunks.push(chunk));
   stream.on('end', () => {
     const body = Buffer.concat(chunks).toString();
-    say({ path: headers[':path'], id: headers['apns-id'] });
+    say({ path: headers[':path'], open: session.open });
     const not = wrong(headers, body);
     if (not) return answer(stream, headers, not[0], { reason: not[1] });
+    trust(session);
     const word = /^[a-z]+/.exec(headers[':path'].split('/').pop())[0];
     return FATES[word](stream, headers);
   });

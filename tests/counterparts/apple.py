@@ -29,7 +29,8 @@ class Apple(Running):
     """A server.
 
     Args:
-        topic: of the app; at_once: calls that it takes on a connection at a time.
+        topic: of the app.
+        at_once: calls that it takes on a connection at a time, once one has proved who calls.
     """
 
     def __init__(self, files: Files, folder: Path, *, topic: str, at_once: int = 100) -> None:
@@ -52,6 +53,11 @@ class Apple(Running):
         """Device tokens, in the order in which notifications for them came."""
         paths = [str(line["path"]) for line in self._told() if "path" in line]
         return [path.removeprefix("/3/device/") for path in paths]
+
+    @property
+    def most_open(self) -> int:
+        """Calls that it had open on a connection at a time, at most."""
+        return max(int(line["open"]) for line in self._told() if "open" in line)
 
     def _told(self) -> list[Mapping[str, Any]]:
         return [json.loads(line) for line in self.said() if line.startswith("{")]

@@ -164,8 +164,9 @@ async def test_silence_is_ambiguous_and_costs_only_its_own_call(apple: Apple) ->
 async def test_a_server_that_goes_away_answers_what_it_has_looked_at(apple: Apple) -> None:
     """Ten calls on one connection: nine that wait, then the one that it does not look at."""
     before, waiting = apple.sessions, [f"late{n}" for n in range(9)]
-    asked = len(apple.asked)
     async with opened(apple) as provider:
+        assert told(await call(provider, push("taken0"))) == "accepted"
+        asked = len(apple.asked)
         calls = [asyncio.create_task(call(provider, push(token))) for token in waiting]
         await until(lambda: len(apple.asked) == asked + 9)
         last = await call(provider, push("leaves1"))
@@ -177,13 +178,16 @@ async def test_a_server_that_goes_away_answers_what_it_has_looked_at(apple: Appl
         assert apple.sessions == before + 2
 
 
-async def test_many_devices_share_a_connection_that_takes_ten_at_once(apple: Apple) -> None:
+async def test_many_devices_share_a_connection_that_takes_one_at_first_and_ten_then(
+    apple: Apple,
+) -> None:
     before = apple.sessions
     tokens = [f"taken{n}" for n in range(300)]
     async with opened(apple) as provider:
         outcome = await call(provider, push(*tokens))
     assert outcome.words.detail == "300 of 300 devices accepted, 0 are gone"
     assert apple.sessions == before + 1
+    assert apple.most_open == 10
 
 
 async def test_a_large_notification_fits_and_one_that_is_larger_is_not_sent(apple: Apple) -> None:
