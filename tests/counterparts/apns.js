@@ -96,11 +96,6 @@ const FATES = {
     stream.session.goaway(http2.constants.NGHTTP2_NO_ERROR, stream.id);
     answer(stream, headers, 200);
   },
-  // Goes away as node does: it takes nothing new, and answers what it has
-  closes: (stream, headers) => {
-    stream.session.close();
-    answer(stream, headers, 200);
-  },
   // Goes away having looked at everything, and ends without another word.
   ends: (stream) => {
     stream.session.goaway(http2.constants.NGHTTP2_NO_ERROR, stream.id);

@@ -8,6 +8,7 @@ files are kept. A registry that does not answer is an error, after a time that i
 import base64
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,6 @@ def _program(name: str) -> str:
 
 
 def _complaint(said: str) -> str:
-    """npm's last words that are an error, without the mark and the address."""
-    errors = [line for line in said.splitlines() if line.startswith("npm error")]
-    return " ".join(line.removeprefix("npm error").strip() for line in errors[:3]) or said[:200]
+    """npm's last words that are an error, without the mark, which differs between versions."""
+    errors = re.findall(r"^npm (?:error|ERR!) (.*)", said, re.MULTILINE)
+    return " ".join(errors[:4]) or said[:200]

@@ -117,7 +117,6 @@ async def test_a_notification_with_everything_is_taken(apple: Apple) -> None:
         ("taken", "accepted"),
         ("ping", "accepted"),
         ("warns", "accepted"),
-        ("closes", "accepted"),
         ("gone", "refused invalid_recipient hard_bounce"),
         ("bad", "refused invalid_recipient"),
         ("empty", "refused invalid_recipient"),
