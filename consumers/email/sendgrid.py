@@ -160,12 +160,14 @@ class SendGrid:
     def _write(self, message: EmailMessage) -> Request:
         parts = parts_of(message, default_from=self._sender)
         recipients = {"to": [parts.to], "cc": parts.cc, "bcc": parts.bcc}
+        envelope: dict[str, object] = {n: _named(them) for n, them in recipients.items() if them}
+        # Here, and not beside it, where SendGrid's own OpenAPI document wants a text.
+        envelope["custom_args"] = {MARK: mark_of(message)}
         value: dict[str, object] = {
-            "personalizations": [{name: _named(them) for name, them in recipients.items() if them}],
+            "personalizations": [envelope],
             "from": _named([parts.sender])[0],
             "subject": message.subject,
             "content": [{"type": kind, "value": text} for kind, text in parts.bodies],
-            "custom_args": {MARK: mark_of(message)},
         }
         if parts.reply_to is not None:
             value["reply_to"] = _named([parts.reply_to])[0]

@@ -122,7 +122,10 @@ class Fcm:
 
 
 def _written(message: PushMessage, now: datetime) -> dict[str, Any]:
-    """A message as FCM has it, but for its token: what each platform calls the same things."""
+    """A message as FCM has it, but for its token: what each platform calls the same things.
+
+    Names are those of Google's own machine-readable description of the API.
+    """
     urgent = message.priority is Priority.HIGH
     android: dict[str, Any] = {"priority": "HIGH" if urgent else "NORMAL"}
     # 10 shows it at once, 5 when the device finds it convenient
@@ -132,10 +135,10 @@ def _written(message: PushMessage, now: datetime) -> dict[str, Any]:
         android["ttl"] = f"{seconds}s"
         apns["apns-expiration"] = str(int(now.timestamp()) + seconds) if seconds else "0"
     if message.collapse_key is not None:
-        android["collapse_key"] = message.collapse_key
+        android["collapseKey"] = message.collapse_key
         apns["apns-collapse-id"] = message.collapse_key
     if message.badge is not None:
-        android["notification"] = {"notification_count": message.badge}
+        android["notification"] = {"notificationCount": message.badge}
         aps["badge"] = message.badge
     return {
         "notification": {"title": message.title, "body": message.body},

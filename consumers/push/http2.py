@@ -273,7 +273,8 @@ class _Connection:
         for number in list(self._streams):
             self._fail(number, AnswerLostError("the connection was lost"))
         self._settled.set()
-        self._writer.close()
+        # TLS would wait for the other side to take its leave too, which may be gone.
+        self._writer.transport.abort()
         self._tell()
 
     def _write(self) -> None:

@@ -10,6 +10,7 @@ from consumers.kinds import Kind
 from consumers.simulated import SIMULATED
 from consumers.sms.aws import AWS
 from consumers.sms.smpp import SMPP
+from consumers.sms.sns import SNS
 from consumers.sms.telnyx import TELNYX
 from consumers.sms.twilio import TWILIO
 from consumers.sms.vonage import VONAGE
@@ -19,6 +20,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "aws": AWS,
         "simulated": SIMULATED,
         "smpp": SMPP,
+        "sns": SNS,
         "telnyx": TELNYX,
         "twilio": TWILIO,
         "vonage": VONAGE,

@@ -1,71 +1,23 @@
 """The SMSC of `tests/providers/smsc`, which npm fetches and node runs.
 
-`test_smpp_node` starts it. The packages are kept in the environment's folder, once a lock file; a
-program that is missing fails the test that needs it.
+`test_smpp_node` starts it; a program that is missing fails the test that needs it.
 """
 
-import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from comms.stack.errors import EngineError
 from comms.stack.process import Program, end, free_port, launch, wait_until_ready
+from tests.counterparts import npm
 from tests.waiting import wait_for
 
 _FOLDER = Path(__file__).with_name("smsc")
-_INSTALL_SECONDS, _START_SECONDS = 240.0, 60.0
-_BRIEFLY = ("--fetch-timeout=60000", "--fetch-retries=1", "--no-update-notifier")
-_QUIETLY = ("--no-audit", "--no-fund", "--loglevel=error")
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise EngineError(f"{name} is needed; on Debian and Ubuntu: apt install nodejs npm")
-    return found
-
-
-def _packages() -> Path:
-    """Where the packages are; they are installed beside that first, so that they are whole."""
-    lock = (_FOLDER / "package-lock.json").read_bytes()
-    folder = Path(sys.prefix) / "npm" / f"smsc-{hashlib.sha256(lock).hexdigest()[:12]}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-            filled = Path(partial) / "smsc"
-            filled.mkdir()
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(_FOLDER / name, filled)
-            _install(filled)
-            if not folder.is_dir():
-                filled.replace(folder)
-    return folder / "node_modules"
-
-
-def _install(into: Path) -> None:
-    # No package may run anything of its own while it is installed.
-    argv = (_program("npm"), "ci", "--ignore-scripts", *_QUIETLY, *_BRIEFLY)
-    done = subprocess.run(
-        argv,
-        cwd=into,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_INSTALL_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise EngineError(f"npm ci failed: {done.stderr.strip()[:300]}")
+_START_SECONDS = 60.0
 
 
 class NodeSmsc:
@@ -99,9 +51,9 @@ def node_smsc(folder: Path, *, system_id: str, password: str) -> Iterator[NodeSm
     port = free_port()
     program = Program(
         name="smsc",
-        argv=(_program("node"), str(_FOLDER / "server.js"), str(port), system_id, password),
+        argv=(npm.node(), str(_FOLDER / "server.js"), str(port), system_id, password),
         log=folder / "smsc.log",
-        env={"PATH": os.environ.get("PATH", os.defpath), "NODE_PATH": str(_packages())},
+        env={"PATH": os.environ.get("PATH", os.defpath), "NODE_PATH": str(npm.installed(_FOLDER))},
     )
     process = launch(program)
     try:

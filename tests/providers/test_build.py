@@ -126,7 +126,7 @@ def test_a_package_elsewhere_adds_a_kind(tmp_path: Path, monkeypatch: pytest.Mon
     for kind in ("wrong", "lost"):
         with pytest.raises(SettingsError, match="acme_ways:"):
             only_provider(settings_with(Channel.SMS, {"name": kind}), Channel.SMS)
-    known = "aws, lost, pager, simulated, smpp, telnyx, twilio, vonage, wrong"
+    known = "aws, lost, pager, simulated, smpp, sns, telnyx, twilio, vonage, wrong"
     with pytest.raises(SettingsError, match=f"known: {known}"):
         only_provider(settings_with(Channel.SMS, {"name": "pigeon"}), Channel.SMS)
 

@@ -200,8 +200,8 @@ class TestFcm(HttpContract):
             "android": {
                 "priority": "HIGH",
                 "ttl": "3600s",
-                "collapse_key": "match-7",
-                "notification": {"notification_count": 3},
+                "collapseKey": "match-7",
+                "notification": {"notificationCount": 3},
             },
             "apns": {
                 "headers": {"apns-priority": "10", "apns-collapse-id": "match-7"},

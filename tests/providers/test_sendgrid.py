@@ -1,4 +1,4 @@
-"""E-mail by SendGrid: the contract, its requests, and its signed events with a published vector."""
+"""E-mail by SendGrid: the contract, its requests, and its signed events held to its own library."""
 
 import base64
 import json
@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sendgrid.helpers.eventwebhook import EventWebhook
 
 from comms.settings import SettingsError
 from consumers.outcomes import TryLater
@@ -84,7 +85,8 @@ class TestSendGrid(HttpContract):
         assert (asked.method, asked.path) == ("POST", "/v3/mail/send")
         assert header(asked.headers, "authorization") == "Bearer SG.the-key"
         value = json.loads(asked.body)
-        assert value.pop("custom_args")["comms_message"].startswith(f"{made.id}_")
+        own = value["personalizations"][0].pop("custom_args")
+        assert own["comms_message"].startswith(f"{made.id}_")
         assert value == {
             "personalizations": [
                 {
@@ -294,6 +296,32 @@ def test_what_was_signed_otherwise_is_refused() -> None:
     ):
         with pytest.raises(BadSignatureError):
             parser().parse(headers, changed, URL)
+
+
+@pytest.mark.parametrize("part", ["nothing", "body", "time", "signature", "key"])
+def test_sendgrids_own_library_takes_what_is_taken_and_refuses_what_is_refused(part: str) -> None:
+    """But for the age of a signature, which theirs does not look at."""
+    body = bytes_of([event("delivered", response="250 À bientôt 🐟")])
+    headers, key = signed(body), spki(KEY)
+    match part:
+        case "body":
+            body = body.replace(b"250", b"251")
+        case "time":
+            headers[TIMESTAMP] = str(int(headers[TIMESTAMP]) + 1)
+        case "signature":
+            raw = bytearray(base64.b64decode(headers[SIGNATURE]))
+            raw[-1] ^= 1
+            headers[SIGNATURE] = base64.b64encode(raw).decode()
+        case "key":
+            key = spki(ec.generate_private_key(ec.SECP256R1()))
+    theirs = EventWebhook(key).verify_signature(
+        body.decode(), headers[SIGNATURE], headers[TIMESTAMP]
+    )
+    try:
+        ours = bool(parser(key).parse(headers, body, URL))
+    except BadSignatureError:
+        ours = False
+    assert (ours, theirs) == (part == "nothing",) * 2
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"\xff"])
