@@ -201,7 +201,10 @@ class _Connection:
         try:
             while True:
                 head = await self._reader.readexactly(_FRAME_HEADER)
-                frame = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
+                size = int.from_bytes(head[:3], "big")
+                if size > self._h2.max_inbound_frame_size:
+                    return  # it is not HTTP/2, or not for us
+                frame = await self._reader.readexactly(size)
                 if head[3] == _GOAWAY:
                     self._going_away(int.from_bytes(frame[:4], "big") & 0x7FFFFFFF)
                 else:
@@ -292,7 +295,7 @@ class _Connection:
 
 def _pseudo(method: str, url: str) -> list[tuple[str, str]]:
     parts = urlsplit(url)
-    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return [
         (":method", method),
         (":scheme", parts.scheme),

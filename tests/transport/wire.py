@@ -34,6 +34,10 @@ class Peer:
         """A part of a request."""
         await self._reader.readexactly(size)
 
+    async def until(self, data: bytes) -> None:
+        """What comes, up to `data` and with it."""
+        await self._reader.readuntil(data)
+
     async def say(self, data: bytes) -> None:
         """Write, and wait until it may go on."""
         self._writer.write(data)
@@ -61,9 +65,14 @@ class Wire:
         self._script, self._tls = script, tls
         self.requests: list[bytes] = []
         self.connections = 0
-        self.touched = asyncio.Event()
+        self._touched = asyncio.Event()
         self.url = ""
         self._open: set[asyncio.StreamWriter] = set()
+
+    async def touched(self) -> None:
+        """Until somebody has connected."""
+        async with asyncio.timeout(10):
+            await self._touched.wait()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -80,7 +89,7 @@ class Wire:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self.touched.set()
+        self._touched.set()
         self._open.add(writer)
         try:
             await self._script(Peer(reader, writer, self))
