@@ -70,7 +70,7 @@ lock: python ## renew constraints.lock from a clean environment
 	@rm -rf $(VENV)-lock
 	@$(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install --quiet \
-		--editable '.[embedded,registry,test,lint,counterparts]'
+		--editable '.[embedded,registry,test,lint,counterparts,bench]'
 	@{ sed -n '/^#/p' constraints.lock; \
 		$(VENV)-lock/bin/python -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > constraints.new
 	@mv constraints.new constraints.lock

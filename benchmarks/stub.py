@@ -12,7 +12,7 @@ from typing import cast
 
 import uvloop
 
-BODY = b'{"id":"stub-1","status":"accepted"}'
+BODY = b'{"id":"stub-1","sid":"SM0123456789abcdef0123456789abcdef","status":"accepted"}'
 ANSWER = (
     b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: "
     + str(len(BODY)).encode()

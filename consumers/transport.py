@@ -1,7 +1,8 @@
 """The wire to a provider, and the one distinction that decides what a lost call means.
 
 Adapters send through here or raise the same two errors themselves. Whether the request had left
-when a call went wrong shows in the error's type, so that no adapter has to guess:
+when a call went wrong shows in the error's type, so that no adapter has to guess; nothing is tried
+again here, which only the ledger may decide (docs/adr/0011-transport.md):
 
     TransportError
     ├── NotSentError         nothing was carried out: no connection; the same call may be made again
@@ -11,8 +12,11 @@ when a call went wrong shows in the error's type, so that no adapter has to gues
 
 import errno
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import cast
 
 import aiohttp
 
@@ -74,8 +78,20 @@ class Answer:
         return float(value) if value.isdecimal() else None
 
 
+@cache
+def verifying(protocol: str) -> ssl.SSLContext:
+    """TLS for `protocol`, with a server whose certificate is good for its name. Made once, as
+    reading the machine's authorities takes longer than a call should wait."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols([protocol])
+    return context
+
+
 class HttpTransport:
     """One provider's pooled HTTP connections, used from one event loop.
+
+    Certificates are verified, always, against the authorities of the machine (`SSL_CERT_FILE`
+    names others). The environment's proxies and `.netrc` are not looked at.
 
     Args:
         timeout_seconds: of a call, connecting included.
@@ -110,6 +126,7 @@ class HttpTransport:
                 limit=self._connections,
                 keepalive_timeout=KEEP_SECONDS,
                 ttl_dns_cache=60,
+                ssl=verifying("http/1.1"),
                 socket_factory=None if self._may_reach is None else self._guarded_socket,
             ),
             timeout=self._timeout,
@@ -132,14 +149,20 @@ class HttpTransport:
         """
         if self._session is None:
             raise NotSentError("the provider's connections are not open")
+        once = _Once()
         try:
             async with self._session.request(
-                method, url, data=body or None, headers=headers, allow_redirects=False
+                method,
+                url,
+                data=body or None,
+                headers=headers,
+                allow_redirects=False,
+                middlewares=(once,),
             ) as response:
                 text = (await self._read(response)).decode("utf-8", "replace")
                 return Answer(response.status, response.headers, text)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _translated(error) from error
+            raise once.translated(error) from error
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The answer's body, cut at the limit; a longer one costs its connection."""
@@ -162,24 +185,61 @@ class _NotForUsError(OSError):
     """Raised through aiohttp, which knows of no other reason not to connect."""
 
 
-def _translated(error: Exception) -> TransportError:
-    """Ours for one of aiohttp's. Its text may quote the URL, so only the kind is kept."""
+class _Once:
+    """One call on its way through aiohttp: it is made once, and may have been written or not."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self) -> None:
+        self._request: aiohttp.ClientRequest | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        self._request = request
+        try:
+            return await handler(request)
+        except (aiohttp.ClientError, OSError) as error:
+            # As one of ours, since aiohttp repeats what is not a POST when its connection was gone.
+            raise self.translated(error) from error
+
+    def translated(self, error: Exception) -> TransportError:
+        """Ours for one of aiohttp's. Its text may quote the URL, so only the kind is kept."""
+        if not self._written():
+            return _unsent(error)
+        if isinstance(error, TimeoutError):
+            return AnswerLostError("no answer in time")
+        return AnswerLostError(f"the connection was lost ({type(error).__name__})")
+
+    def _written(self) -> bool:
+        """Whether anything may have been: aiohttp makes the response as it begins to write."""
+        if self._request is None:
+            return False
+        return cast("aiohttp.ClientResponse | None", self._request.response) is not None
+
+
+def _unsent(error: Exception) -> NotSentError:
     match error:
-        case aiohttp.ConnectionTimeoutError():
+        case TimeoutError():
             return NotSentError("no connection in time", reason=Reason.TIMEOUT)
         case aiohttp.ClientConnectorError():
-            return _unreached(error.os_error)
-        case aiohttp.InvalidURL():
+            return unreached(error.os_error)
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return NotSentError("the provider's address is not a URL")
         case ValueError():
             return NotSentError("the request could not be written")
-        case TimeoutError():
-            return AnswerLostError("no answer in time")
         case _:
-            return AnswerLostError(f"the connection was lost ({type(error).__name__})")
+            return NotSentError(f"no connection ({type(error).__name__})")
 
 
-def _unreached(error: OSError) -> NotSentError:
-    if isinstance(error, _NotForUsError):
-        return OffLimitsError("the address is not one that may be reached")
-    return NotSentError(f"no connection: {error.strerror or 'unreachable'}")
+def unreached(error: OSError) -> NotSentError:
+    """Why there was no connection."""
+    match error:
+        case _NotForUsError():
+            return OffLimitsError("the address is not one that may be reached")
+        case ssl.SSLCertVerificationError():
+            # What follows the comma is the name that the certificate is not for.
+            what = error.verify_message.partition(",")[0]
+            return NotSentError(f"the server's certificate is not good: {what}")
+        case _:
+            return NotSentError(f"no connection: {error.strerror or 'unreachable'}")

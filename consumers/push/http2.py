@@ -7,7 +7,6 @@ for asyncio tells the two apart, which is why there is this module.
 """
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +32,8 @@ from consumers.transport import (
     AnswerLostError,
     NotSentError,
     TransportError,
+    unreached,
+    verifying,
 )
 from schemas.vocabulary import Reason
 
@@ -55,7 +56,8 @@ class Http2Transport:
 
     Args:
         url: of the server; `http://` speaks HTTP/2 without TLS, for this machine.
-        timeout_seconds: of a call. At most half of it is spent before the request is written.
+        timeout_seconds: of a call, connecting included: at most half of it is spent before the
+            request is written.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
@@ -83,6 +85,7 @@ class Http2Transport:
         """One request and its answer, as `consumers.transport.HttpTransport.call`."""
         if not self._open:
             raise NotSentError("the provider's connections are not open")
+        until = asyncio.get_running_loop().time() + self._seconds
         try:
             async with asyncio.timeout(min(CONNECT_SECONDS, self._seconds / 2)):
                 connection = await self._usable(len(body))
@@ -92,7 +95,7 @@ class Http2Transport:
         return await connection.exchange(
             [*_pseudo(method, url), *((k.lower(), v) for k, v in (headers or {}).items())],
             body,
-            self._seconds,
+            until=until,
         )
 
     async def _usable(self, size: int) -> "_Connection":
@@ -135,15 +138,13 @@ class _Connection:
         Raises:
             NotSentError: nobody listens, or it speaks something else.
         """
-        parts, tls = urlsplit(url), None
-        if parts.scheme == "https":
-            tls = ssl.create_default_context()
-            tls.set_alpn_protocols(["h2"])
+        parts = urlsplit(url)
+        tls = verifying("h2") if parts.scheme == "https" else None
         port = parts.port or (443 if tls else 80)
         try:
             streams = await asyncio.open_connection(parts.hostname, port, ssl=tls)
         except OSError as error:
-            raise NotSentError(f"no connection: {error.strerror or 'unreachable'}") from error
+            raise unreached(error) from error
         made = cls(*streams)
         try:
             await made._settled.wait()
@@ -165,8 +166,11 @@ class _Connection:
         free = self._h2.open_outbound_streams < theirs.max_concurrent_streams
         return self.takes_calls and free and size <= min(bounds)
 
-    async def exchange(self, headers: list[tuple[str, str]], body: bytes, seconds: float) -> Answer:
-        """Write a call, for which there is room, and wait for its answer."""
+    async def exchange(
+        self, headers: list[tuple[str, str]], body: bytes, *, until: float
+    ) -> Answer:
+        """Write a call, for which there is room, and wait for its answer, until a time of the
+        loop's clock."""
         stream = _Stream(asyncio.get_running_loop().create_future())
         try:
             number = self._h2.get_next_available_stream_id()
@@ -179,7 +183,7 @@ class _Connection:
         self._streams[number] = stream
         self._write()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(until):
                 return await stream.done
         except TimeoutError as error:
             raise AnswerLostError("no answer in time") from error
@@ -197,7 +201,10 @@ class _Connection:
         try:
             while True:
                 head = await self._reader.readexactly(_FRAME_HEADER)
-                frame = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
+                size = int.from_bytes(head[:3], "big")
+                if size > self._h2.max_inbound_frame_size:
+                    return  # it is not HTTP/2, or not for us
+                frame = await self._reader.readexactly(size)
                 if head[3] == _GOAWAY:
                     self._going_away(int.from_bytes(frame[:4], "big") & 0x7FFFFFFF)
                 else:
@@ -289,7 +296,7 @@ class _Connection:
 
 def _pseudo(method: str, url: str) -> list[tuple[str, str]]:
     parts = urlsplit(url)
-    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return [
         (":method", method),
         (":scheme", parts.scheme),

@@ -1,4 +1,5 @@
-"""The provider that tests call: the simulated one, served on a free port of loopback."""
+"""The provider that tests call: the simulated one, served on a free port of loopback; and whom they
+trust."""
 
 from collections.abc import AsyncIterator
 
@@ -7,7 +8,10 @@ import pytest
 from comms.settings import load
 from consumers.simulator.options import read
 from consumers.simulator.server import SimulatorServer
+from tests.authority import trusted
 from tests.providers.samples import SECRET
+
+__all__ = ["simulator", "trusted"]
 
 
 @pytest.fixture
