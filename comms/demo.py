@@ -2,7 +2,8 @@
 
 `comms up --demo` runs it as the service `demo`. It posts to the API as any client would, a few
 messages a second over the four channels, in the words of a home-service company; now and then to
-one of the simulated provider's magic recipients, so that failures and retries are seen too.
+one of the simulated provider's magic recipients, so that failures and retries are seen too. No
+sample is given to a real provider, whatever is configured.
 """
 
 import random
@@ -99,7 +100,12 @@ def sample(everyone: tuple[Customer, ...], chance: random.Random, now: datetime)
     message = write[0](customer, chance, now)
     if chance.random() < _ODD_SHARE:
         message["to"] = _odd_recipient(str(message["channel"]), chance)
-    return {"customer_id": customer.id, "metadata": {"sample": "yes"}, **message}
+    return {
+        "customer_id": customer.id,
+        "metadata": {"sample": "yes"},
+        "mode": "simulated",
+        **message,
+    }
 
 
 def _client(settings: Settings, stop: threading.Event) -> ApiClient | None:

@@ -40,7 +40,9 @@ def start(
 def create_key(
     name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
     tenant: Annotated[str, typer.Option(help="Whose it is.")] = "default",
-    mode: Annotated[Mode, typer.Option()] = Mode.LIVE,
+    mode: Annotated[
+        Mode, typer.Option(help="test: what is posted with it is simulated, and reaches nobody.")
+    ] = Mode.LIVE,
     as_json: AsJson = False,
 ) -> None:
     """Make an API key. It is shown now and never again."""

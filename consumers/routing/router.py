@@ -114,7 +114,9 @@ class Router:
             return self._take(probes[0], "as a probe: does it work again?", now)
         total = sum(s.weight for s in able)
         if total == 0:
-            return self._take(self._source.choice(able), "as no other can be called", now)
+            live = message.mode is Mode.LIVE
+            why = "as no other can be called" if live else f"for a {message.mode} message"
+            return self._take(self._source.choice(able), why, now)
         chosen = self._source.choices(able, [s.weight for s in able])[0]
         return self._take(chosen, self._why(chosen, total, now), now)
 
