@@ -6,9 +6,10 @@ them: each contributes a router and is given the pool, the codec and the clock i
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -32,6 +33,7 @@ from comms.registry import codec_of
 from comms.settings import Settings
 from consumers.providers import receipt_parsers
 from producer.admission import Admission
+from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
 
@@ -109,10 +111,10 @@ def application(parts: Parts) -> FastAPI:
     return app
 
 
-def receipts_application(parts: Parts) -> FastAPI:
+def receipts_application(parts: Parts, channels: Collection[Channel] = tuple(Channel)) -> FastAPI:
     """The receipt endpoint alone, to be reached from outside."""
     app = _bare(parts, "Communications: receipts")
-    _include_receipts(app, parts)
+    _include_receipts(app, parts, channels)
     return app
 
 
@@ -127,10 +129,19 @@ def run_app(settings: Settings, stop: threading.Event) -> None:
     _serve(application(parts), settings, stop)
 
 
-def run_receipts(settings: Settings, stop: threading.Event) -> None:
-    """Serve the receipt endpoint until `stop` is set; raises as `run_app` does."""
+def run_receipts(
+    settings: Settings, stop: threading.Event, channels: Collection[Channel] = tuple(Channel)
+) -> None:
+    """Serve the receipt endpoint, of all channels or of some, until `stop` is set; raises as
+    `run_app` does."""
     parts = parts_of(settings, "receipts")
-    _serve(receipts_application(parts), settings, stop)
+    _serve(receipts_application(parts, channels), settings, stop)
+
+
+run_sms_receipts = partial(run_receipts, channels=(Channel.SMS,))
+run_email_receipts = partial(run_receipts, channels=(Channel.EMAIL,))
+run_push_receipts = partial(run_receipts, channels=(Channel.PUSH,))
+run_voice_receipts = partial(run_receipts, channels=(Channel.VOICE,))
 
 
 def _bare(parts: Parts, title: str) -> FastAPI:
@@ -164,13 +175,16 @@ def _health(parts: Parts) -> APIRouter:
     return routes
 
 
-def _include_receipts(app: FastAPI, parts: Parts) -> None:
+def _include_receipts(
+    app: FastAPI, parts: Parts, channels: Collection[Channel] = tuple(Channel)
+) -> None:
+    parsers = receipt_parsers(parts.settings)
     app.include_router(
         consumers.receipts.router(
             pool=parts.pool,
             producer=parts.producer,
             codec=codec_of(parts.settings),
-            parsers=receipt_parsers(parts.settings),
+            parsers={of: parser for of, parser in parsers.items() if of[0] in channels},
             public_url=parts.settings.public_url,
         )
     )

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 Service = Callable[[Settings, threading.Event], None]
 
+CHANNELS = ("sms", "email", "push", "voice")
+
 # Where each service's `run` function is.
 SERVICES: Mapping[str, str] = MappingProxyType(
     {
@@ -36,6 +38,7 @@ SERVICES: Mapping[str, str] = MappingProxyType(
         "email": "consumers.service:run_email",
         "push": "consumers.service:run_push",
         "voice": "consumers.service:run_voice",
+        **{f"{name} receipts": f"comms.app:run_{name}_receipts" for name in CHANNELS},
         "simulator": "consumers.simulator.server:run_simulator",
         "demo": "comms.demo:run_demo",
     }

@@ -1,7 +1,8 @@
 """The command line, `comms`.
 
 `main` is the entry point of the console script and of `python -m comms`; the packages that run
-alone (`python -m consumers.sms`) call `run_service`. Commands live in the modules beside this one,
+alone (`python -m consumers.sms`) call `run_service`
+or `run_channel`. Commands live in the modules beside this one,
 each a thin layer over what it shows.
 """
 
@@ -10,7 +11,23 @@ from collections.abc import Sequence
 
 from comms.services import SERVICES, run_service
 
-__all__ = ["main", "run_service"]
+__all__ = ["main", "run_channel", "run_service"]
+
+
+def run_channel(name: str) -> None:
+    """Run a channel's service or, where the command line says `receipts`, its receipt endpoint;
+    exits the process.
+
+    Args:
+        name: the channel's.
+    """
+    match sys.argv[1:]:
+        case []:
+            run_service(name)
+        case ["receipts"]:
+            run_service(f"{name} receipts")
+        case _:
+            sys.exit(f"python -m consumers.{name}: takes nothing, or the word receipts")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,5 +1,7 @@
-"""`python -m consumers.email`: the channel's service, by way of the one composition root."""
+"""`python -m consumers.email`: the channel's service, by way of the one composition root; with
+`receipts`, the endpoint for what its providers say later.
+"""
 
-from comms.cli import run_service
+from comms.cli import run_channel
 
-run_service("email")
+run_channel("email")
