@@ -11,8 +11,9 @@ from dataclasses import replace
 from comms.clock import Clock
 from comms.settings import ChannelSettings
 from consumers.delivery import Delivery
-from consumers.ledger import Claim, Ledger
+from consumers.ledger import Claim, Ledger, Listed
 from consumers.routing import Choice, Router
+from consumers.suppression import normal
 from consumers.verdicts import Begin, Hold, Known, StepAside, Suppress, Verdict, decide
 from schemas.messages import Message
 from schemas.vocabulary import Reason
@@ -120,9 +121,14 @@ def _first(delivery: Delivery) -> Begin:
     return Begin(1, Reason.RESENT) if delivery.replayed or delivery.wish else Begin(1)
 
 
-def _unless_suppressed(begin: Begin, message: Message, why: str | None) -> Verdict:
-    if why is None:
+def _unless_suppressed(begin: Begin, message: Message, listed: Listed | None) -> Verdict:
+    """Nothing where all of its recipients are listed; the others alone where some are."""
+    if not listed:
         return begin
+    why = next(iter(listed.values()))
     if message.bypass_suppression:
         return replace(begin, bypassed=why)
-    return Suppress(begin, why)
+    out = frozenset(one for one in message.recipients if normal(message.channel, one) in listed)
+    if len(out) == len(message.recipients):
+        return Suppress(begin, why)
+    return replace(begin, left_out=out)

@@ -323,10 +323,11 @@ class Dispatcher:
         self._settle_later(self._settler.settle(call, outcome))
 
     async def _outcome(self, call: Call, provider: Provider[Message]) -> Outcome:
-        attempt = Attempt(call.delivery.message.id, call.attempt, call.known_as)
+        message = call.delivery.message
+        attempt = Attempt(message.id, call.attempt, call.known_as, call.left_out)
         try:
             async with asyncio.timeout(self._settings.call_timeout_seconds + CLAIM_IS_STALE):
-                return await provider.send(call.delivery.message, attempt)
+                return await provider.send(message, attempt)
         except TimeoutError:
             return Ambiguous(words=ProviderWords(detail="no answer in time"))
         except Exception:  # a defect of an adapter must not lose the message, nor guess
@@ -359,6 +360,8 @@ class Dispatcher:
                 await asyncio.sleep(DATABASE_PAUSE)
         for delivery, settled in batch:
             self._observe_service_level(settled)
+            if settled.before is not None:
+                self._announcer.announce(settled.before)
             self._finish(delivery, settled.event)
 
     def _observe_service_level(self, settled: Settled) -> None:

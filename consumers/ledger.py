@@ -5,8 +5,8 @@ of `consumers.attempt` decides who may call, however many processes hold the sam
 only ever inserted. Times that more than one process compares are the database's.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -22,6 +22,9 @@ from schemas.events import ProviderWords
 from schemas.vocabulary import Channel, Reason, Status
 
 LEASE_SECONDS = 60.0
+
+# Of a message's recipients those who must not be reached, and why.
+Listed = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Settlement:
         retry_after: seconds until another attempt; None when there will be none.
         is_resend: a person asked for it; it does not tell how soon messages are sent.
         suppress: why the recipient must not be reached again, where the provider said so.
+        gone: of several recipients those who are not there any more.
     """
 
     delivery: Delivery
@@ -59,6 +63,7 @@ class Settlement:
     retry_after: float | None = None
     is_resend: bool = False
     suppress: SuppressionReason | None = None
+    gone: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Ledger:
@@ -71,11 +76,12 @@ class Ledger:
     def __init__(self, pool: AsyncConnectionPool, *, channel: Channel, owner: UUID) -> None:
         self._pool, self._channel, self._owner = pool, channel, owner
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, str | None]:
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Listed]:
         """Claim attempts in one statement.
 
         Returns:
-            The messages that are now ours, each with why its recipient must not be reached, if so.
+            The messages that are now ours, each with those of its recipients who must not be
+            reached, and why.
         """
         rows = {c.delivery.message.id: c for c in claims}
         parameters = (
@@ -89,15 +95,27 @@ class Ledger:
             [c.delivery.wish if c.is_wish else None for c in rows.values()],
             self._channel,
             self._owner,
+            *self._further(claims),
             self._channel,
         )
+        ours: dict[UUID, dict[str, str]] = {}
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(statements.CLAIM, parameters)
-                return {
-                    message_id: None if reason is None else f"{reason} since {since:%Y-%m-%d}"
-                    for message_id, reason, since in await cursor.fetchall()
-                }
+                for message_id, recipient, reason, since in await cursor.fetchall():
+                    listed = ours.setdefault(message_id, {})
+                    if recipient is not None:
+                        listed[recipient] = f"{reason} since {since:%Y-%m-%d}"
+        return dict(ours)
+
+    def _further(self, claims: Sequence[Claim]) -> tuple[list[UUID], list[str]]:
+        """Recipients beside the first: a person's other devices."""
+        pairs = [
+            (claim.delivery.message.id, normal(self._channel, recipient))
+            for claim in claims
+            for recipient in claim.delivery.message.recipients[1:]
+        ]
+        return [message_id for message_id, _ in pairs], [recipient for _, recipient in pairs]
 
     async def look_up(self, deliveries: Sequence[Delivery]) -> dict[UUID, Known]:
         """What is known of each message that has an attempt."""
@@ -124,8 +142,11 @@ class Ledger:
                 await connection.execute(statements.SETTLE, _columns(settlements))
                 if deferred:
                     await self._defer(connection, deferred)
-                if unwanted := [s for s in settlements if s.suppress is not None]:
-                    await connection.execute(statements.SUPPRESS, self._unwanted(unwanted))
+                if unwanted := [row for s in settlements for row in self._unwanted(s)]:
+                    await connection.execute(
+                        statements.SUPPRESS,
+                        (self._channel, *map(list, zip(*unwanted, strict=True))),
+                    )
 
     async def step_aside(self, deliveries: Sequence[tuple[Delivery, float]]) -> None:
         """Put messages aside, each for so many seconds, with no outcome; a wish stays that wish."""
@@ -199,15 +220,14 @@ class Ledger:
                 )
                 return [(row[0], bytes(row[1])) for row in await cursor.fetchall()]
 
-    def _unwanted(self, settlements: Sequence[Settlement]) -> tuple[object, ...]:
-        messages = [s.delivery.message for s in settlements]
-        return (
-            self._channel,
-            [m.tenant for m in messages],
-            [normal(self._channel, m.recipient) for m in messages],
-            [s.suppress for s in settlements],
-            [m.id for m in messages],
-        )
+    def _unwanted(self, settled: Settlement) -> Iterator[tuple[str, str, SuppressionReason, UUID]]:
+        """A row for each recipient who must not be reached again."""
+        message = settled.delivery.message
+        found = dict.fromkeys(settled.gone, SuppressionReason.HARD_BOUNCE)
+        if settled.suppress is not None:
+            found[message.recipient] = settled.suppress
+        for recipient, reason in found.items():
+            yield message.tenant, normal(self._channel, recipient), reason, message.id
 
     def _in_question(self, within: float, older_than: float, most: int) -> dict[str, object]:
         return {

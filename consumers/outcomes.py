@@ -11,7 +11,7 @@ of the ledger and an event.
     Ambiguous     the request left and its answer was lost: nobody knows
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from consumers.suppression import SuppressionReason
 from schemas.events import SILENCE, ProviderWords
@@ -25,9 +25,13 @@ class Accepted:
     Where one message became several there (the parts of a long text), it is the first one's; the
     others stand in `words.response`. Their receipts carry our own id, and are matched by that; of
     receipts that do not (SMPP), one decides, and it is that one's.
+
+    Args:
+        gone: of the message's several recipients, those whom nobody can be reached at any more.
     """
 
     words: ProviderWords = SILENCE
+    gone: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,13 @@ class Refused:
     Args:
         reason: `rejected`, `invalid_recipient`, `invalid_content` or `suppressed`.
         suppress: why its recipient must not be reached again, where the provider says so.
+        gone: as in `Accepted`.
     """
 
     reason: Reason
     words: ProviderWords = SILENCE
     suppress: SuppressionReason | None = None
+    gone: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,8 @@ def of_a_test(outcome: Outcome) -> Outcome:
         case Blocked(words=words):
             return Refused(reason=Reason.REJECTED, words=words)
         case Refused():
-            return replace(outcome, suppress=None)
+            return replace(outcome, suppress=None, gone=())
+        case Accepted():
+            return replace(outcome, gone=())
         case _:
             return outcome

@@ -5,7 +5,7 @@ request of one provider, and the answer into an `Outcome`; it does not retry, ch
 limits or record anything, because the runner does all of that for every provider alike.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -23,11 +23,13 @@ class Attempt:
     Args:
         known_as: the attempt with which its chapter began: a person who asks for another attempt
             wants another call, and a provider must not take it for a repetition.
+        left_out: those of the message's several recipients who must not be reached.
     """
 
     message_id: UUID
     number: int
     known_as: int = 1
+    left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def idempotency_key(self) -> str:

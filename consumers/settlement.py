@@ -31,7 +31,7 @@ class Call:
 
     Args:
         repeats_doubt: its outcome is that of a call whose answer was lost.
-        opened, known_as, excused: as in `consumers.verdicts.Begin`.
+        opened, known_as, excused, left_out: as in `consumers.verdicts.Begin`.
     """
 
     delivery: Delivery
@@ -42,6 +42,7 @@ class Call:
     opened: int = 1
     known_as: int = 1
     excused: int = 0
+    left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def tries(self) -> int:
@@ -61,15 +62,18 @@ class Call:
             opened=begin.opened,
             known_as=begin.known_as,
             excused=begin.excused,
+            left_out=begin.left_out,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A row for the ledger and the event that announces it."""
+    """A row for the ledger and the event that announces it; `before` it, what else there is to be
+    told."""
 
     row: Settlement
     event: StatusEvent
+    before: StatusEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,12 @@ class Settler:
     def settle(self, call: Call, outcome: Outcome) -> Settled:
         """What the outcome of a call means for its message."""
         match outcome:
-            case Accepted(words=words):
-                return self._final(call, Status.SENT, Reason.ACCEPTED, words)
-            case Refused(reason=reason, words=words, suppress=suppress):
+            case Accepted(words=words, gone=gone):
+                settled = self._final(call, Status.SENT, Reason.ACCEPTED, words)
+                return _with_devices_gone(settled, call, gone)
+            case Refused(reason=reason, words=words, suppress=suppress, gone=gone):
                 settled = self._final(call, Status.FAILED, reason, words)
-                return replace(settled, row=replace(settled.row, suppress=suppress))
+                return replace(settled, row=replace(settled.row, suppress=suppress, gone=gone))
             case TryLater():
                 return self._again_if_allowed(call, outcome)
             case Blocked(words=words):
@@ -200,6 +205,21 @@ class Settler:
             is_resend=call.opened > 1,
         )
         return Settled(row, announcement(row, call.provider))
+
+
+def _with_devices_gone(settled: Settled, call: Call, gone: tuple[str, ...]) -> Settled:
+    """A message that reached one device of several, and others are not there any more."""
+    if not gone:
+        return settled
+    row = replace(settled.row, gone=gone)
+    told = events.devices_gone(
+        call.delivery.message,
+        attempt=row.attempt,
+        provider=call.provider,
+        at=row.occurred_at,
+        words=row.words,
+    )
+    return replace(settled, row=row, before=told)
 
 
 def repeated(delivery: Delivery, entry: LedgerEntry) -> StatusEvent | None:

@@ -5,7 +5,8 @@ inserted.
 """
 
 # One statement for all: who may call, who must not be called, and that the call before is in doubt
-# where this one repeats it. So the doubt is on record before a second call can be made.
+# where this one repeats it. So the doubt is on record before a second call can be made. A message
+# that may reach one recipient without the others has all of them looked up: a row for each found.
 CLAIM = """
 WITH wish AS (
     SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::bytea[],
@@ -23,11 +24,16 @@ WITH wish AS (
            clock_timestamp()
     FROM ours JOIN wish ON wish.id = ours.message_id WHERE repeats_doubt
     ON CONFLICT DO NOTHING
+), reached AS (
+    SELECT id, tenant, recipient FROM wish
+    UNION ALL
+    SELECT also.id, wish.tenant, also.recipient
+    FROM unnest(%b::uuid[], %b::text[]) AS also (id, recipient) JOIN wish USING (id)
 )
-SELECT ours.message_id, s.reason, s.created_at
-FROM ours JOIN wish ON wish.id = ours.message_id
+SELECT ours.message_id, s.recipient, s.reason, s.created_at
+FROM ours JOIN reached ON reached.id = ours.message_id
 LEFT JOIN consumers.suppression s
-    ON s.tenant = wish.tenant AND s.channel = %s AND s.recipient = wish.recipient
+    ON s.tenant = reached.tenant AND s.channel = %s AND s.recipient = reached.recipient
 """
 
 # The newest attempt of each message, the one its chapter began with, and, before that row, the

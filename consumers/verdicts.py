@@ -10,7 +10,7 @@ dispatcher acts on the verdict.
     StepAside a call may still be running elsewhere: look again later
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from consumers.delivery import Delivery, Lease
@@ -76,6 +76,7 @@ class Begin:
         opened: the attempt with which its chapter begins.
         known_as: the attempt by whose chapter a provider may know the call already.
         bypassed: why its recipient must not be reached, for a message that is sent even so.
+        left_out: of its several recipients those who must not be reached.
         excused: attempts before it that do not count, as in `Known`.
     """
 
@@ -86,6 +87,7 @@ class Begin:
     opened: int = 1
     known_as: int = 1
     bypassed: str | None = None
+    left_out: frozenset[str] = field(default=frozenset(), repr=False)
     excused: int = 0
 
 

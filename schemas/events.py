@@ -111,6 +111,22 @@ def accepted(
     )
 
 
+def devices_gone(
+    message: Envelope, *, attempt: int, provider: str, at: datetime, words: ProviderWords
+) -> StatusEvent:
+    """Of a person's several devices some are gone, as the words tell; it is told before what came
+    of the message, so that whoever sends can drop them."""
+    return _of(
+        message,
+        Status.SENDING,
+        Reason.INVALID_RECIPIENT,
+        attempt=attempt,
+        provider=provider,
+        at=at,
+        words=words,
+    )
+
+
 def deferred(
     message: Envelope,
     *,

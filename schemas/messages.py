@@ -55,6 +55,11 @@ class Envelope:
         raise NotImplementedError
 
     @property
+    def recipients(self) -> tuple[str, ...]:
+        """Whom it may reach one without the others: a person's devices; else the recipient."""
+        return (self.recipient,)
+
+    @property
     def key(self) -> str:
         """The Kafka key: one person's messages on a channel stay in order."""
         return f"{self.tenant}:{self.recipient}"
@@ -154,6 +159,10 @@ class PushMessage(Envelope):
         if self.subscription is not None:
             return self.subscription.endpoint
         return self.tokens[0] if self.tokens else ""
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.tokens)) or (self.recipient,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

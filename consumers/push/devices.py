@@ -32,6 +32,9 @@ from schemas.vocabulary import Platform, Reason
 
 AT_ONCE = 20  # calls for one message, so that one with 500 devices leaves others their turn
 WORDS_LIMIT = 4000  # characters of what is told about devices; the ledger keeps 4096
+LEFT_OUT = Refused(
+    reason=Reason.SUPPRESSED, words=ProviderWords(detail="on the suppression list; not called")
+)
 _SHOWN = 4  # characters of a token, of its end: beginnings are often the same
 
 
@@ -123,7 +126,8 @@ class DevicePush:
         if not isinstance(headers, Mapping):
             return headers
         turns = asyncio.Semaphore(AT_ONCE)
-        tokens, size = list(dict.fromkeys(message.tokens)), self._service.batch
+        tokens = [one for one in message.recipients if one not in attempt.left_out]
+        size = self._service.batch
         batches = [tokens[start : start + size] for start in range(0, len(tokens), size)]
 
         async def one(batch: list[str]) -> Sequence[Outcome]:
@@ -136,7 +140,9 @@ class DevicePush:
 
         found = chain.from_iterable(await asyncio.gather(*map(one, batches)))
         place = {token: n for n, token in reversed(list(enumerate(message.tokens)))}
-        return folded([Device(place[t], t, o) for t, o in zip(tokens, found, strict=True)])
+        devices = [Device(place[t], t, o) for t, o in zip(tokens, found, strict=True)]
+        devices += [Device(place[t], t, LEFT_OUT) for t in attempt.left_out if t in place]
+        return folded(devices)
 
     async def probe(self) -> str | None:
         until = asyncio.get_running_loop().time() + self._seconds
@@ -212,16 +218,17 @@ def folded(devices: Sequence[Device]) -> Outcome:
         (only,) = devices
         return replace(only.outcome, words=without(only.outcome.words, only.token))
     outcomes = [device.outcome for device in devices]
-    for kind in (Accepted, Ambiguous, Blocked):
+    gone = tuple(device.token for device in devices if _is_to_be_dropped(device.outcome))
+    if taken := [one for one in outcomes if isinstance(one, Accepted)]:
+        return Accepted(words=_words(devices, taken[0].words), gone=gone)
+    for kind in (Ambiguous, Blocked):
         if first := [one for one in outcomes if isinstance(one, kind)]:
             return replace(first[0], words=_words(devices, first[0].words))
     if later := [one for one in outcomes if isinstance(one, TryLater)]:
         return _later(devices, later)
-    refused = [one for one in outcomes if isinstance(one, Refused)]
+    refused = [one for one in outcomes if isinstance(one, Refused) and one is not LEFT_OUT]
     chosen = next((one for one in refused if one.reason != Reason.INVALID_RECIPIENT), refused[0])
-    # Its first token stands for the message in the suppression list, and a later message may have
-    # a living device after it; so no device is put there on account of a message to several.
-    return replace(chosen, words=_words(devices, chosen.words), suppress=None)
+    return Refused(reason=chosen.reason, words=_words(devices, chosen.words), gone=gone)
 
 
 def _later(devices: Sequence[Device], later: Sequence[TryLater]) -> TryLater:
@@ -272,6 +279,11 @@ def _told(device: Device) -> dict[str, object]:
         case Ambiguous():
             became, said = "ambiguous", words.code or words.detail
     return {"n": device.place, "token": masked(device.token), "became": became, "said": said}
+
+
+def _is_to_be_dropped(outcome: Outcome) -> bool:
+    """Whether the service says of a device that it must not be notified again."""
+    return isinstance(outcome, Refused) and outcome.suppress is not None
 
 
 def _is_gone(outcome: Outcome) -> bool:

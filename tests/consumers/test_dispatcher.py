@@ -16,7 +16,7 @@ from consumers.claiming import CLAIM_IS_STALE
 from consumers.delivery import Delivery, Lease, Source
 from consumers.dispatcher import Dispatcher
 from consumers.health import ProviderHealth
-from consumers.ledger import Claim, Ledger
+from consumers.ledger import Claim, Ledger, Listed
 from consumers.outcomes import Accepted, Outcome
 from consumers.provider import Attempt
 from consumers.routing import Route, Router
@@ -47,7 +47,7 @@ class HeardLate(Ledger):
         super().__init__(pool, channel=Channel.SMS, owner=uuid4())
         self._passes = passes
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, str | None]:
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Listed]:
         ours = await super().claim(claims)
         self._passes()
         return ours

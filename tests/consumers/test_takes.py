@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psycopg
+
 from comms.kafka import Broker
 from schemas.ids import new_message_id
 from schemas.messages import PushMessage
@@ -37,6 +39,13 @@ class Expo(ThreadingHTTPServer):
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.sent_to: list[str] = []
+        self.gone: set[str] = set()
+
+    def ticket(self, token: str) -> dict[str, object]:
+        """What becomes of a notification to a device."""
+        if token in self.gone:
+            return {"status": "error", "details": {"error": "DeviceNotRegistered"}}
+        return {"status": "ok", "id": f"ticket-{token}"}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -46,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         tokens = [token for one in asked if isinstance(one, dict) for token in one["to"]]
         server.sent_to += tokens
-        tickets = [{"status": "ok", "id": f"ticket-{token}"} for token in tokens]
+        tickets = [server.ticket(token) for token in tokens]
         body = json.dumps({"data": tickets}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -106,6 +115,42 @@ def test_each_goes_where_it_is_meant_to_or_fails_and_says_why(
         "no provider of the channel sends to apns",
     )
     assert heard.statuses(nobodys.id) == [(Status.FAILED, Reason.NO_PROVIDER)]
+
+
+def test_a_device_that_is_gone_is_told_and_left_out_from_then_on(
+    broker: Broker, database_url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "comms.toml"
+    dead, alive = "ExpoPushToken[dead]", "ExpoPushToken[alive]"
+    first, second = push(dead, tokens=(dead, alive)), push(dead, tokens=(dead, alive))
+    alone = push(dead)
+    with (
+        expo() as server,
+        psycopg.connect(database_url, autocommit=True) as session,
+    ):
+        server.gone.add(dead)
+        config.write_text(CONFIG.format(port=server.server_port))
+        settings = settings_for(broker, database_url, tmp_path, COMMS_CONFIG=str(config))
+        with simulator(settings), listener(broker) as heard, channel(settings, Channel.PUSH):
+            publish(broker, first)
+            heard.wait_for(first.id, Status.SENT)
+            publish(broker, second, alone)
+            sent = heard.wait_for(second.id, Status.SENT)
+            failed = heard.wait_for(alone.id, Status.FAILED)
+        listed = session.execute(
+            "SELECT recipient, reason, message_id FROM consumers.suppression"
+        ).fetchall()
+        assert server.sent_to == [dead, alive, alive]
+    assert listed == [(dead, "hard_bounce", first.id)]
+    assert heard.statuses(first.id) == [
+        (Status.SENDING, Reason.CLAIMED),
+        (Status.SENDING, Reason.INVALID_RECIPIENT),
+        (Status.SENT, Reason.ACCEPTED),
+    ]
+    (_, gone, _) = heard.events[first.id]
+    assert gone.detail == "1 of 2 devices accepted, 1 are gone"
+    assert json.loads(sent.response or "")[0]["became"] == "suppressed"
+    assert failed.reason is Reason.SUPPRESSED
 
 
 def test_an_outage_of_one_platform_delays_no_other_and_loses_nothing(

@@ -20,7 +20,7 @@ from comms.database import DatabaseUnavailableError
 from comms.settings import ChannelSettings
 from consumers.claiming import CLAIM_IS_STALE, Claimer
 from consumers.delivery import Delivery, Lease
-from consumers.ledger import Claim, Ledger, Settlement
+from consumers.ledger import Claim, Ledger, Listed, Settlement
 from consumers.outcomes import Ambiguous, Outcome
 from consumers.routing import Choice, Router
 from consumers.settlement import Call, Settled, Settler
@@ -74,7 +74,7 @@ class PacedLedger(Ledger):
         super().__init__(pool, channel=Channel.SMS, owner=owner)
         self._pace = pace
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, str | None]:
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Listed]:
         ours = await self._paced(Where.CLAIM, partial(super().claim, claims))
         await self._pace.stop(Where.HEAR)
         return ours

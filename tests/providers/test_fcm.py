@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from comms.settings import Secret, SettingsError
 from consumers.outcomes import Accepted, Refused
-from consumers.provider import Provider
+from consumers.provider import Attempt, Provider
 from consumers.push.google import AccessTokens, BadKeyError, ServiceAccount
 from consumers.suppression import SuppressionReason
 from consumers.transport import HttpTransport
@@ -316,15 +316,35 @@ class TestFcm(HttpContract):
         ]
         assert found == list(cases)
 
-    async def test_a_device_is_suppressed_only_where_it_is_the_whole_recipient(
+    async def test_devices_that_are_gone_are_named_for_the_suppression_list(
         self, subject: Subject, stub: FcmStub
     ) -> None:
         alone = await call(subject.provider, several(stub, UNREGISTERED))
         assert isinstance(alone, Refused)
-        assert alone.suppress is SuppressionReason.HARD_BOUNCE
-        both = await call(subject.provider, several(stub, UNREGISTERED, UNREGISTERED))
+        assert (alone.suppress, alone.gone) == (SuppressionReason.HARD_BOUNCE, ())
+        made = several(stub, UNREGISTERED, UNREGISTERED)
+        both = await call(subject.provider, made)
         assert isinstance(both, Refused)
-        assert both.suppress is None
+        assert (both.suppress, both.gone) == (None, made.tokens)
+        made = several(stub, None, UNREGISTERED, error(403, "PERMISSION_DENIED"))
+        some = await call(subject.provider, made)
+        assert isinstance(some, Accepted)
+        assert some.gone == made.tokens[1:2]
+        assert not any(token in repr(some) + repr(both) for token in made.tokens)
+
+    async def test_a_device_on_the_suppression_list_is_not_called_and_told_of(
+        self, subject: Subject, stub: FcmStub
+    ) -> None:
+        made = several(stub, None, None)
+        left_out = Attempt(made.id, 1, left_out=frozenset(made.tokens[:1]))
+        outcome = await subject.provider.send(made, left_out)
+        assert isinstance(outcome, Accepted)
+        assert len(stub.requests) == 1
+        devices = json.loads(outcome.words.response or "")
+        assert [(d["n"], d["became"]) for d in devices] == [(0, "suppressed"), (1, "accepted")]
+        made = several(stub, None, UNREGISTERED)
+        left_out = Attempt(made.id, 1, left_out=frozenset(made.tokens[:1]))
+        assert told(await subject.provider.send(made, left_out)) == "refused invalid_recipient"
 
     async def test_a_token_given_twice_is_notified_once(
         self, subject: Subject, stub: FcmStub
