@@ -44,7 +44,10 @@ class Kind:
     Args:
         build: an adapter; raises SettingsError for a table it cannot work with.
         receipts: what reads its receipts; None where it sends none.
+        knows_repeats: it takes `Attempt.idempotency_key`, so that a call which is made twice is
+            carried out once.
     """
 
     build: Callable[[Setup], Provider[Any]]
     receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
+    knows_repeats: bool = False

@@ -39,12 +39,13 @@ from consumers.http_provider import (
     bearer,
     json_object,
     json_request,
+    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup
 from consumers.options import LOOPBACK, Options
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.webhook import (
@@ -195,10 +196,10 @@ class TelnyxSms:
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         said = json_object(answer.text)
-        taken = _object(said.get("data"))
-        if 200 <= answer.status < 300 and _status(taken) not in _FAILED:
-            return Accepted(words=_words(taken, "accepted", answer.text))
-        failure = said if "errors" in said else taken
+        data = _object(said.get("data"))
+        if 200 <= answer.status < 300 and _status(data) not in _FAILED:
+            return taken(_words(data, "accepted", answer.text))
+        failure = said if "errors" in said else data
         return self._classifier.outcome(
             _words(failure, str(answer.status), answer.text),
             # A refusal in an answer of success is judged by its code, else as a bad request.
@@ -350,4 +351,4 @@ def _public_key(options: Options, secret: Secret) -> Ed25519PublicKey:
         raise options.wrong("public_key_env", "must hold the account's public key") from error
 
 
-TELNYX = Kind(build=_build, receipts=_receipts)
+TELNYX = Kind(build=_build, receipts=_receipts, knows_repeats=True)

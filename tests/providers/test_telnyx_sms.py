@@ -26,7 +26,7 @@ from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import PUBLIC_URL, Dialogue, HttpContract, Reply, Stub, told
+from tests.providers.http_contract import PUBLIC_URL, Dialogue, NamingContract, Reply, Stub, told
 from tests.providers.samples import message, only_provider, settings_with
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -60,7 +60,7 @@ def sms() -> SmsMessage:
     return made
 
 
-class TestTelnyxSms(HttpContract):
+class TestTelnyxSms(NamingContract):
     dialogue = Dialogue(
         channel=Channel.SMS,
         table=TABLE,
