@@ -33,7 +33,7 @@ from consumers.intake import Intake
 from consumers.ledger import Ledger
 from consumers.origins import Origins
 from consumers.overdue import Overdue
-from consumers.providers import build_or_missing, senders_of_receipts
+from consumers.providers import build_or_missing, knows_repeats, senders_of_receipts
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
@@ -269,5 +269,6 @@ def _routes(
         provider, missing = build_or_missing(channel, wanted, settings)
         if missing is not None:
             log.error("provider.setup_needed", provider=wanted.name, problem=missing)
-        found.append((Route(provider, wanted.weight, missing), wanted.kind))
+        again = knows_repeats(channel, wanted)
+        found.append((Route(provider, wanted.weight, missing, knows_repeats=again), wanted.kind))
     return found

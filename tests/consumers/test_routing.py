@@ -12,7 +12,7 @@ from consumers.routing.breaker import Breaker
 from consumers.routing.weights import Share, Window, judge
 from schemas.events import ProviderWords
 from schemas.vocabulary import Reason
-from tests.consumers.harness import Named
+from tests.consumers.harness import Named, sms
 
 POLICY = RoutingPolicy(breaker_failures=3, breaker_rest_seconds=10, breaker_rest_cap_seconds=35)
 BROKEN = TryLater(reason=Reason.PROVIDER_ERROR)
@@ -124,6 +124,26 @@ def test_a_probe_that_was_not_made_leaves_its_turn_to_the_next() -> None:
     assert found.choose(after) is None, "one probe at a time"
     found.give_back(probe)
     assert found.choose(after) is not None
+
+
+def test_instead_of_one_that_failed_another_is_taken_that_works_and_has_a_weight() -> None:
+    found = router(a=70, b=20, c=10, standby=0)
+    taken = [found.instead(sms(), "a", 0.0) for _ in range(300)]
+    counts = Counter(choice.provider.name for choice in taken if choice is not None)
+    assert set(counts) == {"b", "c"}
+    assert counts["b"] > counts["c"]
+    for name in ("b", "c"):
+        for _ in range(3):
+            found.observe(name, BROKEN, seconds=0.1, now=0.0)
+    assert found.instead(sms(), "a", 1.0) is None
+    rested = POLICY.breaker_rest_seconds + 1
+    assert found.instead(sms(), "a", rested) is None, "in trouble already, it is no probe"
+
+
+def test_a_call_that_may_be_made_twice_is_made_by_whom_knows_it() -> None:
+    routes = [Route(Named("a"), 1, knows_repeats=True), Route(Named("b"), 1)]
+    found = Router(routes, POLICY, source=random.Random(7))
+    assert [found.knows_repeats(name) for name in ("a", "b", "gone")] == [True, False, False]
 
 
 def test_a_call_in_doubt_goes_to_the_provider_that_made_it_or_waits() -> None:
