@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 
@@ -49,6 +50,16 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailableError(_one_line(error)) from error
     except psycopg.Error as error:
         raise DatabaseRefusedError(_one_line(error)) from error
+
+
+def is_address(url: str) -> bool:
+    """Whether PostgreSQL's client can read an address. Why it cannot is not told, as that quotes
+    it, with the password."""
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        return False
+    return True
 
 
 def _one_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from comms.bounds import countries, parts
+from comms.database import is_address
 from comms.limits import TenantLimits, tenant_limits
 from comms.provider_tables import SIMULATED, ProviderSettings, providers, with_simulated
 from comms.tables import SettingsError
@@ -146,7 +147,7 @@ class Settings:
 
     database_url: str | None = field(repr=False)
     kafka: Mapping[str, str] = field(repr=False)  # a SASL password may be among them
-    schema_registry_url: str | None
+    schema_registry_url: str | None = field(repr=False)  # may hold a password
     channels: Mapping[Channel, ChannelSettings]
     tenants: TenantLimits
     http_host: str
@@ -262,6 +263,8 @@ def _database_url(
     url = env.get("COMMS_DATABASE_URL") or tables.get("database_url") or stack.get("database_url")
     if url is not None and not str(url).startswith(("postgresql://", "postgres://")):
         raise SettingsError("COMMS_DATABASE_URL", "must begin with postgresql://")
+    if url is not None and not is_address(str(url)):  # what is wrong with it may be the password
+        raise SettingsError("COMMS_DATABASE_URL", "cannot be read; is something not escaped?")
     return None if url is None else str(url).replace("postgres://", "postgresql://", 1)
 
 

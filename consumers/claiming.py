@@ -14,13 +14,27 @@ from consumers.delivery import Delivery
 from consumers.ledger import Claim, Ledger, Listed
 from consumers.routing import Choice, Router
 from consumers.suppression import normal
-from consumers.verdicts import Begin, Hold, Known, StepAside, Suppress, Verdict, decide
+from consumers.verdicts import (
+    Begin,
+    Hold,
+    Known,
+    LedgerEntry,
+    StepAside,
+    Suppress,
+    Verdict,
+    decide,
+)
 from schemas.messages import Message
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Reason, Status
 
 CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
-NO_WAY_FOR_DOUBT = 5.0  # seconds until it is seen again whether the provider in doubt can be called
+NO_WAY_FOR_DOUBT = 5.0  # seconds for which a repetition waits for its provider's rate limit
 VANISHED_SECONDS = 0.5
+
+# Why a provider did not take a message that another may take.
+_NOT_NOW = frozenset(
+    {Reason.PROVIDER_ERROR, Reason.TIMEOUT, Reason.RATE_LIMITED, Reason.ACCOUNT_FAULT}
+)
 
 Chosen = tuple[Delivery, Choice]
 
@@ -60,7 +74,8 @@ class Claimer:
         for delivery, choice in known:
             verdict = verdicts[id(delivery)]
             if isinstance(verdict, Begin):
-                verdict = self._by_whom(verdict, choice)
+                last = found[delivery.message.id].newest
+                verdict = self._by_whom(verdict, delivery, choice, last=last)
                 verdicts[id(delivery)] = verdict
             if isinstance(verdict, Begin):
                 again.append((delivery, verdict))
@@ -83,20 +98,52 @@ class Claimer:
                 )
         return verdicts
 
-    def _by_whom(self, verdict: Begin, choice: Choice) -> Verdict:
-        """A call whose answer was lost is repeated by the same provider, which may know it from
-        the first time, and by no other: it steps aside until that one can be called. Where it is
-        configured no more, only a person's wish leads to another."""
-        name = verdict.in_doubt_with
-        if name is None or name == choice.provider.name:
-            return verdict
+    def _by_whom(
+        self, begin: Begin, delivery: Delivery, choice: Choice, *, last: LedgerEntry
+    ) -> Verdict:
+        """Who makes an attempt that is not the first; `last` is the one before.
+
+        A call whose answer was lost is repeated by the same provider if that one knows it from the
+        first time, so that it is carried out once. Another one is better asked elsewhere: it may
+        be carried out twice either way, and who fell silent once may do so again. What a provider
+        could not take now goes to another as well, where there is one that works. Where it was our
+        worker that fell silent, nothing speaks against the provider, and the same one repeats it.
+        """
+        name = begin.in_doubt_with
+        if name is not None and last.status is None:
+            return self._by_the_former(begin, choice, name)
+        if name is not None and self._router.knows_repeats(name):
+            return self._by_the_same(begin, choice, name)
+        if name is None and not (last.status is Status.SENDING and last.reason in _NOT_NOW):
+            return begin
+        shunned = name or last.provider
+        if choice.provider.name != shunned:
+            return begin
+        other = self._router.instead(delivery.message, shunned, self._clock().timestamp())
+        return begin if other is None else replace(begin, choice=other)
+
+    def _by_the_former(self, begin: Begin, choice: Choice, name: str) -> Verdict:
+        """And by no other: it waits until that one can be called. Where it is configured no more,
+        only a person's wish leads to another."""
+        if choice.provider.name == name:
+            return begin
         try:
             same = self._router.again(name, self._clock().timestamp())
         except KeyError:
-            if verdict.reason is Reason.RESENT:
-                return replace(verdict, in_doubt_with=None)
-            return Hold(verdict.attempt - 1, name)
-        return StepAside(NO_WAY_FOR_DOUBT) if same is None else replace(verdict, choice=same)
+            if begin.reason is Reason.RESENT:
+                return replace(begin, in_doubt_with=None)
+            return Hold(begin.attempt - 1, name)
+        return StepAside(NO_WAY_FOR_DOUBT) if same is None else replace(begin, choice=same)
+
+    def _by_the_same(self, begin: Begin, choice: Choice, name: str) -> Verdict:
+        """Or by the one chosen, where the same is left alone; its rate limit is waited for."""
+        if choice.provider.name == name:
+            return begin
+        same = self._router.again(name, self._clock().timestamp())
+        if same is not None:
+            return replace(begin, choice=same)
+        is_away = self._router.resting(name) or self._router.needs_setup(name)
+        return begin if is_away else StepAside(NO_WAY_FOR_DOUBT)
 
     def _decide(self, known: Known | None, delivery: Delivery) -> Verdict:
         if known is None:  # it was there a moment ago: its partition of the ledger was dropped

@@ -4,16 +4,15 @@ The dispatcher reports every outcome; the reporter writes what is remembered her
 `consumers.worker`, where the audit service reads it.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
+from comms.masking import masked
 from consumers.outcomes import Accepted, Blocked, Outcome, Refused
 from schemas.events import ProviderWords
 
-_PERSONAL = re.compile(r"\+?\d[\d\s().-]{4,}\d|[^\s@'\"<>]+@[^\s@'\"<>]+")
 log = structlog.get_logger(__name__)
 
 
@@ -61,17 +60,18 @@ class ProviderHealth:
             seen.problem, seen.fault = None, None
         else:
             words = outcome.words
-            seen.last_error = words.detail or words.code or type(outcome).__name__.lower()
+            said = words.detail or words.code or type(outcome).__name__.lower()
+            seen.last_error = masked(said)
             seen.last_error_at = at
         if isinstance(outcome, Blocked) and seen.fault != (
-            said := without_recipients(outcome.words)
+            fault := without_recipients(outcome.words)
         ):
-            seen.fault = said
-            log.error("provider.account_fault", provider=provider, problem=said)
+            seen.fault = fault
+            log.error("provider.account_fault", provider=provider, problem=fault)
 
 
 def without_recipients(words: ProviderWords) -> str:
     """A provider's sentence and code as operators and logs may see it: it may quote a number or an
     address."""
-    said = _PERSONAL.sub("…", words.detail or "no words")
+    said = masked(words.detail or "no words")
     return said if words.code is None else f"{said} ({words.code})"

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from comms.settings import Secret
 from consumers.kinds import Setup
-from consumers.outcomes import Outcome
+from consumers.outcomes import Accepted, Ambiguous, Outcome
 from consumers.provider import Attempt
 from consumers.transport import (
     ANSWER_LIMIT,
@@ -25,6 +25,7 @@ from consumers.transport import (
     TransportError,
     outcome_of,
 )
+from schemas.events import ProviderWords
 from schemas.messages import Message
 
 M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
@@ -72,16 +73,28 @@ def bearer(token: Secret) -> dict[str, str]:
 
 def json_object(text: str | bytes) -> Mapping[str, Any]:
     """A JSON object out of an answer; an empty one where it is anything else."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
+    value = json_value(text)
     return value if isinstance(value, dict) else {}
+
+
+def json_value(text: str | bytes) -> object:
+    """What JSON from elsewhere says; None where it is none, or is nested beyond measure."""
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def text_or_none(value: object) -> str | None:
     """A field of an answer as text; None where it is absent or empty."""
     return None if value is None or value == "" else str(value)
+
+
+def taken(words: ProviderWords) -> Accepted | Ambiguous:
+    """What a success comes to: the provider took the message, if the answer names it. Another is
+    not the provider's own (a gateway's page, half an answer), and nobody knows."""
+    return Accepted(words=words) if words.provider_message_id else Ambiguous(words=words)
 
 
 class Dialect(Protocol, Generic[M_contra]):

@@ -43,9 +43,9 @@ ON CONFLICT DO NOTHING
 RETURNING tenant
 """
 
-# No index helps: it reads the ledger's last days. Adapters send our id along, so that this is for
-# a provider that cannot give it back, and for what was sent by hand.
-_BY_PROVIDERS_ID = """
+# Adapters send our id along, so that this is for a provider that cannot give it back, and for what
+# was sent by hand.
+BY_PROVIDERS_ID = """
 SELECT o.provider_message_id, o.message_id
 FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
 WHERE o.provider_message_id = ANY(%(ids)s) AND o.message_id >= %(since)s::uuid
@@ -82,7 +82,7 @@ class Correspondence:
         }
         with translated():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(_BY_PROVIDERS_ID, values)
+                cursor = await connection.execute(BY_PROVIDERS_ID, values)
                 return {str(theirs): ours for theirs, ours in await cursor.fetchall()}
 
     async def _place(

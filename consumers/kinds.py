@@ -60,6 +60,8 @@ class Kind:
         confirms: it says what became of every message in another way (`consumers.listening`), so
             that silence is worth telling.
         probes: whether a probe proves the account, as far as the provider allows it.
+        knows_repeats: it takes `Attempt.idempotency_key`, so that a call which is made twice is
+            carried out once.
         platform: whose device tokens it takes, on the push channel; None for anybody's.
         modes: how the messages may be meant that a provider so set up takes. One that takes
             `Mode.TEST` calls for such a message in a way that delivers nothing.
@@ -69,6 +71,7 @@ class Kind:
     receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
     confirms: bool = False
     probes: bool = True
+    knows_repeats: bool = False
     platform: Platform | None = None
     modes: Callable[[Setup], frozenset[Mode]] = live_only
 

@@ -38,7 +38,13 @@ from consumers.listening import Listening
 from consumers.origins import Origins
 from consumers.overdue import Overdue
 from consumers.provider import Provider
-from consumers.providers import build_or_missing, probes, senders_of_receipts, takes_of
+from consumers.providers import (
+    build_or_missing,
+    knows_repeats,
+    probes,
+    senders_of_receipts,
+    takes_of,
+)
 from consumers.recovery import Recovery
 from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
@@ -301,6 +307,7 @@ def _routes(channel: Channel, settings: Settings, configured: ChannelSettings) -
                 takes=takes_of(channel, wanted, settings),
                 kind=wanted.kind,
                 probes=probes(channel, wanted),
+                knows_repeats=knows_repeats(channel, wanted),
             )
         )
     return found

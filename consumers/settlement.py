@@ -31,6 +31,7 @@ class Call:
 
     Args:
         repeats_doubt: its outcome is that of a call whose answer was lost.
+        doubt_elsewhere: that call was another provider's.
         opened, known_as, excused, left_out: as in `consumers.verdicts.Begin`.
     """
 
@@ -39,6 +40,7 @@ class Call:
     provider: str
     reason: Reason = Reason.CLAIMED
     repeats_doubt: bool = False
+    doubt_elsewhere: bool = False
     opened: int = 1
     known_as: int = 1
     excused: int = 0
@@ -59,6 +61,7 @@ class Call:
             provider=provider,
             reason=begin.reason,
             repeats_doubt=begin.in_doubt_with is not None,
+            doubt_elsewhere=begin.in_doubt_with not in (None, provider),
             opened=begin.opened,
             known_as=begin.known_as,
             excused=begin.excused,
@@ -91,7 +94,7 @@ class Settler:
                 settled = self._final(call, Status.SENT, Reason.ACCEPTED, words)
                 return _with_devices_gone(settled, call, gone)
             case Refused(reason=reason, words=words, suppress=suppress, gone=gone):
-                settled = self._final(call, Status.FAILED, reason, words)
+                settled = self._refused(call, reason, words)
                 return replace(settled, row=replace(settled.row, suppress=suppress, gone=gone))
             case TryLater():
                 return self._again_if_allowed(call, outcome)
@@ -128,6 +131,13 @@ class Settler:
         """An attempt whose worker was lost in the call, for a sender who wants no repetition."""
         call = Call(delivery=delivery, attempt=verdict.attempt, provider=verdict.provider)
         return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, IN_DOUBT)
+
+    def _refused(self, call: Call, reason: Reason, words: ProviderWords) -> Settled:
+        """What one provider does not send, another may have sent before in a call whose answer was
+        lost; not so to a number that nobody has."""
+        if call.doubt_elsewhere and reason is not Reason.INVALID_RECIPIENT:
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
+        return self._final(call, Status.FAILED, reason, words)
 
     def _again_if_allowed(self, call: Call, outcome: TryLater) -> Settled:
         policy = self.settings.retry

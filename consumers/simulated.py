@@ -126,7 +126,7 @@ def _outcome(answer: Answer) -> Outcome:
 def _object(text: str | bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -152,7 +152,7 @@ class SimulatedReceipts:
         try:
             items = json.loads(body)
             return [_receipt(item) for item in items]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UnreadableReceiptError("not an array of receipts") from error
 
     def _verify(self, header: str, body: bytes) -> None:

@@ -71,7 +71,7 @@ class Begin:
     `resent` when a person asked for it.
 
     Args:
-        in_doubt_with: the provider that made the call in doubt, and alone may repeat it.
+        in_doubt_with: the provider that made the call in doubt, whoever repeats it.
         choice: the provider to take in place of the one chosen for the message.
         opened: the attempt with which its chapter begins.
         known_as: the attempt by whose chapter a provider may know the call already.

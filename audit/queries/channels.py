@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Backlog, ChannelState, LastError, ProviderState, Readiness
 from comms.database import translated
+from comms.masking import masked
 from schemas.vocabulary import Channel, Reason
 
 Connection = AsyncConnection[TupleRow]
@@ -184,7 +185,7 @@ def _last_error(at: datetime | None, said: Mapping[str, Any] | None) -> LastErro
         message_id=UUID(said["message_id"]),
         reason=Reason(said["reason"]),
         code=said["code"],
-        detail=said["detail"],
+        detail=None if said["detail"] is None else masked(said["detail"]),
     )
 
 

@@ -38,11 +38,12 @@ from consumers.http_provider import (
     Request,
     basic_auth,
     json_object,
+    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
 from consumers.transport import Answer
@@ -117,7 +118,7 @@ class Mailgun:
     def read(self, message: EmailMessage, answer: Answer) -> Outcome:
         words = _words(message, answer)
         if 200 <= answer.status < 300:
-            return Accepted(words=words)
+            return taken(words)
         return self._classifier.outcome(
             words,
             status=answer.status,

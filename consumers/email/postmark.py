@@ -44,11 +44,12 @@ from consumers.http_provider import (
     basic_auth,
     json_object,
     json_request,
+    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason, normal
 from consumers.transport import Answer
@@ -142,7 +143,7 @@ class Postmark:
         reached = normal(Channel.EMAIL, message.to) not in inactive
         words = _words(said, answer, inactive=len(inactive), reached=reached)
         if 200 <= answer.status < 300 and said.get("ErrorCode", 0) == 0 and reached:
-            return Accepted(words=words)
+            return taken(words)
         return self._classifier.outcome(
             words,
             status=answer.status,

@@ -44,11 +44,12 @@ from consumers.http_provider import (
     bearer,
     json_object,
     json_request,
+    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
 from consumers.transport import Answer
@@ -132,7 +133,7 @@ class Resend:
         said = json_object(answer.text)
         words = _words(said, answer)
         if 200 <= answer.status < 300:
-            return Accepted(words=words)
+            return taken(words)
         return self._classifier.outcome(
             words,
             status=answer.status,
@@ -281,4 +282,4 @@ def _receipts(setup: Setup, clock: Clock) -> ResendReceipts:
     )
 
 
-RESEND = Kind(build=_build, receipts=_receipts, modes=live_and_test)
+RESEND = Kind(build=_build, receipts=_receipts, knows_repeats=True, modes=live_and_test)

@@ -252,7 +252,7 @@ def _events(body: bytes) -> Iterable[Mapping[str, object]]:
     """
     try:
         events = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableReceiptError("no JSON") from error
     if not isinstance(events, list) or not all(isinstance(one, dict) for one in events):
         raise UnreadableReceiptError("no array of events")

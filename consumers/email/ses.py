@@ -35,11 +35,12 @@ from consumers.http_provider import (
     Request,
     json_object,
     json_request,
+    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason
 from consumers.transport import Answer
@@ -146,7 +147,7 @@ class Ses:
             response=answer.text,
         )
         if 200 <= answer.status < 300:
-            return Accepted(words=words)
+            return taken(words)
         return self._classifier.outcome(
             words,
             status=answer.status,

@@ -91,6 +91,15 @@ def senders_of_receipts(channel: Channel, configured: Iterable[ProviderSettings]
     return [p.name for p in configured if _kind(channel, p).owes_receipts]
 
 
+def knows_repeats(channel: Channel, provider: ProviderSettings) -> bool:
+    """Whether a configured provider knows a call that is made again from the first time.
+
+    Raises:
+        SettingsError: its kind is unknown for the channel.
+    """
+    return _kind(channel, provider).knows_repeats
+
+
 def receipt_parsers(
     settings: Settings, clock: Clock = utc_now
 ) -> Mapping[tuple[Channel, str], ReceiptParser]:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from comms.masking import masked
 from comms.settings import RoutingPolicy
 from consumers.health import without_recipients
 from consumers.outcomes import Ambiguous, Blocked, Outcome, TryLater
@@ -28,6 +29,7 @@ class Route:
         missing: what it lacks to be called at all (a secret that is not set); it is never chosen.
         takes: which messages it may be given.
         kind: of the provider, as its table names it; probes: whether a probe proves its account.
+        knows_repeats: a call that is made twice is carried out once there.
     """
 
     provider: Provider[Message]
@@ -36,6 +38,7 @@ class Route:
     takes: Takes = field(default_factory=Takes)
     kind: str = ""
     probes: bool = True
+    knows_repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,23 @@ class Router:
             return None
         return self._take(standing, "as before: its answer was lost", now)
 
+    def instead(self, message: Message, name: str, now: float) -> Choice | None:
+        """Another provider than the one that failed a message; None where there is none that works
+        and has a weight."""
+        others = [s for s in self._takers(message) if s.route.provider.name != name and s.weight]
+        works = [s for s in others if s.breaker.state(now) is State.CLOSED]
+        able = [s for s in works if self._can_be_called(s, now)]
+        if not able:
+            return None
+        chosen = self._source.choices(able, [s.weight for s in able])[0]
+        return self._take(chosen, f"instead of {name}", now)
+
+    def knows_repeats(self, name: str) -> bool:
+        """Whether a call that was made through this provider may be made through it again, and is
+        carried out once; not so where it is configured no more."""
+        standing = self.standings.get(name)
+        return standing is not None and standing.route.knows_repeats
+
     def give_back(self, choice: Choice) -> None:
         """The call that was chosen for is not made: another one may be, also as a probe."""
         name = choice.provider.name
@@ -160,7 +180,7 @@ class Router:
         slow = seconds > self._policy.slow_seconds
         standing.seen = standing.seen.with_call(error=is_error, slow=slow)
         if is_error:
-            standing.problem = outcome.words.detail or outcome.words.code or "no answer"
+            standing.problem = masked(outcome.words.detail or outcome.words.code or "no answer")
         if isinstance(outcome, Blocked):
             standing.problem = f"{_ACCOUNT}{without_recipients(outcome.words)}"
             standing.breaker.blocked(now)

@@ -32,12 +32,13 @@ from consumers.http_provider import (
     HttpProvider,
     Request,
     json_object,
+    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup, live_and_test
 from consumers.options import Options
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import sigv4, sns
@@ -194,7 +195,7 @@ class AwsSms:
             response=answer.text,
         )
         if 200 <= answer.status < 300:
-            return Accepted(words=words)
+            return taken(words)
         return self._classifier.outcome(
             words,
             status=answer.status,

@@ -1,7 +1,8 @@
 """Text messages by Telnyx: https://developers.telnyx.com/api-reference/messages/send-a-message
 
-The runner calls it like every provider. Telnyx takes an idempotency key, so that a call whose
-answer was lost may be made again: https://developers.telnyx.com/docs/development/api-fundamentals/idempotency
+The runner calls it like every provider. Telnyx has idempotency keys for calls whose reference names
+them, which that of messages does not:
+https://developers.telnyx.com/docs/development/api-fundamentals/idempotency
 Our id travels in the address for receipts; they repeat that address inside the body that is signed,
 and it is believed there only. Its numbers also bring what people write back.
 """
@@ -39,12 +40,13 @@ from consumers.http_provider import (
     bearer,
     json_object,
     json_request,
+    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup
 from consumers.options import LOOPBACK, Options
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.webhook import (
@@ -180,7 +182,6 @@ class TelnyxSms:
 
     async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
         account = self._account
-        # Nothing of the moment may stand in here: a repetition must be the same to the byte.
         value = {
             "to": message.to,
             "from": message.sender or account.sender,
@@ -190,15 +191,14 @@ class TelnyxSms:
         if account.receipts_url is not None:
             value["webhook_url"] = callback_url(account.receipts_url, attempt.message_id)
         value = {name: one for name, one in value.items() if one is not None}
-        headers = {**account.headers, "Idempotency-Key": attempt.idempotency_key}
-        return json_request(f"{account.base_url}/v2/messages", value, headers)
+        return json_request(f"{account.base_url}/v2/messages", value, account.headers)
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         said = json_object(answer.text)
-        taken = _object(said.get("data"))
-        if 200 <= answer.status < 300 and _status(taken) not in _FAILED:
-            return Accepted(words=_words(taken, "accepted", answer.text))
-        failure = said if "errors" in said else taken
+        data = _object(said.get("data"))
+        if 200 <= answer.status < 300 and _status(data) not in _FAILED:
+            return taken(_words(data, "accepted", answer.text))
+        failure = said if "errors" in said else data
         return self._classifier.outcome(
             _words(failure, str(answer.status), answer.text),
             # A refusal in an answer of success is judged by its code, else as a bad request.

@@ -22,9 +22,9 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import HttpProvider, Request, form_request, transport_of
+from consumers.http_provider import HttpProvider, Request, form_request, taken, transport_of
 from consumers.kinds import Kind, Setup
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import twilio
@@ -118,8 +118,8 @@ class TwilioSms:
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         words = twilio.words_of(answer)
-        if 200 <= answer.status < 300:
-            return Accepted(words=words)
+        if twilio.is_success(answer, words):
+            return taken(words)
         return self._classifier.outcome(
             words,
             status=answer.status,

@@ -29,11 +29,12 @@ from consumers.http_provider import (
     HttpProvider,
     Request,
     json_request,
+    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import vonage
@@ -134,8 +135,8 @@ class VonageSms:
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         words = vonage.words_of(answer)
-        if 200 <= answer.status < 300:
-            return Accepted(words=words)
+        if vonage.is_success(answer, words):
+            return taken(words)
         return self._classifier.outcome(
             words,
             status=answer.status,

@@ -212,6 +212,11 @@ def words_of(answer: Answer) -> ProviderWords:
     )
 
 
+def is_success(answer: Answer, words: ProviderWords) -> bool:
+    """Whether something was taken: a message may be created and have failed, and say so."""
+    return 200 <= answer.status < 300 and words.code == str(answer.status)
+
+
 def verified(headers: Mapping[str, str], body: bytes, url: str, *, keys: Keys) -> dict[str, str]:
     """The fields of a request that Twilio signed.
 

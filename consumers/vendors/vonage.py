@@ -188,6 +188,11 @@ def words_of(answer: Answer) -> ProviderWords:
     )
 
 
+def is_success(answer: Answer, words: ProviderWords) -> bool:
+    """Whether something was taken: the answer has the status of success, and tells no problem."""
+    return 200 <= answer.status < 300 and words.code == str(answer.status)
+
+
 def problem_code(said: Mapping[str, Any]) -> str | None:
     """The code in a problem: which parameter is wrong (`invalid:to`) where it says so, else what
     stands behind the `#` of its type, or its title in receipts."""

@@ -23,10 +23,10 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import HttpProvider, Request, form_request, transport_of
+from consumers.http_provider import HttpProvider, Request, form_request, taken, transport_of
 from consumers.kinds import Kind, Setup
 from consumers.options import Options
-from consumers.outcomes import Accepted, Outcome, Refused
+from consumers.outcomes import Outcome, Refused
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import twilio
@@ -169,8 +169,8 @@ class TwilioVoice:
 
     def read(self, message: VoiceMessage, answer: Answer) -> Outcome:
         words = twilio.words_of(answer)
-        if 200 <= answer.status < 300:
-            return Accepted(words=words)
+        if twilio.is_success(answer, words):
+            return taken(words)
         return self._classifier.outcome(
             words,
             status=answer.status,

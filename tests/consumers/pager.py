@@ -24,6 +24,7 @@ from consumers.provider import Attempt
 from consumers.webhook import Inbound, Receipt, Said
 from schemas.events import ProviderWords
 from schemas.messages import Message
+from tests.kinds import install
 from tests.waiting import wait_for
 
 
@@ -82,13 +83,7 @@ PAGER = Kind(build=_build, confirms=True)
 
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the kind known as `pager` of text messages."""
-    about = folder / "pager-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pager\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(
-        "[comms.providers]\nsms.pager = tests.consumers.pager:PAGER\n"
-    )
-    monkeypatch.syspath_prepend(folder)
+    install(folder, monkeypatch, name="sms.pager", leads_to="tests.consumers.pager:PAGER")
 
 
 class Exchange:

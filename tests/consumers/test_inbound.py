@@ -8,7 +8,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from comms.database import async_pool
-from consumers.inbound import Correspondence
+from consumers.inbound import BY_PROVIDERS_ID, Correspondence
 from consumers.stopwords import is_stop
 from consumers.webhook import Inbound, Receipt, Unplaced
 from schemas.events import ProviderWords
@@ -113,3 +113,37 @@ async def test_a_receipt_with_the_providers_id_alone_finds_its_message(
     found = await desk.sort_out(Channel.SMS, "twilio", said)
     assert [(type(one), one.message_id) for one in found] == [(Receipt, ours)]
     assert await desk.sort_out(Channel.SMS, "vonage", said) == []
+
+
+_TEN_THOUSAND = """
+WITH ids AS (
+    SELECT n, (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0')
+               || lpad(to_hex(n), 20, '0'))::uuid AS id
+    FROM generate_series(1, 10000) n
+), claims AS (
+    INSERT INTO consumers.attempt
+        (message_id, attempt, tenant, channel, provider, owner, claimed_at)
+    SELECT id, 1, 'acme', 'sms', 'twilio', id, now() FROM ids
+)
+INSERT INTO consumers.outcome
+    (message_id, attempt, status, reason, provider_message_id, occurred_at)
+SELECT id, 1, 'sent', 'accepted', 'SM' || md5(n::text), now() FROM ids
+"""
+
+
+async def test_the_ledger_is_not_read_through_for_a_providers_id(
+    pool: AsyncConnectionPool,
+) -> None:
+    values = {"ids": ["SM1"], "since": UUID(int=0), "channel": "sms", "provider": "twilio"}
+    async with pool.connection() as connection:
+        await connection.execute(_TEN_THOUSAND)
+        await connection.execute("ANALYZE consumers.outcome, consumers.attempt")
+        cursor = await connection.execute(f"EXPLAIN {BY_PROVIDERS_ID}", values)
+        plan = "\n".join(line for (line,) in await cursor.fetchall())
+        cursor = await connection.execute(
+            "SELECT DISTINCT tableoid::regclass::text FROM consumers.outcome"
+        )
+        (filled,) = [name for (name,) in await cursor.fetchall()]
+    table = filled.removeprefix("consumers.")
+    assert f"Bitmap Index Scan on {table}_provider_message_id_idx" in plan
+    assert f"Seq Scan on {table}" not in plan

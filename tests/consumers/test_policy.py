@@ -302,6 +302,24 @@ def test_nothing_is_tried_past_its_expiry() -> None:
     assert (found.event.status, found.event.reason) == (Status.FAILED, Reason.EXPIRED)
 
 
+@pytest.mark.parametrize(
+    ("reason", "elsewhere", "status"),
+    [
+        (Reason.REJECTED, True, Status.UNKNOWN),
+        (Reason.SUPPRESSED, True, Status.UNKNOWN),
+        (Reason.INVALID_RECIPIENT, True, Status.FAILED),
+        (Reason.REJECTED, False, Status.FAILED),
+    ],
+)
+def test_what_another_provider_refuses_says_nothing_of_a_call_in_doubt(
+    reason: Reason, elsewhere: bool, status: Status
+) -> None:
+    begin = Begin(2, Reason.AMBIGUOUS, "p")
+    call = Call.of(begin, delivery(), "another" if elsewhere else "p")
+    settler = Settler(ChannelSettings(), lambda: NOW, random.Random(1))
+    assert settler.settle(call, Refused(reason=reason)).event.status is status
+
+
 def test_doubt_is_repeated_once_or_held() -> None:
     assert settled(Ambiguous()).row.retry_after is not None
     assert settled(Ambiguous(), on_doubt=OnDoubt.HOLD).event.status is Status.UNKNOWN

@@ -128,6 +128,26 @@ def test_a_probe_that_was_not_made_leaves_its_turn_to_the_next() -> None:
     assert found.choose(MESSAGE, after) is not None
 
 
+def test_instead_of_one_that_failed_another_is_taken_that_works_and_has_a_weight() -> None:
+    found = router(a=70, b=20, c=10, standby=0)
+    taken = [found.instead(sms(), "a", 0.0) for _ in range(300)]
+    counts = Counter(choice.provider.name for choice in taken if choice is not None)
+    assert set(counts) == {"b", "c"}
+    assert counts["b"] > counts["c"]
+    for name in ("b", "c"):
+        for _ in range(3):
+            found.observe(name, BROKEN, seconds=0.1, now=0.0)
+    assert found.instead(sms(), "a", 1.0) is None
+    rested = POLICY.breaker_rest_seconds + 1
+    assert found.instead(sms(), "a", rested) is None, "in trouble already, it is no probe"
+
+
+def test_a_call_that_may_be_made_twice_is_made_by_whom_knows_it() -> None:
+    routes = [Route(Named("a"), 1, knows_repeats=True), Route(Named("b"), 1)]
+    found = Router(routes, POLICY, source=random.Random(7))
+    assert [found.knows_repeats(name) for name in ("a", "b", "gone")] == [True, False, False]
+
+
 def test_a_call_in_doubt_goes_to_the_provider_that_made_it_or_waits() -> None:
     found = router(a=1, b=99)
     choice = found.again("a", 0.0)

@@ -29,7 +29,7 @@ from schemas.vocabulary import OnDoubt, Reason, Status
 from tests.consumers.harness import sms
 from tests.properties.effort import effort
 from tests.properties.paced import Flight, Statement, Where
-from tests.properties.world import SETTINGS, World
+from tests.properties.world import KNOWS_REPEATS, SETTINGS, World
 
 PROCESSES = 3
 PROVIDERS = ("a", "b")
@@ -247,7 +247,10 @@ class ProcessesShareALedger(RuleBasedStateMachine):
             is_in_doubt = on_record.get(other.attempt) == (Status.SENDING, Reason.AMBIGUOUS)
             may_be = is_in_doubt and other.may_be_doubted(self.world.now)
             assert other.sent_nothing or may_be
-            assert other.provider == made.provider or not is_in_doubt
+            if is_in_doubt:  # every provider can always be called here
+                is_the_same = made.provider == other.provider
+                stays = other.provider == KNOWS_REPEATS or self.world.lost_its_worker(message.id)
+                assert is_the_same == stays
         doubts = [reason for _, reason in on_record.values() if reason is Reason.AMBIGUOUS]
         assert len(doubts) <= (0 if message.on_doubt is OnDoubt.HOLD else 1)
 

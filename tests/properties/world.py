@@ -30,6 +30,7 @@ from tests.properties.paced import Flight, Process, Statement
 T = TypeVar("T")
 
 SETTINGS = ChannelSettings(retry=RetryPolicy(attempts=4, base_seconds=2, cap_seconds=8))
+KNOWS_REPEATS = "a"
 DOUBT_AFTER = SETTINGS.call_timeout_seconds + 10
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -90,7 +91,7 @@ class World:
         """A channel process with these providers."""
         owner = uuid4()
         self._database.execute(_LIVES, (owner,))
-        routes = [Route(Named(name), 50) for name in providers]
+        routes = [Route(Named(name), 50, knows_repeats=name == KNOWS_REPEATS) for name in providers]
         return Process(
             owner=owner,
             pool=self._pool,
@@ -180,6 +181,14 @@ class World:
             (message_id,),
         ).fetchall()
         return {attempt: (Status(status), Reason(reason)) for attempt, status, reason in found}
+
+    def lost_its_worker(self, message_id: UUID) -> bool:
+        """Whether nobody ever said what the call in doubt came to."""
+        query = (
+            "SELECT FROM consumers.outcome WHERE message_id = %s AND reason = 'ambiguous'"
+            " AND detail = 'its worker was lost in the call'"
+        )
+        return self._database.execute(query, (message_id,)).fetchone() is not None
 
     def attempts(self, message_id: UUID) -> int:
         """How many attempts of a message were claimed; a withdrawal counts as the first."""

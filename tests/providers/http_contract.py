@@ -250,3 +250,14 @@ class HttpContract(ProviderContract):
         _, missing = build_or_missing(dialogue.channel, wanted, settings)
         assert missing is not None
         assert missing.startswith(f"{dialogue.needs}: not set")
+
+
+class NamingContract(HttpContract):
+    """The suite for a provider that names whatever it takes: a success without a name is not its
+    own answer."""
+
+    @pytest.mark.parametrize("text", ["<html>Sign in to this network</html>", "{}", "[1]", ""])
+    async def test_a_success_that_names_no_message_is_ambiguous(
+        self, subject: Subject, stub: Stub, text: str
+    ) -> None:
+        assert told(await call(subject.provider, stub.message(Reply(200, text)))) == "ambiguous"

@@ -35,7 +35,7 @@ from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub, told
+from tests.providers.http_contract import Dialogue, NamingContract, Reply, Stub, told
 from tests.providers.samples import message, only_provider, settings_with, until
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -72,7 +72,7 @@ def invalid(reason: str, field: str | None = None) -> Reply:
     return error("ValidationException", reason, field=field)
 
 
-class TestAwsSms(HttpContract):
+class TestAwsSms(NamingContract):
     dialogue = Dialogue(
         channel=Channel.SMS,
         table=TABLE,

@@ -21,7 +21,7 @@ from schemas.ids import new_message_id
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import Dialogue, HttpContract, Recorded, Reply, Stub
+from tests.providers.http_contract import Dialogue, NamingContract, Recorded, Reply, Stub
 from tests.providers.mails import (
     FILE,
     FROM,
@@ -70,7 +70,7 @@ def fields(asked: Recorded) -> dict[str, bytes]:
     return found
 
 
-class TestMailgun(HttpContract):
+class TestMailgun(NamingContract):
     dialogue = Dialogue(
         channel=Channel.EMAIL,
         table={"name": "mailgun", "from": FROM, "domain": "mg.acme.example"},

@@ -14,7 +14,7 @@ from consumers.webhook import BadSignatureError, Receipt, ReceiptParser, Unreada
 from schemas.ids import new_message_id
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub
+from tests.providers.http_contract import Dialogue, NamingContract, Reply, Stub
 from tests.providers.mails import (
     FILE_IN_BASE64,
     FROM,
@@ -58,7 +58,7 @@ def but_not_to(*addresses: str) -> Reply:
     )
 
 
-class TestPostmark(HttpContract):
+class TestPostmark(NamingContract):
     dialogue = Dialogue(
         channel=Channel.EMAIL,
         table={"name": "postmark", "from": FROM},

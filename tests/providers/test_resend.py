@@ -21,7 +21,7 @@ from schemas.ids import new_message_id
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub
+from tests.providers.http_contract import Dialogue, NamingContract, Reply, Stub
 from tests.providers.mails import (
     FILE_IN_BASE64,
     FROM,
@@ -46,7 +46,7 @@ def error(status: int, name: str, said: str = "As documented", **headers: str) -
     return Reply(status, json.dumps({"statusCode": status, "name": name, "message": said}), headers)
 
 
-class TestResend(HttpContract):
+class TestResend(NamingContract):
     dialogue = Dialogue(
         channel=Channel.EMAIL,
         table={"name": "resend", "from": FROM},

@@ -29,7 +29,7 @@ from schemas.ids import new_message_id
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import Dialogue, HttpContract, Reply, Stub
+from tests.providers.http_contract import Dialogue, NamingContract, Reply, Stub
 from tests.providers.mails import (
     FILE,
     FROM,
@@ -58,7 +58,7 @@ def error(status: int, name: str, said: str = "As documented") -> Reply:
     return Reply(status, json.dumps({"message": said}), {"x-amzn-ErrorType": name})
 
 
-class TestSes(HttpContract):
+class TestSes(NamingContract):
     dialogue = Dialogue(
         channel=Channel.EMAIL,
         table=TABLE,

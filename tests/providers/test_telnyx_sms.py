@@ -26,7 +26,7 @@ from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import PUBLIC_URL, Dialogue, HttpContract, Reply, Stub, told
+from tests.providers.http_contract import PUBLIC_URL, Dialogue, NamingContract, Reply, Stub, told
 from tests.providers.samples import message, only_provider, settings_with
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -60,7 +60,7 @@ def sms() -> SmsMessage:
     return made
 
 
-class TestTelnyxSms(HttpContract):
+class TestTelnyxSms(NamingContract):
     dialogue = Dialogue(
         channel=Channel.SMS,
         table=TABLE,
@@ -106,14 +106,6 @@ class TestTelnyxSms(HttpContract):
             "text": "Hello",
             "webhook_url": f"{URL}?m={made.id}",
         }
-
-    async def test_a_repetition_is_the_same_to_the_byte(self, subject: Subject, stub: Stub) -> None:
-        made = sms()
-        for one in (made, made, sms()):
-            await call(subject.provider, one)
-        keys = [asked.headers["Idempotency-Key"] for asked in stub.requests]
-        assert keys[0] == keys[1] != keys[2]
-        assert stub.requests[0].body == stub.requests[1].body
 
     async def test_a_messages_own_sender_is_not_the_accounts_fault(
         self, subject: Subject, stub: Stub

@@ -19,7 +19,7 @@ from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import PUBLIC_URL, Dialogue, HttpContract, Reply, Stub
+from tests.providers.http_contract import PUBLIC_URL, Dialogue, NamingContract, Reply, Stub
 from tests.providers.samples import message
 
 SID, TOKEN = "AC" + "0123456789abcdef" * 2, "the auth token"
@@ -40,7 +40,7 @@ def sms() -> SmsMessage:
     return made
 
 
-class TestTwilioSms(HttpContract):
+class TestTwilioSms(NamingContract):
     dialogue = Dialogue(
         channel=Channel.SMS,
         table={"name": "twilio", "from": "+15005550006"},
@@ -62,6 +62,10 @@ class TestTwilioSms(HttpContract):
             "the sender's queue": (error(429, 21611), "later rate_limited"),
             "internal": (error(500, 20500), "later provider_error"),
             "a code of tomorrow": (error(400, 29999), "refused rejected"),
+            "created, and failed": (
+                Reply(201, '{"sid": "SM1", "status": "failed", "error_code": 30005}'),
+                "refused invalid_recipient",
+            ),
         },
         needs="TWILIO_AUTH_TOKEN",
     )

@@ -19,7 +19,7 @@ from schemas.ids import new_message_id
 from schemas.messages import VoiceMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import PUBLIC_URL, Dialogue, HttpContract, Reply, Stub, told
+from tests.providers.http_contract import PUBLIC_URL, Dialogue, NamingContract, Reply, Stub, told
 from tests.providers.samples import message, only_provider, settings_with
 
 SID, TOKEN = "AC" + "0123456789abcdef" * 2, "the auth token"
@@ -41,7 +41,7 @@ def spoken(**more: Any) -> VoiceMessage:
     return replace(made, **more)
 
 
-class TestTwilioVoice(HttpContract):
+class TestTwilioVoice(NamingContract):
     dialogue = Dialogue(
         channel=Channel.VOICE,
         table={"name": "twilio", "from": "+15005550006", "machine_detection": "DetectMessageEnd"},

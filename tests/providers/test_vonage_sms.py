@@ -28,7 +28,7 @@ from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers import vonage
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import PUBLIC_URL, Dialogue, HttpContract, Reply, Stub, told
+from tests.providers.http_contract import PUBLIC_URL, Dialogue, NamingContract, Reply, Stub, told
 from tests.providers.samples import message, only_provider, settings_with
 from tests.providers.vonage import NOW, problem
 
@@ -48,7 +48,7 @@ def wrong(name: str) -> Reply:
     return problem(422, "/messages#1150", invalid_parameters=listed)
 
 
-class TestVonageSms(HttpContract):
+class TestVonageSms(NamingContract):
     dialogue = Dialogue(
         channel=Channel.SMS,
         table=TABLE,
@@ -78,6 +78,10 @@ class TestVonageSms(HttpContract):
             "too many at once": (problem(429, "/messages#1000"), "later rate_limited"),
             "internal": (problem(500, "#internal-error"), "later provider_error"),
             "a code of tomorrow": (problem(422, "/messages#1999"), "refused rejected"),
+            "a problem in spite of its status": (
+                problem(202, "/messages#1030"),
+                "later provider_error",
+            ),
         },
         needs="VONAGE_PRIVATE_KEY",
     )

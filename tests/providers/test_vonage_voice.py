@@ -17,7 +17,7 @@ from schemas.messages import VoiceMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers import vonage
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import PUBLIC_URL, Dialogue, HttpContract, Reply, Stub, told
+from tests.providers.http_contract import PUBLIC_URL, Dialogue, NamingContract, Reply, Stub, told
 from tests.providers.samples import message, only_provider, settings_with
 from tests.providers.vonage import NOW, problem
 
@@ -47,7 +47,7 @@ def spoken(**more: Any) -> VoiceMessage:
     return replace(made, **more)
 
 
-class TestVonageVoice(HttpContract):
+class TestVonageVoice(NamingContract):
     dialogue = Dialogue(
         channel=Channel.VOICE,
         table=TABLE,

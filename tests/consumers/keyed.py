@@ -1,0 +1,70 @@
+"""A kind of text provider that takes idempotency keys, as none of those for texts does here.
+
+The tests install it as any package elsewhere would, by an entry point (`installed`).
+"""
+
+from pathlib import Path
+
+import pytest
+
+from consumers.classification import NOBODY, Classifier, ErrorTable
+from consumers.http_provider import (
+    HttpProvider,
+    Request,
+    json_object,
+    json_request,
+    taken,
+    text_or_none,
+    transport_of,
+)
+from consumers.kinds import Kind, Setup
+from consumers.outcomes import Outcome
+from consumers.provider import Attempt
+from consumers.transport import Answer
+from schemas.events import ProviderWords
+from schemas.messages import SmsMessage
+from tests.kinds import install
+
+CODES = ErrorTable(source="https://keyed.example.com/errors", codes={"nobody": NOBODY})
+
+
+class Keyed:
+    """The dialect."""
+
+    def __init__(self, url: str, classifier: Classifier) -> None:
+        self._url, self._classifier = url, classifier
+
+    async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
+        headers = {"Idempotency-Key": attempt.idempotency_key}
+        return json_request(f"{self._url}/messages", {"to": message.to}, headers)
+
+    def read(self, message: SmsMessage, answer: Answer) -> Outcome:
+        del message
+        said = json_object(answer.text)
+        words = ProviderWords(
+            provider_message_id=text_or_none(said.get("sid")),
+            code=text_or_none(said.get("code")) or str(answer.status),
+            response=answer.text,
+        )
+        if 200 <= answer.status < 300:
+            return taken(words)
+        return self._classifier.outcome(words, status=answer.status)
+
+    def probe(self) -> None:
+        return None
+
+
+def _build(setup: Setup) -> HttpProvider[SmsMessage]:
+    setup.options.others("from")
+    url, transport = setup.options.url("base_url", "https://keyed.example.com"), transport_of(setup)
+    setup.options.done()
+    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+    return HttpProvider(setup.name, Keyed(url, classifier), transport)
+
+
+KEYED = Kind(build=_build, probes=False, knows_repeats=True)
+
+
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the kind known as `keyed`."""
+    install(folder, monkeypatch, name="sms.keyed", leads_to="tests.consumers.keyed:KEYED")
