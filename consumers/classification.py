@@ -21,8 +21,9 @@ from typing import assert_never
 import structlog
 
 from comms import metrics
-from consumers.outcomes import Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.outcomes import Ambiguous, Blocked, Outcome, Refused, TryLater, taken
 from consumers.suppression import SuppressionReason
+from consumers.transport import Answer
 from schemas.events import ProviderWords
 from schemas.vocabulary import Channel, Reason
 
@@ -117,6 +118,19 @@ class Classifier:
     def __init__(self, table: ErrorTable, *, channel: Channel, provider: str) -> None:
         self._table, self._channel, self._provider = table, channel, provider
         self._unknown: set[str] = set()
+
+    def answered(
+        self, words: ProviderWords, answer: Answer, *, own_sender: bool = False
+    ) -> Outcome:
+        """What an answer of any status comes to; the rest as for `outcome`."""
+        if 200 <= answer.status < 300:
+            return taken(words)
+        return self.outcome(
+            words,
+            status=answer.status,
+            retry_after=answer.retry_after(),
+            own_sender=own_sender,
+        )
 
     def outcome(
         self,

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from comms.settings import Secret
 from consumers.kinds import Setup
-from consumers.outcomes import Accepted, Ambiguous, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import (
     ANSWER_LIMIT,
@@ -25,7 +25,6 @@ from consumers.transport import (
     TransportError,
     outcome_of,
 )
-from schemas.events import ProviderWords
 from schemas.messages import Message
 
 M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
@@ -89,12 +88,6 @@ def json_value(text: str | bytes) -> object:
 def text_or_none(value: object) -> str | None:
     """A field of an answer as text; None where it is absent or empty."""
     return None if value is None or value == "" else str(value)
-
-
-def taken(words: ProviderWords) -> Accepted | Ambiguous:
-    """What a success comes to: the provider took the message, if the answer names it. Another is
-    not the provider's own (a gateway's page, half an answer), and nobody knows."""
-    return Accepted(words=words) if words.provider_message_id else Ambiguous(words=words)
 
 
 class Dialect(Protocol, Generic[M_contra]):

@@ -85,6 +85,12 @@ class Ambiguous:
 Outcome = Accepted | Refused | TryLater | Blocked | Ambiguous
 
 
+def taken(words: ProviderWords) -> Accepted | Ambiguous:
+    """What a success comes to: the provider took the message, if the answer names it. Another is
+    not the provider's own (a gateway's page, half an answer), and nobody knows."""
+    return Accepted(words=words) if words.provider_message_id else Ambiguous(words=words)
+
+
 def of_a_test(outcome: Outcome) -> Outcome:
     """What an outcome means for a message that was not meant to arrive: an account's fault ends it,
     since nobody waits for it, and no recipient is suppressed by what was not theirs."""

@@ -38,7 +38,6 @@ from consumers.http_provider import (
     Request,
     basic_auth,
     json_object,
-    taken,
     text_or_none,
     transport_of,
 )
@@ -117,14 +116,7 @@ class Mailgun:
 
     def read(self, message: EmailMessage, answer: Answer) -> Outcome:
         words = _words(message, answer)
-        if 200 <= answer.status < 300:
-            return taken(words)
-        return self._classifier.outcome(
-            words,
-            status=answer.status,
-            retry_after=answer.retry_after(),
-            own_sender=message.sender is not None,
-        )
+        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         """A mail of nothing to nobody: the answer to a good key is that something is missing. Keys

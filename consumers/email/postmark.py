@@ -44,12 +44,11 @@ from consumers.http_provider import (
     basic_auth,
     json_object,
     json_request,
-    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Outcome
+from consumers.outcomes import Outcome, taken
 from consumers.provider import Attempt
 from consumers.suppression import SuppressionReason, normal
 from consumers.transport import Answer

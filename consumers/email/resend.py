@@ -44,7 +44,6 @@ from consumers.http_provider import (
     bearer,
     json_object,
     json_request,
-    taken,
     text_or_none,
     transport_of,
 )
@@ -132,14 +131,7 @@ class Resend:
     def read(self, message: EmailMessage, answer: Answer) -> Outcome:
         said = json_object(answer.text)
         words = _words(said, answer)
-        if 200 <= answer.status < 300:
-            return taken(words)
-        return self._classifier.outcome(
-            words,
-            status=answer.status,
-            retry_after=answer.retry_after(),
-            own_sender=message.sender is not None,
-        )
+        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         return Request(method="GET", url=f"{self._base_url}/domains", headers=self._headers)

@@ -35,7 +35,6 @@ from consumers.http_provider import (
     Request,
     json_object,
     json_request,
-    taken,
     text_or_none,
     transport_of,
 )
@@ -106,7 +105,6 @@ _ADDRESS = re.compile(
 )
 _UNVERIFIED = re.compile(r"address is not verified", re.IGNORECASE)
 _DAY = re.compile(r"daily", re.IGNORECASE)
-_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 
 
 class Ses:
@@ -146,14 +144,7 @@ class Ses:
             detail=text_or_none(said.get("message") or said.get("Message")),
             response=answer.text,
         )
-        if 200 <= answer.status < 300:
-            return taken(words)
-        return self._classifier.outcome(
-            words,
-            status=answer.status,
-            retry_after=answer.retry_after(),
-            own_sender=message.sender is not None,
-        )
+        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         return self._sign(Request(method="GET", url=f"{self._base_url}/v2/email/account"))
@@ -292,7 +283,7 @@ def _is_simulated(address: str) -> bool:
 def _build(setup: Setup) -> HttpProvider[EmailMessage]:
     options, transport = setup.options, transport_of(setup)
     options.others("topic_arn")
-    credentials, region = sigv4.Credentials.read(options), _region(setup)
+    credentials, region = sigv4.Credentials.read(options), sigv4.region_of(options)
     base_url = options.url("base_url", f"https://email.{region}.amazonaws.com")
     sender, configuration_set = sender_option(options), options.optional_text("configuration_set")
     options.done()
@@ -305,13 +296,6 @@ def _build(setup: Setup) -> HttpProvider[EmailMessage]:
         classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
     )
     return HttpProvider(setup.name, dialect, transport)
-
-
-def _region(setup: Setup) -> str:
-    region = setup.options.text("region")
-    if not _REGION.fullmatch(region):
-        raise setup.options.wrong("region", "must be a region's name, such as eu-west-1")
-    return region
 
 
 def _receipts(setup: Setup, clock: Clock) -> SesReceipts | _NoTopic:

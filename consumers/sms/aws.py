@@ -7,7 +7,6 @@ signed. AWS has no idempotency key.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +31,6 @@ from consumers.http_provider import (
     HttpProvider,
     Request,
     json_object,
-    taken,
     text_or_none,
     transport_of,
 )
@@ -128,7 +126,6 @@ _FAILED = frozenset(code for code in CODES.codes if code.startswith("TEXT_"))
 _DELIVERED = frozenset({"TEXT_DELIVERED"})
 # What the probe may be refused for by somebody who knows us: its number, or our haste.
 _KNOWN = ("ValidationException", "ConflictException", "ThrottlingException")
-_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -153,9 +150,7 @@ class Account:
         Raises:
             SettingsError: an option is missing or wrong.
         """
-        region = options.text("region")
-        if not _REGION.fullmatch(region):
-            raise options.wrong("region", "must be a region's name, such as eu-west-1")
+        region = sigv4.region_of(options)
         among = ("TRANSACTIONAL", "PROMOTIONAL")
         return cls(
             base_url=options.url("base_url", f"https://{SERVICE}.{region}.amazonaws.com"),
@@ -194,14 +189,7 @@ class AwsSms:
             detail=text_or_none(said.get("Message") or said.get("message")),
             response=answer.text,
         )
-        if 200 <= answer.status < 300:
-            return taken(words)
-        return self._classifier.outcome(
-            words,
-            status=answer.status,
-            retry_after=answer.retry_after(),
-            own_sender=message.sender is not None,
-        )
+        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         """A message to AWS's simulator that is checked and not sent."""

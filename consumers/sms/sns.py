@@ -25,7 +25,7 @@ from consumers.classification import (
 from consumers.http_provider import HttpProvider, Request, form_request, transport_of
 from consumers.kinds import Kind, Setup
 from consumers.options import Options
-from consumers.outcomes import Accepted, Outcome
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import sigv4
@@ -74,7 +74,6 @@ CODES = ErrorTable(
     },
 )
 
-_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _NUMBER = re.compile(r"\+?\d+")
 _PARAMETER = re.compile(r"Invalid parameter: (\w+)")
 
@@ -100,9 +99,7 @@ class Account:
         Raises:
             SettingsError: an option is missing or wrong.
         """
-        region = options.text("region")
-        if not _REGION.fullmatch(region):
-            raise options.wrong("region", "must be a region's name, such as eu-west-1")
+        region = sigv4.region_of(options)
         among = ("Transactional", "Promotional")
         return cls(
             base_url=options.url("base_url", f"https://{SERVICE}.{region}.amazonaws.com"),
@@ -136,14 +133,7 @@ class SnsSms:
             detail=detail,
             response=answer.text,
         )
-        if 200 <= answer.status < 300:
-            return Accepted(words=words)
-        return self._classifier.outcome(
-            words,
-            status=answer.status,
-            retry_after=answer.retry_after(),
-            own_sender=message.sender is not None,
-        )
+        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         """The account's own defaults for texts."""

@@ -40,13 +40,12 @@ from consumers.http_provider import (
     bearer,
     json_object,
     json_request,
-    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup
 from consumers.options import LOOPBACK, Options
-from consumers.outcomes import Outcome
+from consumers.outcomes import Outcome, taken
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.webhook import (

@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-re
 """
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from comms.settings import Secret
 from consumers.options import Options
 
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
@@ -37,6 +39,18 @@ class Credentials:
             key=options.secret("secret_access_key_env", "AWS_SECRET_ACCESS_KEY"),
             token=options.optional_secret("session_token_env", "AWS_SESSION_TOKEN"),
         )
+
+
+def region_of(options: Options) -> str:
+    """The option `region`.
+
+    Raises:
+        SettingsError: it is missing, or no region's name.
+    """
+    region = options.text("region")
+    if not _REGION.fullmatch(region):
+        raise options.wrong("region", "must be a region's name, such as eu-west-1")
+    return region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

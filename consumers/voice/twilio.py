@@ -23,10 +23,10 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import HttpProvider, Request, form_request, taken, transport_of
+from consumers.http_provider import HttpProvider, Request, form_request, transport_of
 from consumers.kinds import Kind, Setup
 from consumers.options import Options
-from consumers.outcomes import Outcome, Refused
+from consumers.outcomes import Outcome, Refused, taken
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import twilio

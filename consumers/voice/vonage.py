@@ -26,12 +26,11 @@ from consumers.http_provider import (
     HttpProvider,
     Request,
     json_request,
-    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup
-from consumers.outcomes import Outcome
+from consumers.outcomes import Outcome, taken
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import vonage

@@ -13,12 +13,11 @@ from consumers.http_provider import (
     Request,
     json_object,
     json_request,
-    taken,
     text_or_none,
     transport_of,
 )
 from consumers.kinds import Kind, Setup
-from consumers.outcomes import Outcome
+from consumers.outcomes import Outcome, taken
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from schemas.events import ProviderWords
