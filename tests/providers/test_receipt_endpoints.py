@@ -31,7 +31,7 @@ from schemas.ids import new_message_id
 from schemas.vocabulary import Channel
 from tests.consumers.harness import Listener
 from tests.providers import test_aws_sms as aws
-from tests.providers import test_ses as ses
+from tests.providers import test_ses_events as ses
 from tests.providers.http_contract import PUBLIC_URL
 from tests.providers.mails import NOW
 from tests.providers.samples import SECRET

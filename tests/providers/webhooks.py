@@ -21,7 +21,7 @@ from tests.providers import test_mailgun as mailgun
 from tests.providers import test_postmark as postmark
 from tests.providers import test_resend as resend
 from tests.providers import test_sendgrid as sendgrid
-from tests.providers import test_ses as ses
+from tests.providers import test_ses_events as ses
 from tests.providers import test_telnyx_sms as telnyx
 from tests.providers import test_twilio_sms as twilio_sms
 from tests.providers import test_vonage_voice as vonage_voice
