@@ -18,12 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from comms.settings import Secret, SettingsError
 from consumers.outcomes import Accepted, Refused
 from consumers.provider import Attempt, Provider
-from consumers.push.google import AccessTokens, BadKeyError, ServiceAccount
 from consumers.suppression import SuppressionReason
-from consumers.transport import HttpTransport
 from schemas.messages import PushMessage, WebPushSubscription
 from schemas.vocabulary import Channel, Platform, Priority
 from tests.providers.contract import Subject, call
@@ -366,52 +363,3 @@ def several(stub: Stub, *replies: Reply | None) -> PushMessage:
     """A message to as many devices, each answered so."""
     messages = [stub.message(reply) for reply in replies]
     return push(*(one.recipient for one in messages))
-
-
-async def test_a_token_is_renewed_before_it_ends(stub_of_tokens: FcmStub) -> None:
-    now = [NOW]
-    transport = HttpTransport(timeout_seconds=10, connections=1)
-    await transport.open()
-    account = ServiceAccount.read(Secret(json.dumps(ACCOUNT)))
-    where = f"{stub_of_tokens.url}/token"
-    tokens = AccessTokens(account, transport, scope="s", token_uri=where, clock=lambda: now[0])
-    for minutes in (0, 54, 56):
-        now[0] = NOW + timedelta(minutes=minutes)
-        assert await tokens.header() == {"Authorization": f"Bearer {TOKEN}"}
-    await transport.close()
-    assert len(stub_of_tokens.exchanges) == 2
-
-
-@pytest.fixture
-async def stub_of_tokens() -> AsyncIterator[FcmStub]:
-    made = FcmStub(TestFcm.dialogue)
-    await made.start()
-    yield made
-    await made.stop()
-
-
-def test_a_key_may_stand_in_a_file(tmp_path: Any) -> None:
-    path = tmp_path / "key.json"
-    path.write_text(json.dumps(ACCOUNT))
-    account = ServiceAccount.read(Secret(str(path)))
-    assert (account.email, account.project_id) == (ACCOUNT["client_email"], "acme")
-    assert PEM not in repr(account)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "/no/such/file",
-        "{",
-        "{}",
-        json.dumps(ACCOUNT | {"private_key": "-----BEGIN"}),
-    ],
-)
-def test_what_is_no_key_is_refused_without_showing_it(given: str) -> None:
-    with pytest.raises(BadKeyError) as caught:
-        ServiceAccount.read(Secret(given))
-    assert given not in str(caught.value)
-    with pytest.raises(SettingsError, match="service_account_env"):
-        replace(TestFcm.dialogue, environment={"GOOGLE_APPLICATION_CREDENTIALS": given}).provider(
-            "http://127.0.0.1:9"
-        )
