@@ -118,7 +118,7 @@ class TwilioSms:
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         words = twilio.words_of(answer)
-        if twilio.is_success(answer, words):
+        if twilio.is_success(answer):
             return taken(words)
         return self._classifier.outcome(
             words,

@@ -48,6 +48,7 @@ CODES: Mapping[str, Meaning] = MappingProxyType(
     }
 )
 
+_FAILED = ("failed", "undelivered", "canceled")
 _PORTS = {"https": 443, "http": 80}
 _DIGESTS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 
@@ -206,15 +207,15 @@ def words_of(answer: Answer) -> ProviderWords:
     said = json_object(answer.text)
     return ProviderWords(
         provider_message_id=text_or_none(said.get("sid")),
-        code=text_or_none(said.get("code") or said.get("error_code")) or str(answer.status),
+        code=text_or_none(said.get("code") or said.get("error_code") or None) or str(answer.status),
         detail=text_or_none(said.get("message")) or text_or_none(said.get("status")),
         response=answer.text,
     )
 
 
-def is_success(answer: Answer, words: ProviderWords) -> bool:
+def is_success(answer: Answer) -> bool:
     """Whether something was taken: a message may be created and have failed, and say so."""
-    return 200 <= answer.status < 300 and words.code == str(answer.status)
+    return 200 <= answer.status < 300 and json_object(answer.text).get("status") not in _FAILED
 
 
 def verified(headers: Mapping[str, str], body: bytes, url: str, *, keys: Keys) -> dict[str, str]:

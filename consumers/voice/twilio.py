@@ -169,7 +169,7 @@ class TwilioVoice:
 
     def read(self, message: VoiceMessage, answer: Answer) -> Outcome:
         words = twilio.words_of(answer)
-        if twilio.is_success(answer, words):
+        if twilio.is_success(answer):
             return taken(words)
         return self._classifier.outcome(
             words,

@@ -19,7 +19,7 @@ from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason
 from tests.providers.contract import Subject, call
-from tests.providers.http_contract import PUBLIC_URL, Dialogue, NamingContract, Reply, Stub
+from tests.providers.http_contract import PUBLIC_URL, Dialogue, NamingContract, Reply, Stub, told
 from tests.providers.samples import message
 
 SID, TOKEN = "AC" + "0123456789abcdef" * 2, "the auth token"
@@ -69,6 +69,13 @@ class TestTwilioSms(NamingContract):
         },
         needs="TWILIO_AUTH_TOKEN",
     )
+
+    async def test_no_error_is_no_code(self, subject: Subject, stub: Stub) -> None:
+        """Twilio writes null there; a zero means the same."""
+        made = Reply(201, json.dumps({"sid": "SM1", "status": "queued", "error_code": 0}))
+        outcome = await call(subject.provider, stub.message(made))
+        assert told(outcome) == "accepted"
+        assert outcome.words.code == "201"
 
     @pytest.mark.parametrize(
         ("status", "problem"),
