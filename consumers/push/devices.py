@@ -11,6 +11,8 @@ and folded into the one outcome that a message can have:
     all refused      Refused, for `invalid_recipient` where every device is gone
 
 What became of each device stands in the words: in `response`, as JSON, by its place in `tokens`.
+Devices that are gone are named apart (`gone`), to be suppressed one by one; those that are on the
+suppression list already (`Attempt.left_out`) are not called.
 """
 
 import asyncio
