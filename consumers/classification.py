@@ -120,10 +120,19 @@ class Classifier:
         self._unknown: set[str] = set()
 
     def answered(
-        self, words: ProviderWords, answer: Answer, *, own_sender: bool = False
+        self,
+        words: ProviderWords,
+        answer: Answer,
+        *,
+        own_sender: bool = False,
+        is_success: bool = True,
     ) -> Outcome:
-        """What an answer of any status comes to; the rest as for `outcome`."""
-        if 200 <= answer.status < 300:
+        """What an answer of any status comes to; the rest as for `outcome`.
+
+        Args:
+            is_success: whether one of 2xx is what its status says; some tell of a failure.
+        """
+        if 200 <= answer.status < 300 and is_success:
             return taken(words)
         return self.outcome(
             words,

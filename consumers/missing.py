@@ -1,7 +1,8 @@
 """What stands in for a provider whose secret is not set, so that the others of its channel work.
 
 `consumers.providers` puts it in place; the router never chooses it, the reporter says what is
-missing, and the receipt endpoint asks for its receipts to be sent again.
+missing, and the receipt endpoint asks for its receipts to be sent again. `consumers.choosing` puts
+it where a message has no provider at all.
 """
 
 from collections.abc import Mapping, Sequence

@@ -24,7 +24,7 @@ from consumers.classification import (
 )
 from consumers.http_provider import HttpProvider, Request, form_request, transport_of
 from consumers.kinds import Kind, Setup
-from consumers.outcomes import Outcome, taken
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import twilio
@@ -118,13 +118,11 @@ class TwilioSms:
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         words = twilio.words_of(answer)
-        if twilio.is_success(answer):
-            return taken(words)
-        return self._classifier.outcome(
+        return self._classifier.answered(
             words,
-            status=answer.status,
-            retry_after=answer.retry_after(),
+            answer,
             own_sender=message.sender is not None,
+            is_success=twilio.is_success(answer),
         )
 
     def probe(self) -> Request:

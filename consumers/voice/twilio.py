@@ -26,7 +26,7 @@ from consumers.classification import (
 from consumers.http_provider import HttpProvider, Request, form_request, transport_of
 from consumers.kinds import Kind, Setup
 from consumers.options import Options
-from consumers.outcomes import Outcome, Refused, taken
+from consumers.outcomes import Outcome, Refused
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import twilio
@@ -169,13 +169,11 @@ class TwilioVoice:
 
     def read(self, message: VoiceMessage, answer: Answer) -> Outcome:
         words = twilio.words_of(answer)
-        if twilio.is_success(answer):
-            return taken(words)
-        return self._classifier.outcome(
+        return self._classifier.answered(
             words,
-            status=answer.status,
-            retry_after=answer.retry_after(),
+            answer,
             own_sender=message.sender is not None,
+            is_success=twilio.is_success(answer),
         )
 
     def probe(self) -> Request:

@@ -30,7 +30,7 @@ from consumers.http_provider import (
     transport_of,
 )
 from consumers.kinds import Kind, Setup
-from consumers.outcomes import Outcome, taken
+from consumers.outcomes import Outcome
 from consumers.provider import Attempt
 from consumers.transport import Answer
 from consumers.vendors import vonage
@@ -123,13 +123,11 @@ class VonageVoice:
 
     def read(self, message: VoiceMessage, answer: Answer) -> Outcome:
         words = vonage.words_of(answer)
-        if vonage.is_success(answer, words):
-            return taken(words)
-        return self._classifier.outcome(
+        return self._classifier.answered(
             words,
-            status=answer.status,
-            retry_after=answer.retry_after(),
+            answer,
             own_sender=message.sender is not None,
+            is_success=vonage.is_success(answer, words),
         )
 
     def probe(self) -> Request:
