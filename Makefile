@@ -19,9 +19,9 @@ ENGINES := mta or browser or apache or chaos or node or moto
 BUT     ?=
 
 # What tells most about a broker: these run on the genuine Apache Kafka too.
-ON_APACHE := tests/consumers/test_channel.py tests/consumers/test_recovery.py \
-	tests/consumers/test_scaling.py tests/producer/test_relay.py tests/audit/test_ingest.py \
-	tests/providers/test_receipts.py
+ON_APACHE := tests/consumers/pipeline/test_channel.py tests/consumers/pipeline/test_recovery.py \
+	tests/consumers/pipeline/test_scaling.py tests/producer/test_relay.py tests/audit/test_ingest.py \
+	tests/consumers/receipts/test_webhooks.py
 
 .DEFAULT_GOAL := help
 SEED   ?= $(shell date +%s)

@@ -23,10 +23,10 @@ from audit.queries.changes import Cursor
 from audit.queries.messages import Filters
 from audit.queries.stats import Dimension
 from audit.records import Change, ChannelState, Count, MessageHistory, MessagePage
-from comms.auth import Authenticator, Caller
-from comms.clock import Clock, utc_now
-from comms.database import translated
-from comms.problems import Problem, invalid
+from comms.platform.auth import Authenticator, Caller
+from comms.platform.clock import Clock, utc_now
+from comms.platform.database import translated
+from comms.platform.problems import Problem, invalid
 from schemas.errors import Violation
 from schemas.vocabulary import Channel, Reason, Status
 

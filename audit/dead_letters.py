@@ -6,8 +6,8 @@ passed over without a trace.
 
 import structlog
 
-from comms import dead_letters, metrics
-from comms.kafka import EventProducer, Record
+from comms.platform import dead_letters, metrics
+from comms.platform.kafka import EventProducer, Record
 from schemas.vocabulary import Reason
 
 log = structlog.get_logger(__name__)

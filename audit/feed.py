@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from audit.queries import changes
 from audit.queries.changes import Cursor
 from audit.records import Change
-from comms.database import DatabaseError, translated
+from comms.platform.database import DatabaseError, translated
 
 log = structlog.get_logger(__name__)
 

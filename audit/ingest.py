@@ -17,12 +17,20 @@ from audit import merge
 from audit.dead_letters import bury
 from audit.merge import Connection, EventRefusedError, OffsetConflictError, Step
 from audit.positions import LogReplacedError, Positions
-from comms import metrics
-from comms.database import DatabaseError, DatabaseRefusedError, translated
-from comms.health import HealthServer
-from comms.kafka import Broker, EventProducer, KafkaFault, Place, Rebalance, Record, TopicConsumer
-from comms.registry import codec_of
-from comms.settings import Settings
+from comms.platform import metrics
+from comms.platform.database import DatabaseError, DatabaseRefusedError, translated
+from comms.platform.health import HealthServer
+from comms.platform.kafka import (
+    Broker,
+    EventProducer,
+    KafkaFault,
+    Place,
+    Rebalance,
+    Record,
+    TopicConsumer,
+)
+from comms.platform.registry import codec_of
+from comms.platform.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import ContractError
 from schemas.events import StatusEvent

@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
-from comms.database import DatabaseRefusedError, translated
-from comms.kafka import Place
+from comms.platform.database import DatabaseRefusedError, translated
+from comms.platform.kafka import Place
 from schemas.events import StatusEvent
 
 Connection = psycopg.Connection[TupleRow]

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from audit.merge import Connection, Step
-from comms.database import translated
-from comms.kafka import Place, Record
+from comms.platform.database import translated
+from comms.platform.kafka import Place, Record
 
 
 class LogReplacedError(Exception):

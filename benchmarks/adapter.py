@@ -20,11 +20,11 @@ import uvloop
 
 from benchmarks.callers import BODY, HEADERS
 from benchmarks.clients import PATH, Cost, apart, bare, cost_of, median, stub
-from comms.settings import ProviderSettings, load
-from consumers.outcomes import Accepted
-from consumers.provider import Attempt
-from consumers.providers import build
-from consumers.transport import HttpTransport
+from comms.platform.settings import ProviderSettings, load
+from consumers.registry import build
+from consumers.sdk.http_transport import HttpTransport
+from consumers.sdk.outcomes import Accepted
+from consumers.sdk.provider import Attempt
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel

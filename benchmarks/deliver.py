@@ -25,17 +25,17 @@ from pathlib import Path
 
 import psycopg
 
-from comms.kafka import Broker
+from comms.platform.kafka import Broker
+from comms.platform.upgrading import upgrade
 from comms.stack.broker import EmbeddedBroker
 from comms.stack.postgres import EmbeddedPostgres
 from comms.stack.process import free_port
-from comms.upgrading import upgrade
 from schemas.codec import Codec
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 
 CHANNEL = (
-    "import threading, signal; from comms.settings import load; from comms import logs;"
+    "import threading, signal; from comms.platform.settings import load; from comms import logs;"
     "from consumers.service import run_channel; from schemas.vocabulary import Channel;"
     "stop = threading.Event(); signal.signal(signal.SIGTERM, lambda *_: stop.set());"
     "logs.configure('sms', level='WARNING'); run_channel(Channel.SMS, load(), stop)"

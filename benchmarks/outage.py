@@ -23,11 +23,11 @@ from typing import Any
 import psycopg
 
 from benchmarks.deliver import CHANNEL
-from comms.kafka import Broker
+from comms.platform.kafka import Broker
+from comms.platform.upgrading import upgrade
 from comms.stack.broker import EmbeddedBroker
 from comms.stack.postgres import EmbeddedPostgres
 from comms.stack.process import free_port
-from comms.upgrading import upgrade
 from schemas.codec import Codec
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage

@@ -3,10 +3,10 @@
     python -m benchmarks.phases
 
 A server on loopback fails in every phase of a call. Printed is what each client of
-`benchmarks.callers` raises, and what `consumers.transport` makes of aiohttp's, with how many
-connections and whole requests the server saw. To be told apart are the first five, where nothing
-was sent, and the others, where the call may have been carried out. The extra `bench` installs the
-clients that the product does not use.
+`benchmarks.callers` raises, and what `consumers.sdk.http_transport` makes of aiohttp's, with how
+many connections and whole requests the server saw. To be told apart are the first five, where
+nothing was sent, and the others, where the call may have been carried out. The extra `bench`
+installs the clients that the product does not use.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import uvloop
 
 from benchmarks.callers import BODY, CALLERS, HEADERS, Call
 from comms.stack.process import free_port
-from consumers.transport import HttpTransport
+from consumers.sdk.http_transport import HttpTransport
 
 SECONDS = 1.0  # of a call; half of it to connect
 OK = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"

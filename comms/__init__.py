@@ -1,5 +1,5 @@
-"""Plumbing that every service shares, the command line, and the stack of one machine.
+"""The roof of the house: the command line, the application and the one-machine stack.
 
-`settings`, `database`, `kafka`, `metrics`, `health`, `logs`, `keys`, `auth` and `problems` know
-nothing of the services. `cli`, `app` and `stack` stand above them: they put the services together.
+`cli`, `app`, `services`, `stack` and `demo` put the services together. `comms.platform` is what
+every service runs on; it knows nothing of the services.
 """

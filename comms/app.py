@@ -20,18 +20,18 @@ from psycopg_pool import AsyncConnectionPool
 
 import audit.api
 import audit.page
-import consumers.receipts
+import consumers.receipts.webhooks
 import consumers.redrive.api
 import consumers.suppression.api
 import producer.api
 from audit.feed import Feed
-from comms import health, problems
-from comms.auth import Authenticator
-from comms.database import DatabaseError, async_pool, translated
-from comms.kafka import Broker, EventProducer
-from comms.registry import codec_of
-from comms.settings import Settings
-from consumers.providers import receipt_parsers
+from comms.platform import health, problems
+from comms.platform.auth import Authenticator
+from comms.platform.database import DatabaseError, async_pool, translated
+from comms.platform.kafka import Broker, EventProducer
+from comms.platform.registry import codec_of
+from comms.platform.settings import Settings
+from consumers.registry import receipt_parsers
 from producer.admission import Admission
 from schemas.vocabulary import Channel
 
@@ -180,7 +180,7 @@ def _include_receipts(
 ) -> None:
     parsers = receipt_parsers(parts.settings)
     app.include_router(
-        consumers.receipts.router(
+        consumers.receipts.webhooks.router(
             pool=parts.pool,
             producer=parts.producer,
             codec=codec_of(parts.settings),

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from comms.settings import Secret, Settings, SettingsError
+from comms.platform.settings import Secret, Settings, SettingsError
 
 KEY_FILE = "api-key"
 

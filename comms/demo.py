@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from comms.client import ApiClient, ApiRefusedError, ApiUnreachableError, connect
-from comms.settings import Settings, SettingsError
+from comms.platform.settings import Settings, SettingsError
 
 log = structlog.get_logger(__name__)
 

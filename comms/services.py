@@ -14,11 +14,11 @@ from types import MappingProxyType
 
 import structlog
 
-from comms import logs
-from comms.database import DatabaseError
-from comms.faults import ServiceError
-from comms.kafka import KafkaFault
-from comms.settings import Settings, SettingsError, load
+from comms.platform import logs
+from comms.platform.database import DatabaseError
+from comms.platform.errors import ServiceError
+from comms.platform.kafka import KafkaFault
+from comms.platform.settings import Settings, SettingsError, load
 
 log = structlog.get_logger(__name__)
 

@@ -20,37 +20,37 @@ import structlog
 import uvloop
 from psycopg_pool import AsyncConnectionPool
 
-from comms.database import DatabaseError, async_pool
-from comms.health import HealthServer
-from comms.kafka import Broker, EventProducer
-from comms.registry import codec_of
-from comms.settings import ChannelSettings, Settings
-from consumers.announcer import Announcer, Collected
-from consumers.asked import Asked
-from consumers.deferred import DeferredFeed
-from consumers.desk import ReceiptDesk
-from consumers.dispatcher import Dispatcher
-from consumers.health import ProviderHealth
-from consumers.inquiry import Inquiry
-from consumers.intake import Intake
-from consumers.ledger import Ledger
-from consumers.listening import Listening
-from consumers.origins import Origins
-from consumers.overdue import Overdue
-from consumers.provider import Provider
-from consumers.providers import (
+from comms.platform.database import DatabaseError, async_pool
+from comms.platform.health import HealthServer
+from comms.platform.kafka import Broker, EventProducer
+from comms.platform.registry import codec_of
+from comms.platform.settings import ChannelSettings, Settings
+from consumers.ledger.store import Ledger
+from consumers.pipeline.acks import Origins
+from consumers.pipeline.decoding import Intake
+from consumers.pipeline.deferred import DeferredFeed
+from consumers.pipeline.dispatcher import Dispatcher
+from consumers.pipeline.poller import DRAIN_SECONDS, Runner
+from consumers.pipeline.recovery import Recovery
+from consumers.receipts.poller import Inquiry
+from consumers.receipts.processor import ReceiptDesk
+from consumers.receipts.timeouts import Overdue
+from consumers.registry import (
     build_or_missing,
     knows_repeats,
     probes,
     senders_of_receipts,
     takes_of,
 )
-from consumers.recovery import Recovery
-from consumers.reporter import Load, Reporter
 from consumers.routing import Route, Router
-from consumers.routing.allowance import Allowance
+from consumers.routing.health import ProviderHealth
+from consumers.routing.rate_limit import Allowance
 from consumers.routing.sharing import Sharing
-from consumers.runner import DRAIN_SECONDS, Runner
+from consumers.sdk.provider import Provider
+from consumers.sdk.receipt_polling import Asked
+from consumers.sdk.receipt_stream import Listening
+from consumers.status.publisher import Announcer, Collected
+from consumers.status.reporter import Load, Reporter
 from schemas.vocabulary import Channel, Priority
 
 log = structlog.get_logger(__name__)

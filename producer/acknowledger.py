@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 import structlog
 
-from comms.database import DatabaseError, translated
-from comms.kafka import Broker, KafkaFault, Place, Record, TopicConsumer
-from producer.conditions import Conditions
+from comms.platform.database import DatabaseError, translated
+from comms.platform.kafka import Broker, KafkaFault, Place, Record, TopicConsumer
+from producer.health_state import Conditions
 from producer.queue import claimed
 from schemas.codec import Codec
 from schemas.errors import ContractError

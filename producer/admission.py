@@ -13,10 +13,10 @@ from math import ceil
 
 from psycopg_pool import AsyncConnectionPool
 
-from comms import metrics
-from comms.allowance import Buckets, Purse, Taken, lease_of
-from comms.limits import Limit, TenantLimits
-from comms.problems import Problem
+from comms.platform import metrics
+from comms.platform.limits import Limit, TenantLimits
+from comms.platform.problems import Problem
+from comms.platform.rate_limit import Buckets, Purse, Taken, lease_of
 
 
 @dataclass(slots=True)

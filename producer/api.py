@@ -17,11 +17,11 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from psycopg_pool import AsyncConnectionPool
 
-from comms.auth import Authenticator, Caller
-from comms.clock import Clock, utc_now
-from comms.database import DatabaseUnavailableError
-from comms.limits import TenantLimits
-from comms.problems import Problem, invalid
+from comms.platform.auth import Authenticator, Caller
+from comms.platform.clock import Clock, utc_now
+from comms.platform.database import DatabaseUnavailableError
+from comms.platform.limits import TenantLimits
+from comms.platform.problems import Problem, invalid
 from producer import requests
 from producer.admission import Admission
 from producer.batcher import Batcher
@@ -30,7 +30,7 @@ from producer.building import Stamp, to_message
 from producer.cancelling import NoSuchMessageError, TooLateError, cancel
 from producer.openapi import accepted_answer, batch_answer, batch_body, single_body
 from producer.outbox import Outbox
-from producer.shown import counted, shown
+from producer.responses import counted, shown
 from producer.statements import Accepted, Conflict, Entry, Result
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, Violation

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from psycopg_pool import AsyncConnectionPool
 
-from comms.database import DatabaseRefusedError, DatabaseUnavailableError, translated
+from comms.platform.database import DatabaseRefusedError, DatabaseUnavailableError, translated
 from producer.outbox import Outbox
 from producer.statements import Entry, KeyVanishedError, Result
 

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import Request
 from pydantic_core import from_json
 
-from comms.problems import Problem, invalid
+from comms.platform.problems import Problem, invalid
 from schemas.errors import Violation
 
 MEBIBYTE = 1024 * 1024

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection, Rollback
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from comms.database import translated
+from comms.platform.database import translated
 from producer.outline import outline
 from schemas.codec import Codec
 from schemas.events import StatusEvent, cancelled

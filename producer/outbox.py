@@ -10,7 +10,7 @@ from typing import overload
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from comms.clock import Clock, utc_now
+from comms.platform.clock import Clock, utc_now
 from producer.connections import AsyncHandle, Handle, SyncHandle, run, run_async
 from producer.fingerprint import body_hash
 from producer.statements import Entry, Result, accept

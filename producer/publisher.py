@@ -12,15 +12,10 @@ from uuid import UUID
 
 import structlog
 
-from comms.clock import Clock, utc_now
-from comms.kafka import (
-    EventProducer,
-    KafkaFault,
-    KafkaRefusedError,
-    KafkaUnavailableError,
-)
-from producer.logs import Logs
+from comms.platform.clock import Clock, utc_now
+from comms.platform.kafka import EventProducer, KafkaFault, KafkaRefusedError, KafkaUnavailableError
 from producer.queue import Row, message_of
+from producer.topic_identity import Logs
 from schemas.codec import Codec
 from schemas.events import ProviderWords, StatusEvent, failed, queued
 from schemas.topics import STATUS

@@ -18,19 +18,19 @@ import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
 
-from comms import metrics
-from comms.database import DatabaseError, translated
-from comms.health import HealthServer
-from comms.kafka import Broker, KafkaFault
-from comms.registry import RegistryUnavailableError, codec_of
-from comms.settings import Settings
+from comms.platform import metrics
+from comms.platform.database import DatabaseError, translated
+from comms.platform.health import HealthServer
+from comms.platform.kafka import Broker, KafkaFault
+from comms.platform.registry import RegistryUnavailableError, codec_of
+from comms.platform.settings import Settings
 from producer import queue, shards
 from producer.acknowledger import Acknowledger
-from producer.conditions import Conditions
-from producer.logs import Logs
+from producer.health_state import Conditions
 from producer.ordering import in_order
 from producer.publisher import Publisher
 from producer.shards import SHARDS
+from producer.topic_identity import Logs
 from schemas.codec import Codec
 
 log = structlog.get_logger(__name__)

@@ -92,3 +92,12 @@ class Reason(StrEnum):
     RESENT = "resent"  # a person asked for another attempt
     RESOLVED = "resolved"  # a person settled what was unknown
     NO_RECEIPT = "no_receipt"  # nothing came for so long that somebody should know
+
+
+class SuppressionReason(StrEnum):
+    """Why a recipient must not be reached."""
+
+    OPT_OUT = "opt_out"
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+    MANUAL = "manual"

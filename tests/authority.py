@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from consumers.transport import verifying
+from consumers.sdk.http_transport import verifying
 
 
 @pytest.fixture

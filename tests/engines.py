@@ -26,10 +26,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
-from comms.kafka import Broker
+from comms.platform.kafka import Broker
+from comms.platform.upgrading import upgrade
 from comms.stack.errors import EngineError
 from comms.stack.postgres import EmbeddedPostgres
-from comms.upgrading import upgrade
 from tests import brokers
 
 __all__ = [

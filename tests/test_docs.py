@@ -17,9 +17,9 @@ import yaml
 from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
-from comms import metrics
+from comms.platform import metrics
+from comms.platform.settings import ChannelSettings, RetryPolicy, RoutingPolicy, load
 from comms.services import SERVICES
-from comms.settings import ChannelSettings, RetryPolicy, RoutingPolicy, load
 from consumers.simulator.options import SimulatorOptions, read
 from schemas.codec import FILE_OF, SINGLE_OBJECT, Codec, fingerprint_of, schema_of, source_of
 from schemas.events import StatusEvent

@@ -24,8 +24,8 @@ import psycopg
 import pytest
 from twilio.request_validator import RequestValidator
 
-from comms.kafka import Broker
-from comms.settings import load
+from comms.platform.kafka import Broker
+from comms.platform.settings import load
 from comms.stack import folder
 from comms.stack.process import Program, end, free_port, launch
 from schemas.vocabulary import Channel

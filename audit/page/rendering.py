@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from audit.records import Readiness
-from comms.clock import Clock
+from comms.platform.clock import Clock
 from schemas.vocabulary import Channel, Reason, Status
 
 ASSETS: Mapping[str, str] = MappingProxyType(

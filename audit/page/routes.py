@@ -18,10 +18,10 @@ from audit.api import MessageQuery, before_of, cursor_of
 from audit.page import views
 from audit.page.rendering import Renderer, asset
 from audit.records import Message
-from comms.auth import COOKIE, Authenticator, Caller, key_of
-from comms.clock import Clock, utc_now
-from comms.database import translated
-from comms.problems import Problem
+from comms.platform.auth import COOKIE, Authenticator, Caller, key_of
+from comms.platform.clock import Clock, utc_now
+from comms.platform.database import translated
+from comms.platform.problems import Problem
 
 Shown = Callable[[Caller], Awaitable[Response]]
 

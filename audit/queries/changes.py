@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Change
-from comms.database import translated
+from comms.platform.database import translated
 from schemas.vocabulary import Channel, Reason, Status
 
 Connection = AsyncConnection[TupleRow]

@@ -15,8 +15,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Backlog, ChannelState, LastError, ProviderState, Readiness
-from comms.database import translated
-from comms.masking import masked
+from comms.platform.database import translated
+from comms.platform.masking import masked
 from schemas.vocabulary import Channel, Reason
 
 Connection = AsyncConnection[TupleRow]

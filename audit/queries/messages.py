@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Event, Message, MessageHistory, MessagePage
-from comms.database import translated
+from comms.platform.database import translated
 from schemas.ids import event_id
 from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 

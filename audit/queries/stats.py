@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from audit.records import Count, Latency
-from comms.database import translated
+from comms.platform.database import translated
 
 Connection = AsyncConnection[TupleRow]
 

@@ -8,14 +8,14 @@ from uuid import UUID
 import psycopg
 import typer
 
-from comms import keys
 from comms.cli.errors import FAILED, CommandError
 from comms.cli.output import AsJson, console, moment, plain, print_json, table
-from comms.database import translated
-from comms.kafka import Broker
-from comms.settings import load
+from comms.platform import keys
+from comms.platform.database import translated
+from comms.platform.kafka import Broker
+from comms.platform.settings import load
+from comms.platform.upgrading import upgrade
 from comms.stack.up import up
-from comms.upgrading import upgrade
 from schemas import compatibility
 
 

@@ -14,15 +14,15 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from comms import dead_letters
+from comms.cli.dead_letter_view import opened
 from comms.cli.errors import CommandError
-from comms.cli.letter import opened
 from comms.cli.output import AsJson, console, moment, notes, plain, print_json, table
 from comms.cli.times import instant
-from comms.dead_letters import DeadLetter
-from comms.kafka import Broker
-from comms.registry import codec_of
-from comms.settings import load
+from comms.platform import dead_letters
+from comms.platform.dead_letters import DeadLetter
+from comms.platform.kafka import Broker
+from comms.platform.registry import codec_of
+from comms.platform.settings import load
 from schemas.vocabulary import Channel, Reason
 
 

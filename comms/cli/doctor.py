@@ -17,9 +17,9 @@ from comms.cli.errors import FAILED
 from comms.cli.output import AsJson, console, plain, print_json
 from comms.cli.probing import probed
 from comms.client import ApiClient, ClientError, connect
-from comms.database import DatabaseError, translated
-from comms.kafka import Broker, KafkaFault
-from comms.settings import Secret, Settings, SettingsError, load
+from comms.platform.database import DatabaseError, translated
+from comms.platform.kafka import Broker, KafkaFault
+from comms.platform.settings import Secret, Settings, SettingsError, load
 from schemas import compatibility
 from schemas.topics import TOPICS
 from schemas.vocabulary import Channel
@@ -124,7 +124,7 @@ def _database(settings: Settings) -> Iterator[Check]:
         )
         return
     yield Check("PostgreSQL", True, f"answers, version {version}")
-    folder = files("comms").joinpath("migrations")
+    folder = files("comms.platform").joinpath("migrations")
     newest = ScriptDirectory(str(folder)).get_current_head()
     yield Check(
         "database schema",

@@ -6,9 +6,9 @@ the time was over.
 """
 
 from comms.client import ClientError
-from comms.database import DatabaseError
-from comms.kafka import KafkaFault
-from comms.settings import SettingsError
+from comms.platform.database import DatabaseError
+from comms.platform.kafka import KafkaFault
+from comms.platform.settings import SettingsError
 from comms.stack.errors import StackError
 
 FAILED = 1

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from comms.settings import ProviderSettings, Settings, SettingsError
-from consumers.providers import build_or_missing, probes
+from comms.platform.settings import ProviderSettings, Settings, SettingsError
+from consumers.registry import build_or_missing, probes
 from schemas.vocabulary import Channel
 
 SECONDS = 20.0  # for one provider; the longest that a call may take is the channel's

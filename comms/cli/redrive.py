@@ -20,7 +20,7 @@ from comms.cli.bulk import WAITS
 from comms.cli.errors import FAILED, CommandError
 from comms.cli.output import AsJson, coloured, console, moment, notes, plain, print_json, table
 from comms.client import ApiClient, ApiRefusedError, ApiUnreachableError, connect
-from comms.settings import load
+from comms.platform.settings import load
 
 PATH = "/v1/resends"
 PAGE = 100  # messages asked for at once, at most

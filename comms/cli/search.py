@@ -18,7 +18,7 @@ from comms.cli.output import (
 )
 from comms.cli.times import instant
 from comms.client import ApiClient, connect
-from comms.settings import load
+from comms.platform.settings import load
 from schemas.vocabulary import Channel, Reason, Status
 
 PAGE = 200  # what the API gives at once, at most

@@ -18,7 +18,7 @@ from comms.cli.output import AsJson, coloured, console, moment, notes, plain, pr
 from comms.cli.rows import BadRow, Keys, read
 from comms.cli.times import instant
 from comms.client import ApiClient, connect
-from comms.settings import load
+from comms.platform.settings import load
 from schemas.segments import segments
 from schemas.vocabulary import Channel, Mode
 

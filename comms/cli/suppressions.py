@@ -6,9 +6,8 @@ import typer
 
 from comms.cli.output import AsJson, console, moment, notes, plain, print_json, table
 from comms.client import ApiClient, connect
-from comms.settings import load
-from consumers.suppression import SuppressionReason
-from schemas.vocabulary import Channel
+from comms.platform.settings import load
+from schemas.vocabulary import Channel, SuppressionReason
 
 PATH = "/v1/suppressions"
 PAGE = 1000  # what the API gives at once, at most

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import typer
 
-from comms.clock import utc_now
+from comms.platform.clock import utc_now
 
 _SPAN = re.compile(r"([+-]?)(\d{1,6})([smhd])")
 _UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -10,7 +10,7 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-from comms.kafka import Broker, KafkaUnavailableError
+from comms.platform.kafka import Broker, KafkaUnavailableError
 from comms.stack.errors import EngineError
 from comms.stack.process import Program, end, free_port, launch, rotate, wait_until_ready
 

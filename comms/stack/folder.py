@@ -1,9 +1,8 @@
 """The data folder of a one-machine stack: who holds it, and the small files in it.
 
-    lock          held by the running `comms up`, so that two never share a folder
-    stack.toml    where the running stack answers; `comms.settings` reads it in other terminals
-    api-key       the key that `comms up` prints
-    postgres…, logs/   the engines' own
+    lock          held by the running `comms up`, so that two never share a folder stack.toml
+    where the running stack answers; `comms.platform.settings` reads it in other terminals api-key
+    the key that `comms up` prints postgres…, logs/   the engines' own
 
 All but the logs are readable by their owner alone.
 """
@@ -17,9 +16,9 @@ from pathlib import Path
 
 import psycopg
 
-from comms import keys
-from comms.database import translated
-from comms.settings import STACK_FILE
+from comms.platform import keys
+from comms.platform.database import translated
+from comms.platform.settings import STACK_FILE
 from comms.stack.errors import AlreadyRunningError
 
 TENANT = "default"

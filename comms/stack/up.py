@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from comms.database import DatabaseError
-from comms.kafka import Broker, KafkaFault
-from comms.settings import Settings, load
+from comms.platform.database import DatabaseError
+from comms.platform.kafka import Broker, KafkaFault
+from comms.platform.settings import Settings, load
+from comms.platform.upgrading import upgrade
 from comms.stack import folder, services
 from comms.stack.broker import EmbeddedBroker
 from comms.stack.errors import StackError
 from comms.stack.postgres import EmbeddedPostgres
 from comms.stack.screen import Screen
 from comms.stack.supervisor import Child, Supervisor
-from comms.upgrading import upgrade
 
 _ENGINE, _PROVIDER, _SERVICE, _TRAFFIC = range(4)  # stages: the highest is stopped first
 _ENGINE_SECONDS = 60.0

@@ -12,8 +12,8 @@ from consumers.email.resend import RESEND
 from consumers.email.sendgrid import SENDGRID
 from consumers.email.ses import SES
 from consumers.email.smtp import SMTP
-from consumers.kinds import Kind
-from consumers.simulated import SIMULATED
+from consumers.sdk.provider_type import Kind
+from consumers.simulator.adapter import SIMULATED
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {

@@ -14,9 +14,11 @@ from datetime import datetime
 from hashlib import sha256
 from urllib.parse import quote
 
-from comms.clock import Clock
-from comms.settings import Secret
-from consumers.classification import (
+from comms.platform.clock import Clock
+from comms.platform.settings import Secret
+from consumers.email.mime import compose
+from consumers.email.parts import MARK, mark_of, ours, sender_option, written
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
@@ -31,9 +33,7 @@ from consumers.classification import (
     Meaning,
     reason_of_failure,
 )
-from consumers.email.mime import compose
-from consumers.email.parts import MARK, mark_of, ours, sender_option, written
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     basic_auth,
@@ -41,12 +41,11 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
-from consumers.suppression import SuppressionReason
-from consumers.transport import Answer
-from consumers.webhook import (
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.receipts import (
     SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Receipt,
@@ -57,7 +56,7 @@ from consumers.webhook import (
 )
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
-from schemas.vocabulary import Mode, Reason
+from schemas.vocabulary import Mode, Reason, SuppressionReason
 
 BASE_URL = "https://api.mailgun.net"  # https://api.eu.mailgun.net for domains in the EU
 

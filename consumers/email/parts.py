@@ -15,10 +15,10 @@ from hashlib import sha256
 from uuid import UUID
 
 from consumers.email.mime import InvalidContentError, address_of, domain_of, own_headers
-from consumers.http_provider import Request
-from consumers.options import Options
-from consumers.outcomes import Refused
-from consumers.webhook import Receipt, Unplaced, uuid_or_none
+from consumers.sdk.http_provider import Request
+from consumers.sdk.options import Options
+from consumers.sdk.outcomes import Refused
+from consumers.sdk.receipts import Receipt, Unplaced, uuid_or_none
 from schemas.events import ProviderWords
 from schemas.messages import Attachment, EmailMessage
 from schemas.rules.words import is_one_line

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from consumers.email.session import RefusedError, Server, Session, connect
-from consumers.transport import NotSentError
+from consumers.sdk.http_transport import NotSentError
 from schemas.vocabulary import Reason
 
 _CHECK_AFTER_SECONDS = 1.0

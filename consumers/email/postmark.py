@@ -11,9 +11,18 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from comms.clock import Clock
-from comms.settings import Secret
-from consumers.classification import (
+from comms.platform.clock import Clock
+from comms.platform.settings import Secret
+from consumers.email.parts import (
+    MARK,
+    encoded,
+    mark_of,
+    ours,
+    parts_of,
+    sender_option,
+    written,
+)
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
@@ -29,16 +38,7 @@ from consumers.classification import (
     Meaning,
     reason_of_failure,
 )
-from consumers.email.parts import (
-    MARK,
-    encoded,
-    mark_of,
-    ours,
-    parts_of,
-    sender_option,
-    written,
-)
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     basic_auth,
@@ -47,15 +47,21 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Outcome, taken
-from consumers.provider import Attempt
-from consumers.suppression import SuppressionReason, normal
-from consumers.transport import Answer
-from consumers.webhook import BadSignatureError, Receipt, Unplaced, UnreadableReceiptError, moment
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Outcome, taken
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.receipts import (
+    BadSignatureError,
+    Receipt,
+    Unplaced,
+    UnreadableReceiptError,
+    moment,
+)
+from consumers.suppression import normal
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
-from schemas.vocabulary import Channel, Mode, Reason
+from schemas.vocabulary import Channel, Mode, Reason, SuppressionReason
 
 BASE_URL = "https://api.postmarkapp.com"
 TEST_TOKEN = "POSTMARK_API_TEST"  # noqa: S105 - of everybody: what is sent with it is only checked

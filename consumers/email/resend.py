@@ -10,9 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from comms.clock import Clock
-from comms.settings import Secret
-from consumers.classification import (
+from comms.platform.clock import Clock
+from comms.platform.settings import Secret
+from consumers.email.parts import (
+    MARK,
+    encoded,
+    mark_of,
+    ours,
+    parts_of,
+    sender_option,
+    written,
+)
+from consumers.email.simulators import unless_simulated
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
@@ -28,17 +38,7 @@ from consumers.classification import (
     Meaning,
     reason_of_failure,
 )
-from consumers.email.parts import (
-    MARK,
-    encoded,
-    mark_of,
-    ours,
-    parts_of,
-    sender_option,
-    written,
-)
-from consumers.email.simulators import unless_simulated
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     bearer,
@@ -47,16 +47,15 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
-from consumers.suppression import SuppressionReason
-from consumers.transport import Answer
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.receipts import Receipt, Unplaced, UnreadableReceiptError, moment
 from consumers.vendors import svix
-from consumers.webhook import Receipt, Unplaced, UnreadableReceiptError, moment
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Reason, SuppressionReason
 
 BASE_URL = "https://api.resend.com"
 

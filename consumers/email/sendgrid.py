@@ -18,9 +18,18 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from comms.clock import Clock, utc_now
-from comms.settings import Secret
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from comms.platform.settings import Secret
+from consumers.email.parts import (
+    MARK,
+    encoded,
+    mark_of,
+    ours,
+    parts_of,
+    sender_option,
+    written,
+)
+from consumers.sdk.error_codes import (
     CONTENT,
     GONE,
     NOBODY,
@@ -34,16 +43,7 @@ from consumers.classification import (
     Meaning,
     reason_of_failure,
 )
-from consumers.email.parts import (
-    MARK,
-    encoded,
-    mark_of,
-    ours,
-    parts_of,
-    sender_option,
-    written,
-)
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     bearer,
@@ -52,12 +52,11 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Accepted, Outcome
-from consumers.provider import Attempt
-from consumers.suppression import SuppressionReason
-from consumers.transport import Answer
-from consumers.webhook import (
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Accepted, Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.receipts import (
     BadSignatureError,
     Receipt,
     Unplaced,
@@ -67,7 +66,7 @@ from consumers.webhook import (
 )
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
-from schemas.vocabulary import Mode, Reason
+from schemas.vocabulary import Mode, Reason, SuppressionReason
 
 BASE_URL = "https://api.sendgrid.com"  # https://api.eu.sendgrid.com for subusers in the EU
 SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature"

@@ -11,8 +11,11 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from comms.clock import Clock, utc_now
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from consumers.email.mime import compose
+from consumers.email.parts import MARK, mark_of, ours, sender_option, written
+from consumers.email.simulators import unless_simulated
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
@@ -27,10 +30,7 @@ from consumers.classification import (
     Meaning,
     reason_of_failure,
 )
-from consumers.email.mime import compose
-from consumers.email.parts import MARK, mark_of, ours, sender_option, written
-from consumers.email.simulators import unless_simulated
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     json_object,
@@ -38,16 +38,15 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
-from consumers.suppression import SuppressionReason
-from consumers.transport import Answer
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.receipts import NotSetUpError, Receipt, Unplaced, UnreadableReceiptError, moment
 from consumers.vendors import sigv4, sns
-from consumers.webhook import NotSetUpError, Receipt, Unplaced, UnreadableReceiptError, moment
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Reason, SuppressionReason
 
 # Names of errors, some with what their message is about, and events with their type:
 # https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-sns-contents.html

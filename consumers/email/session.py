@@ -15,9 +15,9 @@ from typing import TypeVar
 import aiosmtplib
 from aiosmtplib import SMTPResponse
 
-from comms.settings import Secret
+from comms.platform.settings import Secret
 from consumers.email.mime import Mail
-from consumers.transport import AnswerLostError, NotSentError
+from consumers.sdk.http_transport import AnswerLostError, NotSentError
 from schemas.vocabulary import Reason
 
 T = TypeVar("T")

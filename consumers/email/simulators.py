@@ -6,7 +6,7 @@ Their adapters ask before they write a request.
 
 from collections.abc import Callable
 
-from consumers.outcomes import Outcome, Refused
+from consumers.sdk.outcomes import Outcome, Refused
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Mode, Reason

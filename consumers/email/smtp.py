@@ -14,11 +14,11 @@ import ssl
 from consumers.email.mime import InvalidContentError, Mail, compose, domain_of
 from consumers.email.pool import PoolLimits, SessionPool
 from consumers.email.session import ACCOUNT_CODES, RefusedError, Reply, Server
-from consumers.kinds import Kind, Setup
-from consumers.options import LOOPBACK, Options
-from consumers.outcomes import Accepted, Blocked, Outcome, Refused, TryLater
-from consumers.provider import Attempt
-from consumers.transport import TransportError, outcome_of
+from consumers.sdk.http_transport import TransportError, outcome_of
+from consumers.sdk.options import LOOPBACK, Options
+from consumers.sdk.outcomes import Accepted, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
 from schemas.events import ProviderWords
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Reason

@@ -6,12 +6,12 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from consumers.kinds import Kind
 from consumers.push.apns import APNS
 from consumers.push.expo import EXPO
 from consumers.push.fcm import FCM
 from consumers.push.webpush import WEBPUSH
-from consumers.simulated import SIMULATED
+from consumers.sdk.provider_type import Kind
+from consumers.simulator.adapter import SIMULATED
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {"apns": APNS, "expo": EXPO, "fcm": FCM, "simulated": SIMULATED, "webpush": WEBPUSH}

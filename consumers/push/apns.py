@@ -14,9 +14,12 @@ from urllib.parse import quote
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from comms.clock import Clock, utc_now
-from comms.settings import Secret
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from comms.platform.settings import Secret
+from consumers.push.devices import DevicePush, seconds_to_live
+from consumers.push.encryption import read_key
+from consumers.push.http2 import Http2Transport
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
@@ -29,14 +32,11 @@ from consumers.classification import (
     Fault,
     Meaning,
 )
-from consumers.http_provider import Request, json_object, seconds_of, text_or_none
-from consumers.kinds import Kind, Setup
-from consumers.outcomes import Accepted, Outcome
-from consumers.provider import Attempt
-from consumers.push.devices import DevicePush, seconds_to_live
-from consumers.push.encryption import read_key
-from consumers.push.http2 import Http2Transport
-from consumers.transport import Answer
+from consumers.sdk.http_provider import Request, json_object, seconds_of, text_or_none
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Accepted, Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
 from schemas.events import ProviderWords
 from schemas.ids import event_id
 from schemas.messages import PushMessage

@@ -23,10 +23,16 @@ from datetime import datetime
 from itertools import chain
 from typing import Protocol
 
-from consumers.http_provider import Request
-from consumers.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
-from consumers.provider import Attempt
-from consumers.transport import Answer, AnswerLostError, NotSentError, TransportError, outcome_of
+from consumers.sdk.http_provider import Request
+from consumers.sdk.http_transport import (
+    Answer,
+    AnswerLostError,
+    NotSentError,
+    TransportError,
+    outcome_of,
+)
+from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.provider import Attempt
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage
 from schemas.payloads import problems
@@ -41,7 +47,7 @@ _SHOWN = 4  # characters of a token, of its end: beginnings are often the same
 
 
 class Calls(Protocol):
-    """The wire, as `consumers.transport.HttpTransport` has it."""
+    """The wire, as `consumers.sdk.http_transport.HttpTransport` has it."""
 
     async def open(self) -> None:
         """Make the pool."""

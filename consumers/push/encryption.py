@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from comms.clock import Clock, utc_now
+from comms.platform.clock import Clock, utc_now
 
 RECORD_SIZE = 4096  # bytes; what every push service takes
 LIFETIME = timedelta(hours=12)  # of a signed header; 24 h at most

@@ -1,8 +1,8 @@
 """Notifications by Expo's push service, which passes them on to Google and Apple.
 
-The runner calls it like every provider, by way of `consumers.push.devices`: one request for up to
-a hundred devices, and a ticket for each of them in a 200. A ticket says that Expo took it; what
-came of it stands in receipts that Expo keeps for a day. `consumers.inquiry` asks for them, and
+The runner calls it like every provider, by way of `consumers.push.devices`: one request for up to a
+hundred devices, and a ticket for each of them in a 200. A ticket says that Expo took it; what came
+of it stands in receipts that Expo keeps for a day. `consumers.receipts.poller` asks for them, and
 `consumers.push.expo_receipts` reads them.
 https://docs.expo.dev/push-notifications/sending-notifications/
 """
@@ -12,9 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comms.clock import Clock, utc_now
-from consumers.asked import Question, UnansweredError
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from consumers.push.devices import Calls, DevicePush, masked, seconds_to_live
+from consumers.push.expo_receipts import KEEPING, Reader, tickets_of
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
@@ -24,7 +25,7 @@ from consumers.classification import (
     Classifier,
     ErrorTable,
 )
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     Request,
     bearer,
     json_object,
@@ -33,13 +34,12 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
-from consumers.outcomes import Accepted, Ambiguous, Outcome
-from consumers.provider import Attempt
-from consumers.push.devices import Calls, DevicePush, masked, seconds_to_live
-from consumers.push.expo_receipts import KEEPING, Reader, tickets_of
-from consumers.transport import Answer, TransportError
-from consumers.webhook import Said
+from consumers.sdk.http_transport import Answer, TransportError
+from consumers.sdk.outcomes import Accepted, Ambiguous, Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.receipt_polling import Question, UnansweredError
+from consumers.sdk.receipts import Said
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage
 from schemas.payloads import expo_notification

@@ -18,15 +18,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from comms.clock import Clock
-from consumers.asked import Keeping, Question
-from consumers.classification import Classifier, reason_of_failure
-from consumers.http_provider import text_or_none
+from comms.platform.clock import Clock
 from consumers.push.devices import listed, masked
-from consumers.suppression import SuppressionReason
-from consumers.webhook import HandedOn, Receipt
+from consumers.sdk.error_codes import Classifier, reason_of_failure
+from consumers.sdk.http_provider import text_or_none
+from consumers.sdk.receipt_polling import Keeping, Question
+from consumers.sdk.receipts import HandedOn, Receipt
 from schemas.events import SILENCE, ProviderWords
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Reason, SuppressionReason
 
 # "We recommend checking push receipts 15 minutes after sending"; they "are cleared after 24 hours".
 KEEPING = Keeping(ready_after=timedelta(minutes=15), kept_for=timedelta(hours=23))

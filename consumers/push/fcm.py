@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from comms.clock import Clock, utc_now
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from consumers.push.devices import DevicePush, seconds_to_live
+from consumers.push.google import AccessTokens, BadKeyError, ServiceAccount
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
@@ -21,7 +23,7 @@ from consumers.classification import (
     Fault,
     Meaning,
 )
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     Request,
     json_object,
     json_request,
@@ -29,12 +31,10 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup, live_and_test
-from consumers.outcomes import Accepted, Outcome
-from consumers.provider import Attempt
-from consumers.push.devices import DevicePush, seconds_to_live
-from consumers.push.google import AccessTokens, BadKeyError, ServiceAccount
-from consumers.transport import Answer
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Accepted, Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup, live_and_test
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage
 from schemas.vocabulary import Mode, Platform, Priority

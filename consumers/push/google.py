@@ -18,11 +18,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from comms.clock import Clock, utc_now
-from comms.settings import Secret
-from consumers.http_provider import bearer, form_request, json_object
-from consumers.outcomes import Blocked, Outcome, TryLater
-from consumers.transport import Answer, HttpTransport
+from comms.platform.clock import Clock, utc_now
+from comms.platform.settings import Secret
+from consumers.sdk.http_provider import bearer, form_request, json_object
+from consumers.sdk.http_transport import Answer, HttpTransport
+from consumers.sdk.outcomes import Blocked, Outcome, TryLater
 from schemas.events import ProviderWords
 from schemas.vocabulary import Reason
 

@@ -25,7 +25,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
-from consumers.transport import (
+from consumers.sdk.http_transport import (
     ANSWER_LIMIT,
     CONNECT_SECONDS,
     Answer,
@@ -82,7 +82,7 @@ class Http2Transport:
     async def call(
         self, method: str, url: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request and its answer, as `consumers.transport.HttpTransport.call`."""
+        """One request and its answer, as `consumers.sdk.http_transport.HttpTransport.call`."""
         if not self._open:
             raise NotSentError("the provider's connections are not open")
         until = asyncio.get_running_loop().time() + self._seconds

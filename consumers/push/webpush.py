@@ -9,12 +9,7 @@ import hashlib
 import re
 from urllib.parse import SplitResult, urlsplit
 
-from comms.clock import Clock, utc_now
-from consumers.classification import CONTENT, GONE, LIMITED, NOBODY, Classifier, ErrorTable
-from consumers.http_provider import HttpProvider, Request, transport_of
-from consumers.kinds import Kind, Setup
-from consumers.outcomes import Accepted, Outcome, Refused
-from consumers.provider import Attempt
+from comms.platform.clock import Clock, utc_now
 from consumers.push.devices import seconds_to_live, without
 from consumers.push.encryption import (
     BadSubscriptionError,
@@ -24,7 +19,12 @@ from consumers.push.encryption import (
     text_of,
 )
 from consumers.push.outward import is_public
-from consumers.transport import Answer
+from consumers.sdk.error_codes import CONTENT, GONE, LIMITED, NOBODY, Classifier, ErrorTable
+from consumers.sdk.http_provider import HttpProvider, Request, transport_of
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Accepted, Outcome, Refused
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
 from schemas.events import ProviderWords
 from schemas.messages import PushMessage, WebPushSubscription
 from schemas.payloads import problems, webpush_payload

@@ -14,11 +14,12 @@ from fastapi import APIRouter, Depends, Response
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from comms.auth import Authenticator, Caller
-from comms.clock import Clock, utc_now
-from comms.kafka import EventProducer, KafkaFault
-from comms.problems import Problem, invalid
-from consumers.delivery import ORDINARY
+from comms.platform.auth import Authenticator, Caller
+from comms.platform.clock import Clock, utc_now
+from comms.platform.kafka import EventProducer, KafkaFault
+from comms.platform.problems import Problem, invalid
+from consumers.ledger.delivery import ORDINARY
+from consumers.redrive.requests import REFUSALS, Answer, Wishes
 from consumers.redrive.resolving import (
     NoSuchMessageError,
     NotUnknownError,
@@ -27,7 +28,6 @@ from consumers.redrive.resolving import (
 )
 from consumers.redrive.selection import Found, Group, Selection
 from consumers.redrive.where import Condition, FilterError, parse
-from consumers.redrive.wishes import REFUSALS, Answer, Wishes
 from schemas.codec import Codec
 from schemas.errors import Violation
 from schemas.vocabulary import Reason, Status

@@ -1,9 +1,9 @@
 """What a person knows about a call whose answer was lost: it was carried out, or it was not.
 
 The API calls `Resolver.resolve`. The answer is a status event like a receipt's, kept beside the
-receipts so that `consumers.recovery` announces it again if the broker loses it, and published
-before the person is answered. What a receipt says at the same moment is for the lifecycle to
-decide; two people exclude each other by a lock on the attempt in question.
+receipts so that `consumers.pipeline.recovery` announces it again if the broker loses it, and
+published before the person is answered. What a receipt says at the same moment is for the lifecycle
+to decide; two people exclude each other by a lock on the attempt in question.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from uuid import UUID, uuid5
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from comms.auth import Caller
-from comms.clock import Clock, utc_now
-from comms.database import translated
-from comms.kafka import EventProducer, KafkaFault
-from consumers.redrive.wishes import REFUSALS, Answer, ask
+from comms.platform.auth import Caller
+from comms.platform.clock import Clock, utc_now
+from comms.platform.database import translated
+from comms.platform.kafka import EventProducer, KafkaFault
+from consumers.redrive.requests import REFUSALS, Answer, ask
 from schemas import events
 from schemas.codec import Codec
 from schemas.events import StatusEvent

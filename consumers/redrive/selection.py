@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from comms.database import translated
+from comms.platform.database import translated
 from consumers.redrive.where import Condition
 
 _COUNT = """

@@ -9,7 +9,7 @@ that refuses the account is left alone at once, and for longer: waiting alone do
 from dataclasses import dataclass
 from enum import StrEnum
 
-from comms.settings import RoutingPolicy
+from comms.platform.settings import RoutingPolicy
 
 PROBE_SECONDS = 30.0  # a probe not heard of by then is given up
 

@@ -5,14 +5,14 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from comms.masking import masked
-from comms.settings import RoutingPolicy
-from consumers.health import without_recipients
-from consumers.outcomes import Ambiguous, Blocked, Outcome, TryLater
-from consumers.provider import Provider
+from comms.platform.masking import masked
+from comms.platform.settings import RoutingPolicy
 from consumers.routing.breaker import Breaker, State
+from consumers.routing.health import without_recipients
 from consumers.routing.weights import Window
-from consumers.takes import Takes, no_way
+from consumers.sdk.capabilities import Takes, no_way
+from consumers.sdk.outcomes import Ambiguous, Blocked, Outcome, TryLater
+from consumers.sdk.provider import Provider
 from schemas.messages import Message
 from schemas.vocabulary import Mode, Reason
 

@@ -12,10 +12,10 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from comms import metrics
-from comms.clock import Clock, utc_now
-from comms.database import DatabaseError, translated
-from comms.settings import RoutingPolicy
+from comms.platform import metrics
+from comms.platform.clock import Clock, utc_now
+from comms.platform.database import DatabaseError, translated
+from comms.platform.settings import RoutingPolicy
 from consumers.routing.router import Router, Standing
 from consumers.routing.weights import Share, Window, judge
 from schemas.vocabulary import Channel

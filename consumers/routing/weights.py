@@ -8,7 +8,7 @@ answers than is normal, ten points back for every five good minutes.
 
 from dataclasses import dataclass, replace
 
-from comms.settings import RoutingPolicy
+from comms.platform.settings import RoutingPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The simulated provider: a process of its own that answers, misbehaves and sends receipts.
 
-`comms run simulator` awaits `serve`. Channels reach it over HTTP through `consumers.simulated`;
-being apart, it still knows what it was called with when a consumer is killed.
+`comms run simulator` awaits `serve`. Channels reach it over HTTP through
+`consumers.simulator.adapter`; being apart, it still knows what it was called with when a consumer
+is killed.
 """
 
 from consumers.simulator.server import serve

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from comms.settings import Settings, SettingsError
+from comms.platform.settings import Settings, SettingsError
 from consumers.simulator.behaviour import Manners
 from schemas.vocabulary import Channel
 

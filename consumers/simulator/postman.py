@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import Counter
 
-from comms.settings import Secret
-from consumers.simulated import SIGNATURE_HEADER, signature
-from consumers.transport import HttpTransport, TransportError
+from comms.platform.settings import Secret
+from consumers.sdk.http_transport import HttpTransport, TransportError
+from consumers.simulator.adapter import SIGNATURE_HEADER, signature
 
 log = structlog.get_logger(__name__)
 

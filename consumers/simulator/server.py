@@ -18,8 +18,8 @@ from uuid import uuid4
 import structlog
 from aiohttp import web
 
-from comms import health
-from comms.settings import Secret, Settings, SettingsError
+from comms.platform import health
+from comms.platform.settings import Secret, Settings, SettingsError
 from consumers.simulator.behaviour import Behaviour, Decision, Result, word_of
 from consumers.simulator.book import Call, CallBook
 from consumers.simulator.options import SimulatorOptions, read

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from comms.clock import Clock, utc_now
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     LIMITED,
@@ -27,20 +27,19 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     json_object,
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup, live_and_test
-from consumers.options import Options
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
-from consumers.transport import Answer
-from consumers.vendors import sigv4, sns
-from consumers.webhook import (
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import Options
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.receipts import (
     Inbound,
     NotSetUpError,
     Said,
@@ -48,6 +47,7 @@ from consumers.webhook import (
     UnreadableReceiptError,
     uuid_or_none,
 )
+from consumers.vendors import sigv4, sns
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Mode

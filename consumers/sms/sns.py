@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from comms.clock import Clock, utc_now
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     LIMITED,
@@ -22,12 +22,12 @@ from consumers.classification import (
     Classifier,
     ErrorTable,
 )
-from consumers.http_provider import HttpProvider, Request, form_request, transport_of
-from consumers.kinds import Kind, Setup
-from consumers.options import Options
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
-from consumers.transport import Answer
+from consumers.sdk.http_provider import HttpProvider, Request, form_request, transport_of
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import Options
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
 from consumers.vendors import sigv4
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from comms.clock import Clock
-from comms.settings import Secret
-from consumers.classification import (
+from comms.platform.clock import Clock
+from comms.platform.settings import Secret
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     LIMITED,
@@ -34,7 +34,7 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     bearer,
@@ -43,12 +43,12 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
-from consumers.options import LOOPBACK, Options
-from consumers.outcomes import Outcome, taken
-from consumers.provider import Attempt
-from consumers.transport import Answer
-from consumers.webhook import (
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import LOOPBACK, Options
+from consumers.sdk.outcomes import Outcome, taken
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.receipts import (
     SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Inbound,

@@ -8,8 +8,8 @@ Its numbers also bring what people write back; STOP ends in the suppression list
 import json
 from collections.abc import Mapping, Sequence
 
-from comms.clock import Clock, utc_now
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     LIMITED,
@@ -22,13 +22,13 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import HttpProvider, Request, form_request, transport_of
-from consumers.kinds import Kind, Setup
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
-from consumers.transport import Answer
+from consumers.sdk.http_provider import HttpProvider, Request, form_request, transport_of
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.receipts import Inbound, Said, Unplaced, callback_url, message_id_in
 from consumers.vendors import twilio
-from consumers.webhook import Inbound, Said, Unplaced, callback_url, message_id_in
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Mode

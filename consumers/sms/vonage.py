@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comms.clock import Clock, utc_now
-from comms.settings import Secret
-from consumers.classification import (
+from comms.platform.clock import Clock, utc_now
+from comms.platform.settings import Secret
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
@@ -25,19 +25,19 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     json_request,
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
-from consumers.transport import Answer
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.receipts import Inbound, Said, Unplaced, moment, uuid_or_none
 from consumers.vendors import vonage
-from consumers.webhook import Inbound, Said, Unplaced, moment, uuid_or_none
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
 

@@ -1,9 +1,9 @@
-"""Who must not be reached, by tenant and channel.
+"""Suppression: recipients who must not be reached, by tenant and channel.
 
-People and receipts add recipients (`api`, `consumers.desk`); the ledger looks each message's
-recipient up as it is claimed, and a suppressed one is refused without a call.
+People and receipts add recipients (`api`, `consumers.receipts.processor`). The ledger looks up each
+recipient as it claims a message, and a suppressed one is refused without a call.
 """
 
-from consumers.suppression.recipients import SuppressionReason, normal
+from consumers.suppression.recipients import normal
 
-__all__ = ["SuppressionReason", "normal"]
+__all__ = ["normal"]

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Depends, Query, Response
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict, Field
 
-from comms.auth import Authenticator, Caller
-from comms.problems import invalid
-from consumers.suppression.recipients import SuppressionReason, normal, problem_of
+from comms.platform.auth import Authenticator, Caller
+from comms.platform.problems import invalid
+from consumers.suppression.recipients import normal, problem_of
 from consumers.suppression.store import Suppressed, SuppressionList
 from schemas.errors import Violation
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, SuppressionReason
 
 
 class Named(BaseModel):

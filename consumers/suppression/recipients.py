@@ -1,21 +1,11 @@
 """One form for every way of writing a recipient, so that the list cannot be missed by a capital."""
 
 import re
-from enum import StrEnum
 
 from schemas.vocabulary import Channel
 
 LIMIT = 2048  # characters; a Web Push endpoint is the longest of them
 _NUMBER = re.compile(r"\+[1-9][0-9]{5,14}")
-
-
-class SuppressionReason(StrEnum):
-    """Why a recipient must not be reached."""
-
-    OPT_OUT = "opt_out"
-    HARD_BOUNCE = "hard_bounce"
-    COMPLAINT = "complaint"
-    MANUAL = "manual"
 
 
 def normal(channel: Channel, recipient: str) -> str:

@@ -7,9 +7,8 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from comms.database import translated
-from consumers.suppression.recipients import SuppressionReason
-from schemas.vocabulary import Channel
+from comms.platform.database import translated
+from schemas.vocabulary import Channel, SuppressionReason
 
 _ADD = """
 INSERT INTO consumers.suppression AS s (tenant, channel, recipient, reason)

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
-from comms.settings import Secret
-from consumers.options import Options
+from comms.platform.settings import Secret
+from consumers.sdk.options import Options
 
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _ALGORITHM = "AWS4-HMAC-SHA256"

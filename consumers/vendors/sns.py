@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509 import load_pem_x509_certificate
 
-from consumers.http_provider import json_object
-from consumers.webhook import BadSignatureError, NotSetUpError, UnreadableReceiptError
+from consumers.sdk.http_provider import json_object
+from consumers.sdk.receipts import BadSignatureError, NotSetUpError, UnreadableReceiptError
 
 log = structlog.get_logger(__name__)
 

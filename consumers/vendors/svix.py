@@ -9,9 +9,9 @@ import hmac
 from collections.abc import Mapping
 from datetime import datetime
 
-from comms.settings import Secret
-from consumers.options import Options
-from consumers.webhook import BadSignatureError, check_age
+from comms.platform.settings import Secret
+from consumers.sdk.options import Options
+from consumers.sdk.receipts import BadSignatureError, check_age
 
 _PREFIX = "whsec_"
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
-from comms.settings import Secret
-from consumers.classification import ACCOUNT, LIMITED, NOBODY, REJECTED, SENDER, TRANSIENT, Meaning
-from consumers.http_provider import Request, basic_auth, json_object, text_or_none
-from consumers.kinds import Setup
-from consumers.options import LOOPBACK, Options
-from consumers.takes import LIVE, LIVE_AND_TEST
-from consumers.transport import Answer
-from consumers.webhook import BadSignatureError, UnreadableReceiptError
+from comms.platform.settings import Secret
+from consumers.sdk.capabilities import LIVE, LIVE_AND_TEST
+from consumers.sdk.error_codes import ACCOUNT, LIMITED, NOBODY, REJECTED, SENDER, TRANSIENT, Meaning
+from consumers.sdk.http_provider import Request, basic_auth, json_object, text_or_none
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import LOOPBACK, Options
+from consumers.sdk.provider_type import Setup
+from consumers.sdk.receipts import BadSignatureError, UnreadableReceiptError
 from schemas.events import ProviderWords
 from schemas.vocabulary import Mode
 

@@ -25,14 +25,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from comms.clock import Clock, utc_now
-from comms.settings import Secret
-from consumers.classification import ACCOUNT, CONTENT, LIMITED, NOBODY, SENDER, TRANSIENT, Meaning
-from consumers.http_provider import basic_auth, bearer, json_object, text_or_none
-from consumers.kinds import Setup
-from consumers.options import LOOPBACK, Options
-from consumers.transport import Answer
-from consumers.webhook import SIGNATURE_AGE_SECONDS, BadSignatureError, UnreadableReceiptError
+from comms.platform.clock import Clock, utc_now
+from comms.platform.settings import Secret
+from consumers.sdk.error_codes import ACCOUNT, CONTENT, LIMITED, NOBODY, SENDER, TRANSIENT, Meaning
+from consumers.sdk.http_provider import basic_auth, bearer, json_object, text_or_none
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import LOOPBACK, Options
+from consumers.sdk.provider_type import Setup
+from consumers.sdk.receipts import SIGNATURE_AGE_SECONDS, BadSignatureError, UnreadableReceiptError
 from schemas.events import ProviderWords
 
 BASE_URL = "https://api.nexmo.com"

@@ -6,8 +6,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from consumers.kinds import Kind
-from consumers.simulated import SIMULATED
+from consumers.sdk.provider_type import Kind
+from consumers.simulator.adapter import SIMULATED
 from consumers.voice.twilio import TWILIO
 from consumers.voice.vonage import VONAGE
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from comms.clock import Clock
-from consumers.classification import (
+from comms.platform.clock import Clock
+from consumers.sdk.error_codes import (
     ACCOUNT,
     LIMITED,
     NOBODY,
@@ -23,14 +23,14 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import HttpProvider, Request, form_request, transport_of
-from consumers.kinds import Kind, Setup
-from consumers.options import Options
-from consumers.outcomes import Outcome, Refused
-from consumers.provider import Attempt
-from consumers.transport import Answer
+from consumers.sdk.http_provider import HttpProvider, Request, form_request, transport_of
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import Options
+from consumers.sdk.outcomes import Outcome, Refused
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.receipts import Said, Unplaced, callback_url, message_id_in
 from consumers.vendors import twilio
-from consumers.webhook import Said, Unplaced, callback_url, message_id_in
 from schemas.events import ProviderWords
 from schemas.messages import VoiceMessage
 from schemas.vocabulary import Mode, Reason

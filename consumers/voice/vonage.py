@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from comms.clock import Clock
-from comms.settings import Secret
-from consumers.classification import (
+from comms.platform.clock import Clock
+from comms.platform.settings import Secret
+from consumers.sdk.error_codes import (
     NOBODY,
     REJECTED,
     TRANSIENT,
@@ -22,19 +22,19 @@ from consumers.classification import (
     ErrorTable,
     reason_of_failure,
 )
-from consumers.http_provider import (
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     json_request,
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
-from consumers.transport import Answer
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.receipts import Said, Unplaced, callback_url, message_id_in, moment
 from consumers.vendors import vonage
-from consumers.webhook import Said, Unplaced, callback_url, message_id_in, moment
 from schemas.events import ProviderWords
 from schemas.messages import VoiceMessage
 

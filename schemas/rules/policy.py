@@ -1,6 +1,7 @@
 """What an installation allows of what the rules would: which countries, how many parts a text.
 
-`comms.settings` reads it for each channel; the producer and the consumers hand it to the rules.
+`comms.platform.settings` reads it for each channel; the producer and the consumers hand it to the
+rules.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from comms.kafka import Broker
+from comms.platform.kafka import Broker
 from comms.stack.errors import EngineError
 from tests.apache.server import ApacheKafka
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comms.kafka import Broker, KafkaFault
+from comms.platform.kafka import Broker, KafkaFault
 from comms.stack.errors import EngineError
 from comms.stack.process import (
     Program,

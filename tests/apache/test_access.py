@@ -16,8 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from comms.kafka import Broker, KafkaFault, KafkaRefusedError
-from comms.settings import Settings
+from comms.platform.kafka import Broker, KafkaFault, KafkaRefusedError
+from comms.platform.settings import Settings
 from comms.stack.errors import EngineError
 from consumers.service import run_channel
 from schemas.vocabulary import Channel, Status

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from comms.kafka import Broker
+from comms.platform.kafka import Broker
 from comms.stack.errors import EngineError
 from schemas.vocabulary import Status
 from tests.apache.cluster import Cluster

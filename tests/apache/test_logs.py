@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from comms.kafka import (
+from comms.platform.kafka import (
     Broker,
     KafkaFault,
     KafkaForgotError,
@@ -17,7 +17,7 @@ from comms.kafka import (
     Record,
     TopicConsumer,
 )
-from comms.kafka.producing import EventProducer
+from comms.platform.kafka.producing import EventProducer
 from tests.apache.server import ApacheKafka
 from tests.waiting import wait_for
 

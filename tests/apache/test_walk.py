@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from comms.kafka import Broker
+from comms.platform.kafka import Broker
 from schemas.topics import TOPICS
 from schemas.vocabulary import Status
 from tests.apache.server import ApacheKafka

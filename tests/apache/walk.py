@@ -7,9 +7,9 @@ from uuid import UUID
 
 import psycopg
 
-from comms.kafka import Broker
-from comms.settings import Settings
-from producer.conditions import Conditions
+from comms.platform.kafka import Broker
+from comms.platform.settings import Settings
+from producer.health_state import Conditions
 from producer.outbox import Outbox
 from producer.relay import Pace, relay
 from schemas.codec import Codec

@@ -9,9 +9,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from audit import api, merge, page
 from audit.feed import Feed
-from comms import keys, problems
-from comms.auth import Authenticator
-from comms.database import async_pool
+from comms.platform import keys, problems
+from comms.platform.auth import Authenticator
+from comms.platform.database import async_pool
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from audit import api, merge
 from audit.feed import Feed
 from audit.queries.changes import Cursor
-from comms.clock import utc_now
+from comms.platform.clock import utc_now
 from schemas import events
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage

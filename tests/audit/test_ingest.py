@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from audit.ingest import GROUP, Ingest
-from comms.kafka import Broker, Record
+from comms.platform.kafka import Broker, Record
 from schemas import events
 from schemas.codec import Codec
 from schemas.events import StatusEvent

@@ -7,7 +7,7 @@ import pytest
 
 from audit import merge
 from audit.page.rendering import relative
-from comms.clock import utc_now
+from comms.platform.clock import utc_now
 from schemas import events
 from schemas.events import ProviderWords
 from schemas.vocabulary import Reason

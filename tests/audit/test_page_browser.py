@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from audit import merge
-from comms.clock import utc_now
+from comms.platform.clock import utc_now
 from schemas import events
 from tests.audit import samples, scene
 from tests.audit.browser import chromium

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from comms.cli.app import run
-from comms.kafka import Place
-from consumers.ledger import Claim, Ledger
-from consumers.watermark import Watermark
+from comms.platform.kafka import Place
+from consumers.ledger.store import Claim, Ledger
+from consumers.pipeline.offsets import Watermark
 from producer import queue
 from producer.relay import Relay
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import psycopg
 
-from comms.kafka import Broker, KafkaFault
+from comms.platform.kafka import Broker, KafkaFault
+from comms.platform.upgrading import upgrade
 from comms.stack import folder
 from comms.stack.postgres import EmbeddedPostgres
 from comms.stack.process import Program, end, free_port, launch
 from comms.stack.services import _answers_ready
-from comms.upgrading import upgrade
 from tests import brokers
 from tests.chaos.disk import Disk
 

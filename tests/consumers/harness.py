@@ -15,11 +15,11 @@ from uuid import UUID, uuid4
 
 import aiohttp
 
-from comms.kafka import Broker, KafkaUnavailableError
-from comms.settings import Settings, load
+from comms.platform.kafka import Broker, KafkaUnavailableError
+from comms.platform.settings import Settings, load
 from comms.stack.process import free_port
-from consumers.outcomes import Outcome
-from consumers.provider import Attempt
+from consumers.sdk.outcomes import Outcome
+from consumers.sdk.provider import Attempt
 from consumers.service import run_channel
 from consumers.simulator.options import read
 from consumers.simulator.server import SimulatorServer

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from consumers.classification import NOBODY, Classifier, ErrorTable
-from consumers.http_provider import (
+from consumers.sdk.error_codes import NOBODY, Classifier, ErrorTable
+from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
     json_object,
@@ -16,13 +16,13 @@ from consumers.http_provider import (
     text_or_none,
     transport_of,
 )
-from consumers.kinds import Kind, Setup
-from consumers.outcomes import Outcome, taken
-from consumers.provider import Attempt
-from consumers.transport import Answer
+from consumers.sdk.http_transport import Answer
+from consumers.sdk.outcomes import Outcome, taken
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
-from tests.kinds import install
+from tests.provider_types import install
 
 CODES = ErrorTable(source="https://keyed.example.com/errors", codes={"nobody": NOBODY})
 

@@ -17,14 +17,14 @@ from uuid import UUID
 
 import pytest
 
-from consumers.kinds import Kind, Setup
-from consumers.listening import NotTakenError, Tell
-from consumers.outcomes import Accepted, Outcome
-from consumers.provider import Attempt
-from consumers.webhook import Inbound, Receipt, Said
+from consumers.sdk.outcomes import Accepted, Outcome
+from consumers.sdk.provider import Attempt
+from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.receipt_stream import NotTakenError, Tell
+from consumers.sdk.receipts import Inbound, Receipt, Said
 from schemas.events import ProviderWords
 from schemas.messages import Message
-from tests.kinds import install
+from tests.provider_types import install
 from tests.waiting import wait_for
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import aiohttp
 from aiohttp import web
 
-from tests.providers.samples import closed_port
+from tests.consumers.contract.samples import closed_port
 
 _OF_A_HOP = ("host", "content-length", "transfer-encoding", "connection", "accept-encoding")
 

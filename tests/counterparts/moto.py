@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
-from comms.settings import Secret
+from comms.platform.settings import Secret
 from comms.stack.process import free_port
 from consumers.vendors import sigv4
 from tests.counterparts.running import Running, listens

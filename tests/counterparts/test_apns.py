@@ -22,14 +22,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from comms.stack.errors import EngineError
-from consumers.outcomes import Accepted, Refused
-from consumers.provider import Provider
+from consumers.sdk.outcomes import Accepted, Refused
+from consumers.sdk.provider import Provider
 from schemas.messages import PushMessage
 from schemas.vocabulary import Channel
+from tests.consumers.contract.http_suite import told
+from tests.consumers.contract.samples import message, only_provider, settings_with, until
+from tests.consumers.contract.suite import call
 from tests.counterparts.apple import Apple, Files
-from tests.providers.contract import call
-from tests.providers.http_contract import told
-from tests.providers.samples import message, only_provider, settings_with, until
 
 pytestmark = pytest.mark.node
 

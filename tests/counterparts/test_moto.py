@@ -17,21 +17,27 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from comms.clock import utc_now
-from consumers.classification import Classifier
-from consumers.outcomes import Accepted, Refused
-from consumers.provider import Provider
+from comms.platform.clock import utc_now
+from consumers.sdk.error_codes import Classifier
+from consumers.sdk.outcomes import Accepted, Refused
+from consumers.sdk.provider import Provider
+from consumers.sdk.receipts import BadSignatureError, NotSetUpError, Receipt, Said
 from consumers.sms import aws
 from consumers.vendors import sns
-from consumers.webhook import BadSignatureError, NotSetUpError, Receipt, Said
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel
+from tests.consumers.contract.http_suite import told
+from tests.consumers.contract.samples import (
+    closed_port,
+    message,
+    only_provider,
+    settings_with,
+    until,
+)
+from tests.consumers.contract.suite import call
+from tests.consumers.email.mails import FROM, full_mail
 from tests.counterparts.moto import REGION, Moto, User, element
-from tests.providers.contract import call
-from tests.providers.http_contract import told
-from tests.providers.mails import FROM, full_mail
-from tests.providers.samples import closed_port, message, only_provider, settings_with, until
 
 pytestmark = pytest.mark.moto
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from comms.stack.errors import EngineError
+from tests.consumers.contract.samples import closed_port
 from tests.counterparts import npm
-from tests.providers.samples import closed_port
 
 pytestmark = pytest.mark.node
 

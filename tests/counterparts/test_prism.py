@@ -16,29 +16,21 @@ from typing import Any
 import pytest
 
 from comms.stack.errors import EngineError
-from consumers.outcomes import Accepted, Outcome
-from consumers.provider import Provider
+from consumers.sdk.outcomes import Accepted, Outcome
+from consumers.sdk.provider import Provider
 from schemas.messages import Message, PushMessage, SmsMessage, VoiceMessage
 from schemas.vocabulary import Channel, Priority
+from tests.consumers.contract.http_suite import PUBLIC_URL, Dialogue, told
+from tests.consumers.contract.samples import email, message, only_provider, settings_with
+from tests.consumers.contract.suite import call
+from tests.consumers.email import test_postmark, test_sendgrid, test_ses
+from tests.consumers.email.mails import TO, full_mail
+from tests.consumers.push import test_fcm
+from tests.consumers.sms import test_aws_sms, test_telnyx_sms, test_twilio_sms, test_vonage_sms
+from tests.consumers.voice import test_twilio_voice, test_vonage_voice
 from tests.counterparts.between import Change, Said, between, without
 from tests.counterparts.documents import DOCUMENTS, cut
 from tests.counterparts.prism import Prism
-from tests.providers import (
-    test_aws_sms,
-    test_fcm,
-    test_postmark,
-    test_sendgrid,
-    test_ses,
-    test_telnyx_sms,
-    test_twilio_sms,
-    test_twilio_voice,
-    test_vonage_sms,
-    test_vonage_voice,
-)
-from tests.providers.contract import call
-from tests.providers.http_contract import PUBLIC_URL, Dialogue, told
-from tests.providers.mails import TO, full_mail
-from tests.providers.samples import email, message, only_provider, settings_with
 
 pytestmark = pytest.mark.node
 

@@ -9,13 +9,13 @@ import pytest
 from fastapi import FastAPI
 from psycopg_pool import AsyncConnectionPool
 
-from comms import keys, problems
-from comms.auth import Authenticator
-from comms.database import async_pool
-from comms.limits import Limit, TenantLimits, tenant_limits
-from comms.metrics import rejected_total
-from comms.problems import Problem
-from comms.tables import SettingsError
+from comms.platform import keys, problems
+from comms.platform.auth import Authenticator
+from comms.platform.database import async_pool
+from comms.platform.limits import Limit, TenantLimits, tenant_limits
+from comms.platform.metrics import rejected_total
+from comms.platform.problems import Problem
+from comms.platform.toml_config import SettingsError
 from producer import api
 from producer.admission import Admission
 from schemas.codec import Codec

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from comms import keys, problems
-from comms.auth import Authenticator
-from comms.database import async_pool
+from comms.platform import keys, problems
+from comms.platform.auth import Authenticator
+from comms.platform.database import async_pool
 from producer import api
 from schemas.codec import Codec
 from schemas.events import StatusEvent

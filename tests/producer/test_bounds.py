@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from comms.settings import SettingsError, load
+from comms.platform.settings import SettingsError, load
 from schemas.rules import ANYTHING, Policy
 from schemas.vocabulary import Channel
 

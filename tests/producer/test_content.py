@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
-from comms import keys, problems
-from comms.auth import Authenticator
-from comms.database import async_pool
+from comms.platform import keys, problems
+from comms.platform.auth import Authenticator
+from comms.platform.database import async_pool
 from producer import api
 from schemas.codec import Codec
 from schemas.messages import EmailMessage

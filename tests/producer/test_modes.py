@@ -6,9 +6,9 @@ import pytest
 from fastapi import FastAPI
 from psycopg_pool import AsyncConnectionPool
 
-from comms import keys, problems
-from comms.auth import Authenticator
-from comms.kafka import Broker
+from comms.platform import keys, problems
+from comms.platform.auth import Authenticator
+from comms.platform.kafka import Broker
 from consumers.redrive import api as redrive
 from producer import api
 from schemas.codec import Codec

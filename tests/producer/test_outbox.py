@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from comms.upgrading import sqlalchemy_url
+from comms.platform.upgrading import sqlalchemy_url
 from producer.connections import AsyncHandle, UnsupportedConnectionError
 from producer.outbox import Outbox
 from producer.statements import Accepted, Conflict

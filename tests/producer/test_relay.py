@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from comms.kafka import Broker
+from comms.platform.kafka import Broker
 from comms.stack.broker import EmbeddedBroker
 from producer import queue
-from producer.conditions import Conditions
+from producer.health_state import Conditions
 from producer.outbox import Outbox
 from producer.relay import Pace, relay
 from producer.shards import SHARDS

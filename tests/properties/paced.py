@@ -15,16 +15,16 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from comms.clock import Clock
-from comms.database import DatabaseUnavailableError
-from comms.settings import ChannelSettings
-from consumers.claiming import CLAIM_IS_STALE, Claimer
-from consumers.delivery import Delivery, Lease
-from consumers.ledger import Claim, Ledger, Listed, Settlement
-from consumers.outcomes import Ambiguous, Outcome
+from comms.platform.clock import Clock
+from comms.platform.database import DatabaseUnavailableError
+from comms.platform.settings import ChannelSettings
+from consumers.ledger.decisions import Begin, Hold, Known, Repeat, StepAside, Suppress, Verdict
+from consumers.ledger.delivery import Delivery, Lease
+from consumers.ledger.store import Claim, Ledger, Listed, Settlement
+from consumers.pipeline.claiming import CLAIM_IS_STALE, Claimer
+from consumers.pipeline.settlement import Call, Settled, Settler
 from consumers.routing import Choice, Router
-from consumers.settlement import Call, Settled, Settler
-from consumers.verdicts import Begin, Hold, Known, Repeat, StepAside, Suppress, Verdict
+from consumers.sdk.outcomes import Ambiguous, Outcome
 from schemas.vocabulary import Channel
 
 T = TypeVar("T")

@@ -22,8 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consumers.claiming import CLAIM_IS_STALE
-from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from consumers.pipeline.claiming import CLAIM_IS_STALE
+from consumers.sdk.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
 from schemas.messages import Message
 from schemas.vocabulary import OnDoubt, Reason, Status
 from tests.consumers.harness import sms

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from comms.settings import RoutingPolicy
-from consumers.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
+from comms.platform.settings import RoutingPolicy
 from consumers.routing import Choice, Route, Router
 from consumers.routing.breaker import PROBE_SECONDS
 from consumers.routing.weights import Share, Window, judge
+from consumers.sdk.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
 from schemas.vocabulary import Reason
 from tests.consumers.harness import Named, sms
 from tests.properties.effort import effort

@@ -13,13 +13,13 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from comms.database import async_pool
-from comms.settings import ChannelSettings, RetryPolicy, RoutingPolicy
-from consumers.delivery import Delivery, Offset
-from consumers.ledger import Ledger
-from consumers.recovery import EVEN_OF_THE_LIVING, FAR_BACK
+from comms.platform.database import async_pool
+from comms.platform.settings import ChannelSettings, RetryPolicy, RoutingPolicy
+from consumers.ledger.delivery import Delivery, Offset
+from consumers.ledger.store import Ledger
+from consumers.pipeline.recovery import EVEN_OF_THE_LIVING, FAR_BACK
+from consumers.pipeline.settlement import Settler
 from consumers.routing import Choice, Route, Router
-from consumers.settlement import Settler
 from schemas import topics
 from schemas.codec import Codec
 from schemas.messages import Message, SmsMessage

@@ -16,9 +16,9 @@ The library belongs to the extra `smpp`: it is loaded when a table of this kind 
 
 from typing import Any
 
-from comms.settings import SettingsError
-from consumers.kinds import Kind, Setup
-from consumers.provider import Provider
+from comms.platform.settings import SettingsError
+from consumers.sdk.provider import Provider
+from consumers.sdk.provider_type import Kind, Setup
 
 
 def _build(setup: Setup) -> Provider[Any]:

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from consumers.sdk.http_transport import NotSentError
 from consumers.sms.smpp.connecting import BindRefusedError, Server, connect
 from consumers.sms.smpp.link import Answer, Heard, Link, OnDelivery, received
 from consumers.sms.smpp.pdu import Pdu, Status, Submission
-from consumers.transport import NotSentError
 from schemas.vocabulary import Reason
 
 log = structlog.get_logger(__name__)

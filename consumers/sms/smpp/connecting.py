@@ -8,11 +8,11 @@ import asyncio
 import ssl
 from dataclasses import dataclass, field
 
-from comms.settings import Secret
+from comms.platform.settings import Secret
+from consumers.sdk.http_transport import NotSentError
 from consumers.sms.smpp import pdu as pdus
 from consumers.sms.smpp.link import Link, OnDelivery
 from consumers.sms.smpp.pdu import Status
-from consumers.transport import NotSentError
 from schemas.vocabulary import Reason
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from consumers.classification import (
+from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     LIMITED,

@@ -11,12 +11,12 @@ from collections import deque
 
 import structlog
 
-from comms import metrics
-from consumers.listening import NotTakenError, Tell
+from comms.platform import metrics
+from consumers.sdk.receipt_stream import NotTakenError, Tell
+from consumers.sdk.receipts import Said
 from consumers.sms.smpp.link import Link
 from consumers.sms.smpp.pdu import Delivery, Pdu, Status, UnreadableError, delivery
 from consumers.sms.smpp.receipts import DeliveryReader
-from consumers.webhook import Said
 from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from consumers.sdk.http_transport import AnswerLostError, NotSentError
 from consumers.sms.smpp import pdu as pdus
 from consumers.sms.smpp.pdu import Command, Pdu, Status, UnreadableError
-from consumers.transport import AnswerLostError, NotSentError
 
 log = structlog.get_logger(__name__)
 

@@ -2,10 +2,10 @@
 
 import ssl
 
-from consumers.classification import Meaning
-from consumers.http_provider import seconds_of
-from consumers.kinds import Setup
-from consumers.options import Options
+from consumers.sdk.error_codes import Meaning
+from consumers.sdk.http_provider import seconds_of
+from consumers.sdk.options import Options
+from consumers.sdk.provider_type import Setup
 from consumers.sms.smpp.connecting import Server
 from consumers.sms.smpp.errors import MEANINGS, with_own
 from consumers.sms.smpp.provider import SmppProvider

@@ -18,11 +18,12 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 
-from comms.clock import Clock, utc_now
-from consumers.classification import LIMITED, Classifier, ErrorTable
-from consumers.listening import Tell
-from consumers.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused
-from consumers.provider import Attempt
+from comms.platform.clock import Clock, utc_now
+from consumers.sdk.error_codes import LIMITED, Classifier, ErrorTable
+from consumers.sdk.http_transport import NotSentError, TransportError, outcome_of
+from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused
+from consumers.sdk.provider import Attempt
+from consumers.sdk.receipt_stream import Tell
 from consumers.sms.smpp.binding import Binding, Turn
 from consumers.sms.smpp.connecting import BindRefusedError, Server
 from consumers.sms.smpp.errors import NAMES, UNLISTED, code_of
@@ -31,7 +32,6 @@ from consumers.sms.smpp.pdu import Pdu, Status, Submission
 from consumers.sms.smpp.receipts import DeliveryReader, IdForm, Sending, SentIds
 from consumers.sms.smpp.submissions import Style
 from consumers.sms.smpp.text import TooLongError
-from consumers.transport import NotSentError, TransportError, outcome_of
 from schemas.events import ProviderWords
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason

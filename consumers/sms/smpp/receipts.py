@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
-from comms.clock import Clock
-from consumers.classification import Classifier, Meaning, reason_of_failure
+from comms.platform.clock import Clock
+from consumers.sdk.error_codes import Classifier, Meaning, reason_of_failure
+from consumers.sdk.receipts import Inbound, Said, Unplaced
 from consumers.sms.smpp import text
 from consumers.sms.smpp.errors import DELIVERED, FAILED, STATES
 from consumers.sms.smpp.pdu import Address, Delivery
-from consumers.webhook import Inbound, Said, Unplaced
 from schemas.events import ProviderWords
 
 _MOST_REMEMBERED = 50_000  # ids; some 15 MB

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from consumers.provider import Attempt
+from consumers.sdk.provider import Attempt
 from consumers.sms.smpp.pdu import Address, Submission
 from consumers.sms.smpp.text import encode
 from schemas.messages import SmsMessage

@@ -1,0 +1,117 @@
+"""Errors over HTTP: `application/problem+json` (RFC 9457) that names the field.
+
+Route functions raise `Problem`; `install` makes an application answer it, and everything FastAPI
+itself refuses, in the one shape.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from comms.platform.database import DatabaseUnavailableError
+from comms.platform.kafka import KafkaUnavailableError
+from schemas.errors import InvalidRecordError, Violation
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
+    """An answer that is not the asked one.
+
+    Args:
+        status: the HTTP status; title: what kind of problem; detail: what about this one.
+        errors: the fields that are wrong, if it is about fields.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str = "",
+        *,
+        errors: Sequence[Violation] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or title)
+        self.status, self.title, self.detail = status, title, detail
+        self.errors, self.headers = tuple(errors), headers
+
+    def body(self) -> dict[str, Any]:
+        """The problem document."""
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail or "; ".join(map(str, self.errors)) or self.title,
+        }
+        if self.errors:
+            document["errors"] = [{"field": e.field, "problem": e.problem} for e in self.errors]
+        return document
+
+
+def invalid(violations: Sequence[Violation]) -> Problem:
+    """422: fields break rules."""
+    return Problem(422, "The request is not valid", errors=violations)
+
+
+def violations_of(error: RequestValidationError) -> tuple[Violation, ...]:
+    """FastAPI's findings as violations, field by field, without the values."""
+    return tuple(
+        Violation(_field(item["loc"]), str(item["msg"]).removeprefix("Value error, "))
+        for item in error.errors()
+    )
+
+
+def _field(location: Sequence[int | str]) -> str:
+    path = ""
+    for part in (
+        location[1:]
+        if location and location[0] in {"body", "query", "path", "header"}
+        else location
+    ):
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path or "body"
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every refusal as a problem document."""
+
+    def respond(problem: Problem) -> JSONResponse:
+        return JSONResponse(
+            problem.body(), problem.status, headers=problem.headers, media_type=MEDIA_TYPE
+        )
+
+    @app.exception_handler(Problem)
+    async def on_problem(_: Request, error: Problem) -> JSONResponse:
+        return respond(error)
+
+    @app.exception_handler(InvalidRecordError)
+    async def on_record(_: Request, error: InvalidRecordError) -> JSONResponse:
+        return respond(invalid(error.violations))
+
+    @app.exception_handler(RequestValidationError)
+    async def on_request(_: Request, error: RequestValidationError) -> JSONResponse:
+        return respond(invalid(violations_of(error)))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(_: Request, error: HTTPException) -> JSONResponse:
+        title = HTTPStatus(error.status_code).phrase
+        headers = dict(error.headers) if error.headers else None
+        return respond(Problem(error.status_code, title, str(error.detail), headers=headers))
+
+    @app.exception_handler(DatabaseUnavailableError)
+    async def on_database(_: Request, error: DatabaseUnavailableError) -> JSONResponse:
+        return respond(_away("The database does not answer; nothing was done"))
+
+    @app.exception_handler(KafkaUnavailableError)
+    async def on_kafka(_: Request, error: KafkaUnavailableError) -> JSONResponse:
+        return respond(_away("Kafka does not answer; nothing was done"))
+
+
+def _away(detail: str) -> Problem:
+    return Problem(503, "Service unavailable", detail, headers={"Retry-After": "1"})

@@ -1,0 +1,78 @@
+"""The schema registry, where one is configured; the one seam of its client's errors.
+
+Every service asks `codec_of` for its codec. Without `COMMS_SCHEMA_REGISTRY_URL` nothing here is
+imported from the registry's client, whose parts are an optional extra.
+"""
+
+from typing import TYPE_CHECKING
+
+from comms.platform.settings import Settings, SettingsError
+from schemas.codec import Codec
+from schemas.errors import UnknownSchemaError
+
+if TYPE_CHECKING:  # an optional dependency, needed by the type checker alone
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+
+class RegistryUnavailableError(Exception):
+    """The schema registry did not answer, or not what was asked."""
+
+
+class ConfluentRegistry:
+    """A `schemas.codec.Registry` over Confluent's client, which caches ids and schemas."""
+
+    def __init__(self, client: "SchemaRegistryClient") -> None:
+        self._client = client
+
+    def id_of(self, subject: str, schema: str) -> int:
+        """Register the schema under the subject if need be; its id.
+
+        Raises:
+            RegistryUnavailableError: the registry refused it or did not answer.
+        """
+        from confluent_kafka.schema_registry import Schema  # noqa: PLC0415 - optional extra
+        from confluent_kafka.schema_registry.error import (  # noqa: PLC0415
+            SchemaRegistryError,
+        )
+
+        try:
+            return int(self._client.register_schema(subject, Schema(schema, "AVRO")))
+        except SchemaRegistryError as error:
+            raise RegistryUnavailableError(f"{subject}: {error}") from error
+
+    def schema_of(self, schema_id: int) -> str:
+        """The schema of an id.
+
+        Raises:
+            UnknownSchemaError: the registry has none such.
+            RegistryUnavailableError: the registry did not answer.
+        """
+        from confluent_kafka.schema_registry.error import (  # noqa: PLC0415
+            SchemaRegistryError,
+        )
+
+        try:
+            return str(self._client.get_schema(schema_id).schema_str)
+        except SchemaRegistryError as error:
+            if error.http_status_code == 404:
+                raise UnknownSchemaError(f"the registry has no schema {schema_id}") from error
+            raise RegistryUnavailableError(f"schema {schema_id}: {error}") from error
+
+
+def codec_of(settings: Settings) -> Codec:
+    """The codec the settings ask for.
+
+    Raises:
+        SettingsError: a registry is named and its client is not installed.
+    """
+    if settings.schema_registry_url is None:
+        return Codec()
+    try:
+        from confluent_kafka.schema_registry import (  # noqa: PLC0415 - optional extra
+            SchemaRegistryClient,
+        )
+    except ImportError as error:
+        raise SettingsError(
+            "COMMS_SCHEMA_REGISTRY_URL", "install the extra: pip install communications[registry]"
+        ) from error
+    return Codec(ConfluentRegistry(SchemaRegistryClient({"url": settings.schema_registry_url})))

@@ -1,0 +1,162 @@
+"""The ledger's SQL, one statement for each thing that `consumers.ledger.store` does.
+
+Times that more than one process compares are the database's. Claims and outcomes are only ever
+inserted.
+"""
+
+# One statement for all: who may call, who must not be called, and that the call before is in doubt
+# where this one repeats it. So the doubt is on record before a second call can be made. A message
+# that may reach one recipient without the others has all of them looked up: a row for each found.
+CLAIM = """
+WITH wish AS (
+    SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::bytea[],
+                         %b::text[], %b::boolean[], %b::uuid[])
+        AS w (id, attempt, tenant, provider, value, recipient, repeats_doubt, nonce)
+), ours AS (
+    INSERT INTO consumers.attempt
+        (message_id, attempt, tenant, channel, provider, owner, claimed_at, value, nonce)
+    SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value, nonce FROM wish
+    ON CONFLICT DO NOTHING
+    RETURNING message_id
+), doubt AS (
+    INSERT INTO consumers.outcome (message_id, attempt, status, reason, detail, occurred_at)
+    SELECT id, attempt - 1, 'sending', 'ambiguous', 'its worker was lost in the call',
+           clock_timestamp()
+    FROM ours JOIN wish ON wish.id = ours.message_id WHERE repeats_doubt
+    ON CONFLICT DO NOTHING
+), reached AS (
+    SELECT id, tenant, recipient FROM wish
+    UNION ALL
+    SELECT also.id, wish.tenant, also.recipient
+    FROM unnest(%b::uuid[], %b::text[]) AS also (id, recipient) JOIN wish USING (id)
+)
+SELECT ours.message_id, s.recipient, s.reason, s.created_at
+FROM ours JOIN reached ON reached.id = ours.message_id
+LEFT JOIN consumers.suppression s
+    ON s.tenant = reached.tenant AND s.channel = %s AND s.recipient = reached.recipient
+"""
+
+# The newest attempt of each message, the one its chapter began with, and, before that row, the
+# attempt that was made for the wish in hand.
+LOOK_UP = """
+SELECT a.message_id, a.attempt, a.provider,
+    extract(epoch FROM clock_timestamp() - a.claimed_at)::float8,
+    o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response,
+    coalesce(a.opened, 1),
+    (SELECT count(*) FROM consumers.outcome x WHERE x.message_id = a.message_id
+     AND x.attempt >= coalesce(a.opened, 1) AND x.reason = 'account_fault'),
+    a.nonce = w.nonce,
+    (SELECT first.provider
+     FROM consumers.outcome doubt JOIN consumers.attempt first USING (message_id, attempt)
+     WHERE doubt.message_id = a.message_id AND doubt.attempt >= coalesce(a.opened, 1)
+       AND doubt.status = 'sending' AND doubt.reason = 'ambiguous'
+     ORDER BY doubt.attempt LIMIT 1)
+FROM unnest(%b::uuid[], %b::uuid[]) AS w (id, nonce)
+CROSS JOIN LATERAL (
+    SELECT *, max(attempt) FILTER (WHERE nonce IS NOT NULL) OVER () AS opened,
+           max(attempt) OVER () AS newest
+    FROM consumers.attempt WHERE message_id = w.id
+) a
+LEFT JOIN consumers.outcome o USING (message_id, attempt)
+WHERE a.attempt = a.newest OR a.nonce = w.nonce
+ORDER BY a.message_id, a.attempt
+"""
+
+SETTLE = """
+INSERT INTO consumers.outcome
+    (message_id, attempt, status, reason, provider_message_id, code, detail, response, occurred_at)
+SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::text[], %b::text[],
+                     %b::text[], %b::text[], %b::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+SUPPRESS = """
+INSERT INTO consumers.suppression (channel, tenant, recipient, reason, message_id)
+SELECT %s, * FROM unnest(%b::text[], %b::text[], %b::text[], %b::uuid[])
+ON CONFLICT DO NOTHING
+"""
+
+DEFER = """
+INSERT INTO consumers.deferred (message_id, nonce, channel, value, due_at)
+SELECT id, nonce, %s, value, clock_timestamp() + make_interval(secs => wait)
+FROM unnest(%b::uuid[], %b::uuid[], %b::bytea[], %b::float8[]) AS d (id, nonce, value, wait)
+ON CONFLICT (message_id, nonce) DO UPDATE SET due_at = excluded.due_at, leased_until = '-infinity'
+"""
+
+LEASE = """
+UPDATE consumers.deferred SET leased_until = clock_timestamp() + make_interval(secs => %s)
+WHERE (message_id, nonce) IN (
+    SELECT message_id, nonce FROM consumers.deferred
+    WHERE channel = %s AND due_at <= clock_timestamp() AND leased_until < clock_timestamp()
+    ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING message_id, nonce, leased_until, value
+"""
+
+FINISH = """
+DELETE FROM consumers.deferred d
+USING unnest(%b::uuid[], %b::uuid[], %b::timestamptz[]) AS done (id, nonce, until)
+WHERE d.message_id = done.id AND d.nonce = done.nonce AND d.leased_until = done.until
+"""
+
+# A claim with no outcome, older than any call can last, whose message waits nowhere. One whose
+# owner lives is left to it for longer: it may only be waiting for the database, as we were.
+ORPHANS = """
+INSERT INTO consumers.deferred (message_id, channel, value, due_at)
+SELECT a.message_id, a.channel, first.value, clock_timestamp()
+FROM consumers.attempt a
+JOIN consumers.attempt first ON first.message_id = a.message_id AND first.attempt = 1
+WHERE a.channel = %s AND first.value IS NOT NULL
+  AND a.claimed_at BETWEEN clock_timestamp() - make_interval(secs => %s)
+                       AND clock_timestamp() - make_interval(secs => %s)
+  AND (a.claimed_at < clock_timestamp() - make_interval(secs => %s)
+       OR NOT EXISTS (SELECT FROM consumers.worker w
+                      WHERE w.owner = a.owner AND w.seen_at > clock_timestamp() - interval '1 min'))
+  AND NOT EXISTS (SELECT FROM consumers.attempt later
+                  WHERE later.message_id = a.message_id AND later.attempt > a.attempt)
+  AND NOT EXISTS (SELECT FROM consumers.outcome o
+                  WHERE o.message_id = a.message_id AND o.attempt = a.attempt)
+ON CONFLICT DO NOTHING
+"""
+
+# What the audit store has not heard of (outcomes, beginnings of resends, receipts) although it has
+# had its time: a minute, or less where it has recorded everything that was published until now.
+_HAS_HAD_ITS_TIME = """
+least(clock_timestamp() - interval '5 seconds',
+      greatest(clock_timestamp() - make_interval(secs => %(older_than)s),
+               (SELECT min(caught_up_at) - interval '2 seconds' FROM audit.consumer_offset
+                WHERE topic = 'comms.status')))
+"""
+LISTENS = """
+SELECT EXISTS (SELECT FROM audit.consumer_offset
+               WHERE caught_up_at > clock_timestamp() - make_interval(secs => %s))
+"""
+_IN_QUESTION = f"""
+BETWEEN clock_timestamp() - make_interval(secs => %(within)s) AND {_HAS_HAD_ITS_TIME}
+"""
+UNTOLD = f"""
+SELECT t.message_id, first.value, t.attempt, t.provider, 0::float8,
+    t.status, t.reason, t.occurred_at, t.provider_message_id, t.code, t.detail, t.response
+FROM (
+    SELECT a.channel, a.provider, message_id, attempt, o.status, o.reason, o.occurred_at,
+        o.provider_message_id, o.code, o.detail, o.response
+    FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
+    WHERE o.status <> 'cancelled' AND o.occurred_at {_IN_QUESTION}
+    UNION ALL
+    SELECT channel, provider, message_id, attempt, 'sending', 'resent', claimed_at,
+        NULL, NULL, NULL, NULL
+    FROM consumers.attempt WHERE nonce IS NOT NULL AND claimed_at {_IN_QUESTION}
+) t
+JOIN consumers.attempt first ON first.message_id = t.message_id AND first.attempt = 1
+WHERE t.channel = %(channel)s AND first.value IS NOT NULL
+  AND NOT EXISTS (SELECT FROM audit.history h WHERE h.message_id = t.message_id
+                  AND h.attempt = t.attempt AND h.status = t.status AND h.reason = t.reason)
+ORDER BY t.occurred_at LIMIT %(most)s
+"""  # noqa: S608 - constants of this module
+
+UNTOLD_RECEIPTS = f"""
+SELECT r.message_id, r.value FROM consumers.receipt r
+WHERE r.channel = %(channel)s AND r.taken_at {_IN_QUESTION}
+  AND NOT EXISTS (SELECT FROM audit.history h
+                  WHERE h.message_id = r.message_id AND h.id = r.event_id)
+ORDER BY r.taken_at LIMIT %(most)s
+"""  # noqa: S608 - constants of this module

@@ -1,0 +1,121 @@
+"""What a provider tells us that is no receipt of a message we named: people's words, and receipts
+that carry only the provider's own id.
+
+The receipt desk hands over everything a parser found and gets back the receipts of messages of
+ours. A person who writes STOP (`consumers.receipts.stopwords`) is put on the suppression list of
+every tenant that has written to them through that provider within 30 days: the text does not say
+whom of them it is meant for, and the number it came to is usually shared.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from psycopg_pool import AsyncConnectionPool
+
+from comms.platform import metrics
+from comms.platform.clock import utc_now
+from comms.platform.database import translated
+from consumers.receipts.stopwords import is_stop
+from consumers.sdk.receipts import Inbound, Receipt, Said, Unplaced
+from consumers.suppression import normal
+from schemas.vocabulary import Channel, SuppressionReason
+
+log = structlog.get_logger(__name__)
+
+LOOK_BACK = timedelta(days=4)  # for a message by a provider's id; receipts come within three
+
+# Tenants are few, and each has an index of its messages by recipient.
+_OBJECTED = """
+INSERT INTO consumers.suppression (tenant, channel, recipient, reason, message_id)
+SELECT e.tenant, e.channel, p.recipient, %(reason)s, m.message_id
+FROM unnest(%(recipients)s::text[]) AS p (recipient)
+CROSS JOIN audit.evidence e
+CROSS JOIN LATERAL (
+    SELECT s.message_id FROM audit.state s
+    WHERE s.tenant = e.tenant AND s.recipient = p.recipient AND s.channel = e.channel
+      AND s.provider = e.provider AND s.created_at > now() - interval '30 days'
+    ORDER BY s.message_id DESC LIMIT 1
+) m
+WHERE e.channel = %(channel)s AND e.provider = %(provider)s
+ON CONFLICT DO NOTHING
+RETURNING tenant
+"""
+
+# Adapters send our id along, so that this is for a provider that cannot give it back, and for what
+# was sent by hand.
+BY_PROVIDERS_ID = """
+SELECT o.provider_message_id, o.message_id
+FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
+WHERE o.provider_message_id = ANY(%(ids)s) AND o.message_id >= %(since)s::uuid
+  AND a.channel = %(channel)s AND a.provider = %(provider)s
+"""
+
+
+class Correspondence:
+    """Every method raises `DatabaseError` when it must be told again."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def sort_out(
+        self, channel: Channel, provider: str, said: Sequence[Said]
+    ) -> list[Receipt]:
+        """Act on what people wrote; the receipts among `said`, each of a message of ours."""
+        receipts = [one for one in said if isinstance(one, Receipt)]
+        unplaced = [one for one in said if isinstance(one, Unplaced)]
+        if unplaced:
+            receipts += await self._place(channel, provider, unplaced)
+        for one in said:
+            if isinstance(one, Inbound):
+                await self._hear(channel, provider, one)
+        return receipts
+
+    async def find(self, channel: Channel, provider: str, ids: Sequence[str]) -> dict[str, UUID]:
+        """Our ids of messages that a provider has taken in the last days, by its own ids."""
+        values = {
+            "ids": list(ids),
+            "since": _lowest_id(),
+            "channel": channel,
+            "provider": provider,
+        }
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(BY_PROVIDERS_ID, values)
+                return {str(theirs): ours for theirs, ours in await cursor.fetchall()}
+
+    async def _place(
+        self, channel: Channel, provider: str, unplaced: Sequence[Unplaced]
+    ) -> list[Receipt]:
+        ids = [one.words.provider_message_id for one in unplaced]
+        known = await self.find(channel, provider, [i for i in ids if i is not None])
+        found = [(one, known.get(i or "")) for one, i in zip(unplaced, ids, strict=True)]
+        metrics.receipts_total.labels(channel, provider, "unknown").inc(
+            sum(ours is None for _, ours in found)
+        )
+        return [one.of(ours) for one, ours in found if ours is not None]
+
+    async def _hear(self, channel: Channel, provider: str, inbound: Inbound) -> None:
+        stop = inbound.stop or is_stop(inbound.text)
+        metrics.inbound_total.labels(channel, provider, "stop" if stop else "other").inc()
+        if not stop:
+            log.info("inbound.ignored", channel=channel, provider=provider)
+            return
+        values = {
+            "reason": SuppressionReason.OPT_OUT,
+            "recipients": [normal(channel, inbound.from_)],
+            "channel": channel,
+            "provider": provider,
+        }
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_OBJECTED, values)
+                tenants = [tenant for (tenant,) in await cursor.fetchall()]
+        log.info("inbound.stop", channel=channel, provider=provider, tenants=sorted(tenants))
+
+
+def _lowest_id() -> UUID:
+    """The lowest id (UUIDv7) that a message accepted within `LOOK_BACK` can have."""
+    milliseconds = int((utc_now() - LOOK_BACK).timestamp() * 1000)
+    return UUID(int=milliseconds << 80)

@@ -1,0 +1,1 @@
+"""What a channel process reports: status events about messages, and readiness about itself."""

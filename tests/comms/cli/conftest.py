@@ -1,0 +1,45 @@
+"""What tests of the command line start from: an API with a record, and a way to run a command."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from comms.cli import main
+from tests.comms.cli.fake_api import KEY, FakeApi, serving
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeApi]:
+    """A fake API that the environment names, with its key."""
+    with serving(FakeApi()) as served:
+        monkeypatch.setenv("COMMS_URL", served.url)
+        monkeypatch.setenv("COMMS_API_KEY", KEY)
+        monkeypatch.setenv("COMMS_DATA_DIR", str(tmp_path / "data"))
+        yield served
+
+
+@pytest.fixture
+def comms(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs one command in this process."""
+
+    def run(*arguments: str | Path) -> Ran:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run

@@ -1,0 +1,93 @@
+"""Sample traffic: every message is one that would be accepted, and an absent API is waited for."""
+
+import random
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from comms.client import KEY_FILE
+from comms.demo import customers, run_demo, sample
+from comms.platform.settings import load
+from producer.building import Stamp, to_message
+from producer.requests import parse
+from schemas.ids import new_message_id
+from schemas.rules import violations
+from tests.comms.cli.fake_api import KEY, FakeApi, problem
+
+NOW = datetime.now(UTC)
+
+
+def test_every_sample_is_a_message_the_rules_allow() -> None:
+    chance = random.Random(7)
+    channels, workflows, recipients = set(), set(), set()
+    for _ in range(2000):
+        posted = sample(customers(), chance, NOW)
+        stamp = Stamp(tenant="acme", id=new_message_id(), created_at=NOW)
+        assert violations(to_message(parse(posted), stamp)) == ()
+        channels.add(posted["channel"])
+        workflows.add(posted["workflow"])
+        recipients.add(posted["to"])
+    assert channels == {"sms", "email", "push", "voice"}
+    assert {"visit-reminder", "estimate-follow-up", "invoice"} <= workflows
+    odd = {"+12025550101", "temporary@simulator.example.com", "simulator:undelivered"}
+    assert odd <= recipients
+
+
+def test_no_sample_can_reach_anybody() -> None:
+    for customer in customers():
+        assert customer.number.startswith("+120255501")
+        assert customer.address.endswith("@simulator.example.com>")
+        assert customer.device.startswith("simulator:")
+
+
+class Stop(threading.Event):
+    """Set once the API has heard enough; its waits take no time and are remembered."""
+
+    def __init__(self, api: FakeApi, *, messages: int) -> None:
+        super().__init__()
+        self._api, self._messages = api, messages
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        if len(self._api.messages) >= self._messages or len(self.waits) > 200:
+            self.set()
+        return self.is_set()
+
+
+def test_it_posts_until_it_is_stopped(api: FakeApi) -> None:
+    run_demo(load(), Stop(api, messages=20))
+    assert len(api.messages) == 20
+
+
+def test_it_waits_longer_each_time_the_api_is_away_and_goes_on(api: FakeApi) -> None:
+    api.refuse_next.extend(problem(503, "Away") for _ in range(3))
+    stop = Stop(api, messages=1)
+    run_demo(load(), stop)
+    assert stop.waits[:3] == [1.0, 2.0, 4.0]
+    assert len(api.messages) == 1
+
+
+def test_it_waits_for_its_key(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMMS_API_KEY")
+    settings = load()
+
+    class Arriving(Stop):
+        """The key comes while it is waited for."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            settings.data_dir.mkdir(exist_ok=True)
+            (settings.data_dir / KEY_FILE).write_text(KEY)
+            return super().wait(timeout)
+
+    run_demo(settings, Arriving(api, messages=1))
+    assert len(api.messages) == 1
+
+
+def test_a_reminder_is_not_sent_when_it_is_stale() -> None:
+    chance = random.Random(1)
+    samples = [sample(customers(), chance, NOW) for _ in range(50)]
+    expiring = [s["expires_at"] for s in samples if s["workflow"] == "visit-reminder"]
+    assert expiring
+    assert set(expiring) == {(NOW + timedelta(hours=12)).isoformat()}

@@ -1,0 +1,141 @@
+"""What a process may do that was stopped between a claim and its call, with a clock passed in."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from uuid import UUID, uuid4
+
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from comms.platform.database import async_pool
+from comms.platform.kafka import Broker
+from comms.platform.settings import ChannelSettings, RoutingPolicy
+from consumers.ledger.delivery import Delivery, Lease, Source
+from consumers.ledger.store import Claim, Ledger, Listed
+from consumers.pipeline.claiming import CLAIM_IS_STALE
+from consumers.pipeline.dispatcher import Dispatcher
+from consumers.routing import Route, Router
+from consumers.routing.health import ProviderHealth
+from consumers.sdk.outcomes import Accepted, Outcome
+from consumers.sdk.provider import Attempt
+from consumers.status.publisher import Announcer
+from schemas.codec import Codec
+from schemas.messages import Message
+from schemas.vocabulary import Channel
+from tests.consumers.harness import Named, sms
+
+CODEC = Codec()
+
+
+class Recording(Named):
+    """A provider that takes everything, and knows what it took."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.taken: list[UUID] = []
+
+    async def send(self, message: Message, attempt: Attempt) -> Outcome:
+        self.taken.append(message.id)
+        return Accepted()
+
+
+class HeardLate(Ledger):
+    """Its claims are made at once, and the process hears of them after `passes`."""
+
+    def __init__(self, pool: AsyncConnectionPool, passes: Callable[[], None]) -> None:
+        super().__init__(pool, channel=Channel.SMS, owner=uuid4())
+        self._passes = passes
+
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Listed]:
+        ours = await super().claim(claims)
+        self._passes()
+        return ours
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
+    opened = async_pool(database_url, size=2, name="test")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(1.0, 1), (60.0, 0)])
+async def test_a_claim_that_was_heard_of_late_is_not_called_under(
+    pool: AsyncConnectionPool, broker: Broker, seconds: float, calls: int
+) -> None:
+    now = [0.0]
+    provider, producer = Recording("p"), broker.producer(threaded=False)
+    ended = asyncio.Event()
+
+    def done(_: Source) -> None:
+        ended.set()
+
+    def passes() -> None:
+        now[0] += seconds
+
+    dispatcher = Dispatcher(
+        channel=Channel.SMS,
+        settings=ChannelSettings(),
+        ledger=HeardLate(pool, passes),
+        router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
+        announcer=Announcer(producer, CODEC, asyncio.get_running_loop()),
+        health=ProviderHealth(),
+        done=done,
+        abandoned=done,
+        is_current=lambda _: True,
+        failed=lambda error: pytest.fail(str(error)),
+        monotonic=lambda: now[0],
+    )
+    dispatcher.start()
+    message = sms()
+    dispatcher.submit(
+        [Delivery(message, CODEC.encode(message, topic="comms.sms"), Lease(message.id))]
+    )
+    async with asyncio.timeout(60):
+        await ended.wait()
+    await dispatcher.stop(within=10)
+    producer.close()
+    assert len(provider.taken) == calls
+
+
+async def test_what_follows_waits_until_the_call_elsewhere_has_begun_or_will_not(
+    pool: AsyncConnectionPool, broker: Broker
+) -> None:
+    provider, producer = Recording("p"), broker.producer(threaded=False)
+    first, second = (
+        Delivery(message, CODEC.encode(message, topic="comms.sms"), Lease(message.id))
+        for message in (sms(), sms())
+    )
+    elsewhere = Ledger(pool, channel=Channel.SMS, owner=uuid4())
+    await elsewhere.claim([Claim(delivery=first, attempt=1, provider="p")])
+    ended = asyncio.Queue[Source]()
+    dispatcher = Dispatcher(
+        channel=Channel.SMS,
+        settings=ChannelSettings(),
+        ledger=Ledger(pool, channel=Channel.SMS, owner=uuid4()),
+        router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
+        announcer=Announcer(producer, CODEC, asyncio.get_running_loop()),
+        health=ProviderHealth(),
+        done=ended.put_nowait,
+        abandoned=ended.put_nowait,
+        is_current=lambda _: True,
+        failed=lambda error: pytest.fail(str(error)),
+    )
+    dispatcher.start()
+    dispatcher.submit([first, second])
+    async with asyncio.timeout(60):
+        assert await ended.get() == first.source
+        async with pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT extract(epoch FROM clock_timestamp() - claimed_at) FROM consumers.attempt"
+                " WHERE message_id = %s",
+                (first.message.id,),
+            )
+            [age] = await cursor.fetchone() or [0]
+        assert await ended.get() == second.source
+    await dispatcher.stop(within=10)
+    producer.close()
+    assert age >= CLAIM_IS_STALE
+    assert provider.taken == [second.message.id]

@@ -1,0 +1,325 @@
+"""Lanes, verdicts, retries and settlements: the decisions, with a clock and a ledger passed in."""
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comms.platform.settings import ChannelSettings, RetryPolicy
+from consumers.ledger.decisions import (
+    LOOK_AGAIN,
+    Begin,
+    Hold,
+    Known,
+    LedgerEntry,
+    Repeat,
+    StepAside,
+    Verdict,
+    decide,
+)
+from consumers.ledger.delivery import Delivery, Lease, Offset
+from consumers.pipeline.lanes import Lanes
+from consumers.pipeline.retry import is_past_deadline, wait_seconds
+from consumers.pipeline.settlement import Call, Settled, Settler
+from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.provider import Attempt
+from schemas.events import SILENCE
+from schemas.vocabulary import OnDoubt, Reason, Status, SuppressionReason
+from tests.consumers.harness import sms
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FROM_TOPIC = Offset(("comms.sms", 0), 1, 1)
+FROM_QUEUE = Lease(uuid4())
+TO = "+12025550199"
+
+
+def delivery(to: str = "+12025550199", **changes: object) -> Delivery:
+    """A delivery from the topic."""
+    return Delivery(sms(to, **changes), b"", FROM_TOPIC)
+
+
+def wished() -> Delivery:
+    """A delivery that a person asked for."""
+    return replace(delivery(), source=Lease(uuid4(), uuid4()))
+
+
+def entry(
+    status: Status | None, reason: Reason | None = None, age: float = 0.0, attempt: int = 1
+) -> LedgerEntry:
+    """What the ledger holds: an attempt, claimed `age` seconds ago."""
+    return LedgerEntry(
+        attempt=attempt,
+        provider="p",
+        age_seconds=age,
+        status=status,
+        reason=reason,
+        occurred_at=NOW if status else None,
+        words=SILENCE,
+    )
+
+
+def verdict(
+    newest: LedgerEntry,
+    wanted: Delivery,
+    *,
+    on_doubt: OnDoubt = OnDoubt.RESEND,
+    opened: int = 1,
+    wish: LedgerEntry | None = None,
+) -> Verdict:
+    """The decision, with doubt after 25 s and six attempts."""
+    known = Known(newest=newest, opened=opened, wish=wish)
+    return decide(known, wanted, on_doubt=on_doubt, doubt_after=25.0, most=6)
+
+
+def test_what_is_discarded_leaves_the_rest_in_order() -> None:
+    lanes = Lanes()
+    unwanted, kept = delivery(), delivery()
+    for item in (unwanted, kept):
+        lanes.add(item)
+    assert lanes.discard(lambda d: d is unwanted) == [unwanted]
+    assert lanes.take(5) == [kept]
+
+
+def test_a_settled_message_is_announced_again_and_not_sent() -> None:
+    known = entry(Status.SENT, Reason.ACCEPTED)
+    assert verdict(known, delivery()) == Repeat(known)
+
+
+def test_a_deferred_message_is_left_to_the_queue_and_sent_from_it() -> None:
+    known = entry(Status.SENDING, Reason.PROVIDER_ERROR)
+    assert verdict(known, delivery()) == Repeat(known)
+    assert verdict(known, replace(delivery(), source=FROM_QUEUE)) == Begin(2)
+
+
+def test_a_call_that_may_still_run_is_waited_for() -> None:
+    assert verdict(entry(None, age=5.0), delivery()) == StepAside(20.0)
+
+
+def test_a_lost_call_is_repeated_or_held_as_the_sender_says() -> None:
+    lost = entry(None, age=26.0)
+    assert verdict(lost, delivery()) == Begin(2, Reason.AMBIGUOUS, "p")
+    assert verdict(lost, delivery(), on_doubt=OnDoubt.HOLD) == Hold(1, "p")
+    assert verdict(lost, delivery(on_doubt=OnDoubt.HOLD)) == Hold(1, "p")
+
+
+@pytest.mark.parametrize(
+    "newest",
+    [
+        entry(Status.FAILED, Reason.RETRIES_EXHAUSTED, attempt=8),
+        entry(Status.SENT, Reason.ACCEPTED, attempt=8),
+        entry(Status.SENDING, Reason.PROVIDER_ERROR, attempt=8),
+    ],
+)
+def test_a_wish_is_another_attempt_of_a_settled_message(newest: LedgerEntry) -> None:
+    expected = Begin(9, Reason.RESENT, opened=9, known_as=9)
+    assert verdict(newest, wished(), opened=3) == expected
+
+
+def test_a_wish_for_what_is_in_doubt_goes_to_whoever_may_know_of_it() -> None:
+    newest = entry(Status.UNKNOWN, Reason.AMBIGUOUS, attempt=2)
+    assert verdict(newest, wished()) == Begin(3, Reason.RESENT, "p", opened=3, known_as=1)
+
+
+def test_a_wish_that_was_made_is_not_made_again() -> None:
+    made = entry(Status.SENDING, Reason.PROVIDER_ERROR, attempt=2)
+    assert verdict(made, wished(), wish=made) == Repeat(made)
+    assert verdict(entry(None, attempt=3), wished(), wish=made) == Repeat(made)
+
+
+def test_a_wish_waits_for_an_open_call_and_does_not_settle_it() -> None:
+    assert verdict(entry(None, age=5.0), wished()) == StepAside(20.0)
+    assert verdict(entry(None, age=90.0), wished()) == StepAside(LOOK_AGAIN)
+
+
+def test_a_wish_whose_own_call_was_cut_off_is_in_doubt_as_any() -> None:
+    cut_off = entry(None, age=90.0, attempt=4)
+    expected = Begin(5, Reason.AMBIGUOUS, "p", opened=4, known_as=4)
+    assert verdict(cut_off, wished(), opened=4, wish=cut_off) == expected
+
+
+def test_nothing_is_sent_of_what_was_cancelled() -> None:
+    cancelled = entry(Status.CANCELLED, Reason.CANCELLED, attempt=2)
+    assert verdict(cancelled, wished()) == Repeat(cancelled)
+    assert verdict(cancelled, replace(delivery(), source=FROM_QUEUE)) == Repeat(cancelled)
+
+
+def test_doubt_is_repeated_within_the_attempts_that_a_person_asked_for() -> None:
+    lost = entry(None, age=26.0, attempt=8)
+    assert isinstance(verdict(lost, delivery(), opened=3), Hold)
+    assert isinstance(verdict(lost, delivery(), opened=4), Begin)
+
+
+def test_the_repetition_of_a_lost_call_is_not_repeated_when_it_is_lost_too() -> None:
+    lost_twice = replace(entry(None, age=26.0), attempt=2, in_doubt_with="p")
+    assert verdict(lost_twice, delivery()) == Hold(2, "p")
+
+
+def test_a_repetition_that_was_refused_for_the_moment_stays_the_repetition() -> None:
+    """By the provider that may know the call from the first time."""
+    refused = entry(Status.SENDING, Reason.PROVIDER_ERROR)
+    known = replace(refused, attempt=2, in_doubt_with="another")
+    wanted = replace(delivery(), source=FROM_QUEUE)
+    assert verdict(known, wanted) == Begin(3, Reason.AMBIGUOUS, "another")
+
+
+@given(st.integers(1, 60), st.floats(0, 100), st.none() | st.floats(0, 1000))
+def test_waits_stay_within_their_bounds(attempt: int, base: float, after: float | None) -> None:
+    policy = RetryPolicy(base_seconds=base, cap_seconds=300)
+    wait = wait_seconds(policy, attempt=attempt, after=after, source=random.Random(1))
+    assert (after or 0) <= wait <= (after or 0) + 300
+
+
+def settled(
+    outcome: Outcome, *, attempt: int = 1, opened: int = 1, doubt: bool = False, **changes: object
+) -> Settled:
+    """What a settler with three attempts makes of an outcome."""
+    settings = ChannelSettings(retry=RetryPolicy(attempts=3, base_seconds=10))
+    settler = Settler(settings, lambda: NOW, random.Random(1))
+    call = Call(
+        delivery=delivery(TO, **changes),
+        attempt=attempt,
+        provider="p",
+        opened=opened,
+        repeats_doubt=doubt,
+    )
+    return settler.settle(call, outcome)
+
+
+@given(
+    deadline=st.floats(1, 1000),
+    age=st.floats(0, 2000),
+    after=st.none() | st.floats(0, 2000),
+    scheduled=st.booleans(),
+)
+def test_no_attempt_begins_past_the_deadline(
+    deadline: float, age: float, *, after: float | None, scheduled: bool
+) -> None:
+    policy = RetryPolicy(base_seconds=10, deadline_seconds=deadline)
+    due = NOW - timedelta(seconds=age)
+    created = due - timedelta(days=1) if scheduled else due
+    item = delivery(TO, created_at=created, send_at=due if scheduled else None)
+    call = Call(delivery=item, attempt=1, provider="p")
+    settler = Settler(ChannelSettings(retry=policy), lambda: NOW, random.Random(1))
+    later = settler.settle(call, TryLater(reason=Reason.PROVIDER_ERROR, after=after))
+    if later.row.retry_after is None:
+        assert later.event.reason is Reason.RETRIES_EXHAUSTED
+        assert age + (after or 0) + 10 > deadline  # a wait of the longest jitter is past it
+    else:
+        begins = NOW + timedelta(seconds=later.row.retry_after)
+        assert begins <= due + timedelta(seconds=deadline, microseconds=1)
+    ended = settler.too_late(call)
+    assert (ended is not None) == is_past_deadline(policy, item.message, now=NOW)
+
+
+def test_past_the_deadline_doubt_is_unknown_and_a_persons_wish_is_granted() -> None:
+    settings = ChannelSettings(retry=RetryPolicy(deadline_seconds=60))
+    settler = Settler(settings, lambda: NOW, random.Random(1))
+    call = Call(
+        delivery=delivery(TO, created_at=NOW - timedelta(seconds=61)), attempt=2, provider="p"
+    )
+    ended = settler.too_late(call)
+    assert ended is not None
+    assert (ended.event.status, ended.event.reason) == (Status.FAILED, Reason.RETRIES_EXHAUSTED)
+    repetition = replace(call, reason=Reason.AMBIGUOUS, repeats_doubt=True)
+    in_doubt = settler.too_late(repetition)
+    assert in_doubt is not None
+    assert in_doubt.event.status is Status.UNKNOWN
+    assert settler.settle(call, Ambiguous()).event.status is Status.UNKNOWN
+    limited = TryLater(reason=Reason.RATE_LIMITED)
+    assert settler.settle(repetition, limited).event.status is Status.UNKNOWN, (
+        "the first may be out"
+    )
+    assert settler.too_late(replace(call, reason=Reason.RESENT)) is None
+
+
+def test_without_a_deadline_age_ends_nothing() -> None:
+    item = delivery(TO, created_at=NOW - timedelta(days=300))
+    assert not is_past_deadline(RetryPolicy(), item.message, now=NOW, wait=1e9)
+
+
+def test_outcomes_become_statuses() -> None:
+    assert settled(Accepted()).event.status is Status.SENT
+    refused = settled(Refused(reason=Reason.INVALID_RECIPIENT)).event
+    assert (refused.status, refused.reason) == (Status.FAILED, Reason.INVALID_RECIPIENT)
+
+
+def test_a_refusal_for_the_moment_is_queued_until_attempts_run_out() -> None:
+    later = TryLater(reason=Reason.PROVIDER_ERROR)
+    assert settled(later).row.retry_after is not None
+    last = settled(later, attempt=3)
+    assert (last.row.retry_after, last.event.reason) == (None, Reason.RETRIES_EXHAUSTED)
+
+
+def test_a_resend_has_the_attempts_of_a_new_message() -> None:
+    later = TryLater(reason=Reason.PROVIDER_ERROR)
+    assert settled(later, attempt=5, opened=4).row.retry_after is not None
+    assert settled(later, attempt=6, opened=4).event.reason is Reason.RETRIES_EXHAUSTED
+
+
+def test_a_provider_knows_a_repetition_from_a_resend() -> None:
+    message_id = uuid4()
+    first, repeated = Attempt(message_id, 1), Attempt(message_id, 2)
+    assert first.idempotency_key == repeated.idempotency_key
+    assert Attempt(message_id, 3, known_as=3).idempotency_key != first.idempotency_key
+
+
+def test_an_account_fault_burns_no_attempt_however_often_it_comes() -> None:
+    blocked = settled(Blocked(), attempt=400)
+    assert (blocked.event.status, blocked.event.reason) == (Status.SENDING, Reason.ACCOUNT_FAULT)
+    assert blocked.row.retry_after is not None
+    begin = Begin(4, excused=2)
+    assert Call.of(begin, delivery(), "p").tries == 2
+    excused = Known(newest=entry(Status.SENDING, Reason.ACCOUNT_FAULT, attempt=9), excused=8)
+    assert excused.tries == 1
+
+
+def test_an_account_fault_does_not_outlive_the_message() -> None:
+    found = settled(Blocked(), created_at=NOW, expires_at=NOW)
+    assert found.event.reason is Reason.EXPIRED
+
+
+def test_a_refusal_may_say_that_the_recipient_must_not_be_reached_again() -> None:
+    refused = Refused(reason=Reason.SUPPRESSED, suppress=SuppressionReason.OPT_OUT)
+    assert settled(refused).row.suppress is SuppressionReason.OPT_OUT
+    assert settled(Refused(reason=Reason.REJECTED)).row.suppress is None
+
+
+def test_waiting_for_a_rate_limit_burns_no_attempt() -> None:
+    limited = TryLater(reason=Reason.RATE_LIMITED, after=2.0)
+    wait = settled(limited, attempt=3).row.retry_after
+    assert wait is not None
+    assert wait >= 2.0
+
+
+def test_nothing_is_tried_past_its_expiry() -> None:
+    later = TryLater(reason=Reason.PROVIDER_ERROR, after=60.0)
+    found = settled(later, created_at=NOW, expires_at=NOW + timedelta(seconds=30))
+    assert (found.event.status, found.event.reason) == (Status.FAILED, Reason.EXPIRED)
+
+
+@pytest.mark.parametrize(
+    ("reason", "elsewhere", "status"),
+    [
+        (Reason.REJECTED, True, Status.UNKNOWN),
+        (Reason.SUPPRESSED, True, Status.UNKNOWN),
+        (Reason.INVALID_RECIPIENT, True, Status.FAILED),
+        (Reason.REJECTED, False, Status.FAILED),
+    ],
+)
+def test_what_another_provider_refuses_says_nothing_of_a_call_in_doubt(
+    reason: Reason, elsewhere: bool, status: Status
+) -> None:
+    begin = Begin(2, Reason.AMBIGUOUS, "p")
+    call = Call.of(begin, delivery(), "another" if elsewhere else "p")
+    settler = Settler(ChannelSettings(), lambda: NOW, random.Random(1))
+    assert settler.settle(call, Refused(reason=reason)).event.status is status
+
+
+def test_doubt_is_repeated_once_or_held() -> None:
+    assert settled(Ambiguous()).row.retry_after is not None
+    assert settled(Ambiguous(), on_doubt=OnDoubt.HOLD).event.status is Status.UNKNOWN
+    assert settled(Ambiguous(), doubt=True).event.status is Status.UNKNOWN

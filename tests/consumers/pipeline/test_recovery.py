@@ -1,0 +1,227 @@
+"""What a crash left half done, found in the ledger alone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from comms.platform.database import async_pool
+from comms.platform.kafka import Broker
+from consumers.ledger.delivery import Delivery, Offset
+from consumers.ledger.store import Claim, Ledger, Settlement
+from consumers.pipeline.decoding import Intake
+from consumers.pipeline.recovery import Recovery
+from consumers.status.publisher import Announcer
+from schemas.codec import Codec
+from schemas.events import ProviderWords, accepted, receipt
+from schemas.messages import SmsMessage
+from schemas.vocabulary import Channel, Reason, Status
+from tests.consumers.harness import listener, sms
+
+CODEC, OWNER = Codec(), uuid4()
+WORDS = ProviderWords(provider_message_id="sim-1")
+
+
+@pytest.fixture
+async def ledger(database_url: str) -> AsyncIterator[Ledger]:
+    pool = async_pool(database_url, size=2, name="test")
+    await pool.open()
+    yield Ledger(pool, channel=Channel.SMS, owner=OWNER)
+    await pool.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    with psycopg.connect(database_url, autocommit=True) as session:
+        listens(session)
+        yield session
+
+
+def listens(database: psycopg.Connection[tuple[object, ...]], *, minutes_ago: int = 0) -> None:
+    """The audit store said so."""
+    database.execute(
+        "INSERT INTO audit.consumer_offset (topic, partition, next_offset, witness, caught_up_at)"
+        " VALUES ('comms.status', 0, 1, 0, now() - make_interval(mins => %s))"
+        " ON CONFLICT (topic, partition) DO UPDATE SET caught_up_at = excluded.caught_up_at",
+        (minutes_ago,),
+    )
+
+
+def delivery_of(message: SmsMessage) -> Delivery:
+    value = CODEC.encode(message, topic="comms.sms")
+    return Delivery(message, value, Offset(("comms.sms", 0), 0, 1))
+
+
+async def claimed(ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]) -> Delivery:
+    """A message claimed two minutes ago, of which nothing more is known."""
+    delivery = delivery_of(sms())
+    await ledger.claim([Claim(delivery=delivery, attempt=1, provider="simulated")])
+    database.execute("UPDATE consumers.attempt SET claimed_at = now() - interval '2 min'")
+    return delivery
+
+
+def settlement(delivery: Delivery, at: datetime) -> Settlement:
+    return Settlement(
+        delivery=delivery,
+        attempt=1,
+        status=Status.SENT,
+        reason=Reason.ACCEPTED,
+        words=WORDS,
+        occurred_at=at,
+    )
+
+
+async def adopt(ledger: Ledger) -> int:
+    return await ledger.adopt_orphans(claimed_within=3600, older_than=25, even_of_the_living=900)
+
+
+async def test_a_claim_without_an_outcome_is_queued_with_its_content(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    delivery = await claimed(ledger, database)
+    assert await adopt(ledger) == 1
+    [(lease, value)] = await ledger.lease_due(10)
+    assert lease.message_id == delivery.message.id
+    assert value == delivery.value
+    assert await adopt(ledger) == 0
+
+
+async def test_a_claim_that_may_still_be_running_is_left_alone(ledger: Ledger) -> None:
+    await ledger.claim([Claim(delivery=delivery_of(sms()), attempt=1, provider="simulated")])
+    assert await adopt(ledger) == 0
+
+
+async def test_the_claims_of_a_process_that_runs_are_its_own_for_a_quarter_of_an_hour(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    await claimed(ledger, database)
+    database.execute(
+        "INSERT INTO consumers.worker (owner, channel, in_flight, lag_messages, lag_seconds,"
+        " providers) VALUES (%s, 'sms', 1, 0, 0, '[]')",
+        (OWNER,),
+    )
+    assert await adopt(ledger) == 0
+    database.execute("UPDATE consumers.attempt SET claimed_at = now() - interval '16 min'")
+    assert await adopt(ledger) == 1
+
+
+async def test_a_settled_claim_is_no_orphan(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    delivery = await claimed(ledger, database)
+    await ledger.settle([settlement(delivery, datetime.now(UTC))])
+    assert await adopt(ledger) == 0
+
+
+async def test_an_outcome_that_was_never_announced_is_announced(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=2)
+    delivery = await claimed(ledger, database)
+    await ledger.settle([settlement(delivery, at)])
+    producer = broker.producer()
+    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
+    recovery = Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25)
+    await recovery.look()
+    with listener(broker) as heard:
+        event = await asyncio.to_thread(heard.wait_for, delivery.message.id, Status.SENT)
+    expected = accepted(delivery.message, attempt=1, provider="simulated", at=at, words=WORDS)
+    assert replace(event, created_at=expected.created_at) == expected
+    producer.close()
+
+
+async def test_an_outcome_the_audit_store_has_is_not_announced_again(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=2)
+    delivery = await claimed(ledger, database)
+    await ledger.settle([settlement(delivery, at)])
+    found = await ledger.untold(settled_within=3600, older_than=60, most=10)
+    assert [message_id for message_id, _, _ in found] == [delivery.message.id]
+    database.execute(
+        "INSERT INTO audit.history (message_id, id, tenant, channel, status, reason, attempt,"
+        " occurred_at) VALUES (%s, gen_random_uuid(), 'acme', 'sms', 'sent', 'accepted', 1, now())",
+        (delivery.message.id,),
+    )
+    assert await ledger.untold(settled_within=3600, older_than=60, most=10) == []
+
+
+async def test_a_receipt_whose_event_was_lost_is_announced_again(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+) -> None:
+    message = sms()
+    event = receipt(
+        message_id=message.id,
+        tenant=message.tenant,
+        channel=Channel.SMS,
+        provider="simulated",
+        attempt=1,
+        delivered=True,
+        at=datetime.now(UTC),
+        words=WORDS,
+    )
+    database.execute(
+        "INSERT INTO consumers.receipt (message_id, event_id, channel, value, taken_at)"
+        " VALUES (%s, %s, 'sms', %s, now() - interval '2 min')",
+        (message.id, event.id, CODEC.encode(event, topic="comms.status")),
+    )
+    producer = broker.producer()
+    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
+    await Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25).look()
+    with listener(broker) as heard:
+        assert await asyncio.to_thread(heard.wait_for, message.id, Status.DELIVERED) == event
+    producer.close()
+
+
+async def test_a_claim_that_repeats_a_call_in_doubt_puts_the_doubt_on_record(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    delivery = await claimed(ledger, database)
+    again = Claim(delivery=delivery, attempt=2, provider="simulated", repeats_doubt=True)
+    assert delivery.message.id in await ledger.claim([again])
+    found = database.execute(
+        "SELECT attempt, status, reason FROM consumers.outcome WHERE message_id = %s",
+        (delivery.message.id,),
+    ).fetchall()
+    assert found == [(1, "sending", "ambiguous")]
+    entries = await ledger.look_up([delivery])
+    assert entries[delivery.message.id].newest.in_doubt_with == "simulated"
+
+
+async def test_who_is_done_with_a_message_leaves_it_to_who_has_leased_it_since(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    delivery = delivery_of(sms())
+    await ledger.step_aside([(delivery, 0.0)])
+    [(first, _)] = await ledger.lease_due(10)
+    await ledger.step_aside([(delivery, 0.0)])  # to be tried again, and its time has come
+    [(second, _)] = await ledger.lease_due(10)
+    await ledger.finish([first])
+    database.execute("UPDATE consumers.deferred SET leased_until = now()")  # the second one died
+    [(third, _)] = await ledger.lease_due(10)
+    await ledger.finish([second])
+    assert database.execute("SELECT count(*) FROM consumers.deferred").fetchone() == (1,)
+    await ledger.finish([third])
+    assert database.execute("SELECT count(*) FROM consumers.deferred").fetchone() == (0,)
+
+
+async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
+    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+) -> None:
+    silent, said = await claimed(ledger, database), datetime.now(UTC) - timedelta(minutes=2)
+    await ledger.settle([settlement(silent, said)])
+    listens(database, minutes_ago=5)
+    producer = broker.producer()
+    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
+    recovery = Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25)
+    await recovery.look()
+    assert producer.serve() == 0
+    listens(database)
+    await recovery.look()
+    with listener(broker) as heard:
+        await asyncio.to_thread(heard.wait_for, silent.message.id, Status.SENT)
+    producer.close()

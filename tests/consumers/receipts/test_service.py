@@ -1,0 +1,56 @@
+"""The receipt endpoint of one channel, as a process of its own."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from comms.platform.kafka import Broker
+from comms.services import CHANNELS, service_of
+from tests.consumers.harness import eventually, settings_for
+
+
+def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"COMMS_DATA_DIR": str(folder)}
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_each_channel_has_its_word(channel: str, tmp_path: Path) -> None:
+    ran = run(f"consumers.{channel}", "receipts", folder=tmp_path)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"comms run {channel} receipts: COMMS_")
+    ran = run(f"consumers.{channel}", "receits", folder=tmp_path)
+    assert ran.returncode == 1
+    assert ran.stderr == f"python -m consumers.{channel}: takes nothing, or the word receipts\n"
+
+
+def test_it_takes_the_receipts_of_its_channel_alone(
+    broker: Broker, database_url: str, tmp_path: Path
+) -> None:
+    settings = settings_for(broker, database_url, tmp_path)
+    stop = threading.Event()
+    service = threading.Thread(target=service_of("sms receipts"), args=(settings, stop))
+    service.start()
+    url = f"http://127.0.0.1:{settings.http_port}"
+
+    def answers(path: str) -> int:
+        try:
+            return httpx.post(f"{url}{path}", content=b"[]").status_code
+        except httpx.TransportError:
+            return 0
+
+    try:
+        eventually(lambda: answers("/receipts/sms/simulated") == 403, "it answers")
+        assert answers("/receipts/email/simulated") == 404
+        assert answers("/v1/messages") == 404
+    finally:
+        stop.set()
+        service.join(30)
+    assert not service.is_alive()

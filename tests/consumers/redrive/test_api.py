@@ -1,0 +1,251 @@
+"""Redrive over HTTP: what is refused and why, settling what is unknown, and whole runs."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2 as httpx
+import pytest
+from fastapi import FastAPI
+from psycopg_pool import AsyncConnectionPool
+
+from audit import merge
+from comms.platform import keys, problems
+from comms.platform.auth import COOKIE, Authenticator
+from comms.platform.kafka import Broker
+from consumers.ledger.store import Ledger
+from consumers.redrive import api
+from schemas import events
+from schemas.events import StatusEvent
+from schemas.ids import new_message_id
+from schemas.messages import SmsMessage
+from schemas.vocabulary import Channel, Reason, Status
+from tests.consumers.contract.samples import closed_port
+from tests.consumers.harness import listener, sms
+from tests.consumers.redrive.conftest import CODEC, Play, Session
+
+Answer = httpx.Response
+
+
+async def resend(client: httpx.AsyncClient, message_id: UUID, **more: Any) -> Answer:
+    return await client.post(f"/v1/messages/{message_id}/resend", **more)
+
+
+async def resolve(client: httpx.AsyncClient, message_id: UUID, how: str) -> Answer:
+    return await client.post(f"/v1/messages/{message_id}/resolve", json={"as": how})
+
+
+def accept(database: Session, message: SmsMessage) -> None:
+    """As the producer does."""
+    database.execute(
+        "INSERT INTO producer.message (id, tenant, body_hash, channel, recipient, priority,"
+        " created_at, expires_at) VALUES (%s, %s, '', 'sms', %s, 'normal', %s, %s)",
+        (message.id, message.tenant, message.to, message.created_at, message.expires_at),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "word"),
+    [
+        (None, Reason.CLAIMED, "on its way"),
+        (Status.SENDING, Reason.PROVIDER_ERROR, "on its way"),
+        (Status.CANCELLED, Reason.CANCELLED, "cancelled"),
+    ],
+)
+async def test_what_has_not_ended_is_not_sent_again(
+    client: httpx.AsyncClient, play: Play, status: Status | None, reason: Reason, word: str
+) -> None:
+    answer = await resend(client, (await play(status, reason)).message.id)
+    assert answer.status_code == 409
+    assert word in answer.json()["detail"]
+
+
+async def test_what_the_ledger_does_not_hold_is_not_sent_again(
+    client: httpx.AsyncClient, database: Session, play: Play
+) -> None:
+    waiting = sms()
+    accept(database, waiting)
+    assert "on its way" in (await resend(client, waiting.id)).json()["detail"]
+    kept = await play(Status.FAILED, Reason.REJECTED)
+    database.execute("UPDATE consumers.attempt SET value = NULL")
+    answer = await resend(client, kept.message.id)
+    assert (answer.status_code, "contents" in answer.json()["detail"]) == (409, True)
+    assert (await resend(client, new_message_id())).status_code == 404
+
+
+async def test_what_has_expired_is_not_sent_again(
+    client: httpx.AsyncClient, database: Session, play: Play
+) -> None:
+    now = datetime.now(UTC)
+    message = sms(created_at=now - timedelta(2), expires_at=now - timedelta(1))
+    accept(database, message)
+    await play(Status.FAILED, Reason.EXPIRED, message=message)
+    assert "expires_at" in (await resend(client, message.id)).json()["detail"]
+
+
+async def test_nobody_touches_anothers_message(
+    client: httpx.AsyncClient, database: Session, play: Play
+) -> None:
+    failed = await play(Status.FAILED, Reason.REJECTED)
+    unknown = await play(Status.UNKNOWN, Reason.AMBIGUOUS)
+    client.headers["Authorization"] = f"Bearer {keys.create(database, 'zeta', 'test')}"
+    assert (await resend(client, failed.message.id)).status_code == 404
+    assert (await resolve(client, unknown.message.id, "sent")).status_code == 404
+    page = await client.post("/v1/resends", json={"where": "channel = 'sms'", "dry_run": True})
+    assert page.json()["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://comms", 202), ("http://evil.comms", 403), (None, 403)]
+)
+async def test_a_cookie_serves_our_own_pages_alone(
+    client: httpx.AsyncClient, key: str, play: Play, origin: str | None, status: int
+) -> None:
+    failed = await play(Status.FAILED, Reason.REJECTED)
+    del client.headers["Authorization"]
+    client.cookies.set(COOKIE, key)
+    headers = {"Origin": origin} if origin else {}
+    assert (await resend(client, failed.message.id, headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize(("how", "status"), [("sent", Status.SENT), ("failed", Status.FAILED)])
+async def test_what_is_unknown_is_settled_once_and_announced(
+    client: httpx.AsyncClient, broker: Broker, play: Play, how: str, status: Status
+) -> None:
+    unknown = await play(Status.UNKNOWN, Reason.AMBIGUOUS)
+    first, again = [await resolve(client, unknown.message.id, how) for _ in range(2)]
+    assert first.status_code == again.status_code == 200
+    assert first.json() == {
+        "id": str(unknown.message.id),
+        "status": status,
+        "reason": "resolved",
+    }
+    other = await resolve(client, unknown.message.id, "sent" if how == "failed" else "failed")
+    assert (other.status_code, "settled" in other.json()["detail"]) == (409, True)
+    assert (await resolve(client, unknown.message.id, "resend")).status_code == 409
+    with listener(broker) as heard:
+        event = await asyncio.to_thread(heard.wait_for, unknown.message.id, status)
+    assert (event.reason, event.attempt, event.provider) == (Reason.RESOLVED, 1, "simulated")
+    assert "support desk" in (event.detail or "")
+
+
+async def test_of_two_people_at_once_one_settles_it(
+    client: httpx.AsyncClient, database: Session, play: Play
+) -> None:
+    for _ in range(5):
+        unknown = await play(Status.UNKNOWN, Reason.AMBIGUOUS)
+        answers = await asyncio.gather(
+            *(resolve(client, unknown.message.id, how) for how in ("sent", "failed", "resend"))
+        )
+        assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
+    kept = database.execute("SELECT count(*) FROM consumers.receipt").fetchone()
+    queued = database.execute("SELECT count(*) FROM consumers.deferred").fetchone()
+    assert int(str(kept and kept[0])) + int(str(queued and queued[0])) == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(Status.SENT, Reason.ACCEPTED), (Status.FAILED, Reason.REJECTED), (None, Reason.CLAIMED)],
+)
+async def test_what_is_not_unknown_cannot_be_settled(
+    client: httpx.AsyncClient, play: Play, status: Status | None, reason: Reason
+) -> None:
+    known = await play(status, reason)
+    answer = await resolve(client, known.message.id, "sent")
+    assert answer.status_code == 409
+    assert str(status or Status.SENDING) in answer.json()["detail"]
+
+
+async def test_a_receipt_that_was_quicker_has_settled_it(
+    client: httpx.AsyncClient, database: Session, play: Play
+) -> None:
+    unknown = await play(Status.UNKNOWN, Reason.AMBIGUOUS)
+    event = events.receipt(
+        message_id=unknown.message.id,
+        tenant="acme",
+        channel=Channel.SMS,
+        provider="simulated",
+        attempt=1,
+        delivered=True,
+        at=datetime.now(UTC),
+        words=events.SILENCE,
+    )
+    database.execute(
+        "INSERT INTO consumers.receipt (message_id, event_id, channel, value)"
+        " VALUES (%s, %s, 'sms', %s)",
+        (event.message_id, event.id, CODEC.encode(event, topic="comms.status")),
+    )
+    answer = await resolve(client, unknown.message.id, "failed")
+    assert (answer.status_code, answer.json()["detail"]) == (409, "A receipt has settled it")
+
+
+async def test_a_broker_that_is_away_is_503_and_the_answer_is_kept(
+    pool: AsyncConnectionPool, ledger: Ledger, database: Session, key: str, play: Play
+) -> None:
+    app, unknown = FastAPI(), await play(Status.UNKNOWN, Reason.AMBIGUOUS)
+    problems.install(app)
+    producer = Broker(
+        {"bootstrap.servers": f"127.0.0.1:{closed_port()}", "message.timeout.ms": "500"}
+    ).producer()
+    app.include_router(
+        api.router(pool=pool, producer=producer, codec=CODEC, authenticator=Authenticator(pool))
+    )
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url="http://comms",
+        headers={"Authorization": f"Bearer {key}"},
+    ) as away:
+        answer = await resolve(away, unknown.message.id, "sent")
+    producer.close(0.1)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    database.execute("UPDATE consumers.receipt SET taken_at = now() - interval '1 min'")
+    [(message_id, value)] = await ledger.untold_receipts(taken_within=600, older_than=30, most=9)
+    event = CODEC.decode(value, StatusEvent)
+    assert (message_id, event.reason) == (unknown.message.id, Reason.RESOLVED)
+
+
+async def run(client: httpx.AsyncClient, nonce: UUID, **more: Any) -> list[str]:
+    """All pages of a run: what became of each message."""
+    body = {"where": "status = 'failed'", "nonce": str(nonce), "limit": 2, **more}
+    results: list[str] = []
+    while True:
+        page = (await client.post("/v1/resends", json=body)).json()
+        results += [item["result"] for item in page["items"]]
+        if page["next_cursor"] is None:
+            return results
+        body["cursor"] = page["next_cursor"]
+
+
+async def test_a_run_sends_each_message_once_however_often_it_is_run(
+    client: httpx.AsyncClient, database: Session, database_url: str, play: Play
+) -> None:
+    failed = [(await play(Status.FAILED, Reason.REJECTED)).message for _ in range(5)]
+    sent = (await play(Status.SENT)).message
+    with merge.connect(database_url) as connection:
+        at = datetime.now(UTC)
+        told = [
+            events.failed(m, reason=Reason.REJECTED, at=at, attempt=1, provider="p") for m in failed
+        ]
+        words = events.SILENCE
+        told.append(events.accepted(sent, attempt=1, provider="p", at=at, words=words))
+        merge.merge(connection, told, {})
+    body = {"where": "status = 'failed' and channel = 'sms'", "dry_run": True}
+    preview = (await client.post("/v1/resends", json=body)).json()
+    assert preview["groups"] == [{"status": "failed", "reason": "rejected", "count": 5}]
+    assert [m["id"] for m in preview["first"]] == [str(m.id) for m in reversed(failed)]
+    assert database.execute("SELECT count(*) FROM consumers.deferred").fetchone() == (0,)
+    nonce = uuid4()
+    assert await run(client, nonce) == ["queued"] * 5
+    assert await run(client, nonce) == ["known"] * 5
+    assert database.execute("SELECT count(*) FROM consumers.deferred").fetchone() == (5,)
+
+
+async def test_a_wrong_filter_is_refused_with_its_place(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/resends", json={"where": "colour = 'red'", "dry_run": True})
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert error["field"] == "where"
+    assert error["problem"].startswith("at character 1: there is no colour")
+    unnamed = await client.post("/v1/resends", json={"where": "status = 'failed'"})
+    assert [e["field"] for e in unnamed.json()["errors"]] == ["nonce"]

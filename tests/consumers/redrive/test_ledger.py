@@ -1,0 +1,103 @@
+"""Wishes in the ledger: each is one attempt, none takes a retry's place, and a cancellation and a
+claim exclude each other."""
+
+import asyncio
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+from psycopg_pool import AsyncConnectionPool
+
+from consumers.ledger.delivery import ORDINARY, Delivery, Lease
+from consumers.ledger.store import Claim, Ledger
+from schemas.vocabulary import Reason, Status
+from tests.consumers.redrive.conftest import Play, Session, settlement
+
+
+def wished(delivery: Delivery, nonce: UUID) -> Delivery:
+    return replace(delivery, source=Lease(delivery.message.id, nonce))
+
+
+def claim(delivery: Delivery, attempt: int) -> Claim:
+    wish = delivery.wish is not None
+    return Claim(delivery=delivery, attempt=attempt, provider="simulated", is_wish=wish)
+
+
+async def test_the_attempt_of_a_wish_is_claimed_once(ledger: Ledger, play: Play) -> None:
+    wish = wished(await play(Status.FAILED, Reason.REJECTED), uuid4())
+    assert await ledger.claim([claim(wish, 2)])
+    assert not await ledger.claim([claim(wish, 3)])
+    assert await ledger.claim([claim(wished(wish, uuid4()), 3)])
+
+
+async def test_the_ledger_knows_the_wish_in_hand_and_where_its_chapter_began(
+    ledger: Ledger, play: Play
+) -> None:
+    first = await play(Status.FAILED, Reason.REJECTED)
+    wish, other = wished(first, uuid4()), wished(first, uuid4())
+    await ledger.claim([claim(wish, 2)])
+    await ledger.settle([settlement(wish, 2, Status.SENDING, reason=Reason.TIMEOUT)])
+    await ledger.claim([claim(first, 3)])
+    [known] = (await ledger.look_up([wish])).values()
+    assert known.wish is not None
+    assert (known.wish.attempt, known.newest.attempt, known.opened) == (2, 3, 2)
+    [known] = (await ledger.look_up([other])).values()
+    assert (known.wish, known.newest.attempt, known.tries) == (None, 3, 2)
+
+
+async def test_wishes_and_a_retry_wait_side_by_side(ledger: Ledger, play: Play) -> None:
+    retried = await play(Status.SENDING, Reason.TIMEOUT, retry_after=0.0)
+    wishes = [wished(retried, uuid4()) for _ in range(2)]
+    await ledger.step_aside([(wish, 0.0) for wish in wishes])
+    leases = [lease for lease, _ in await ledger.lease_due(10)]
+    nonces = {ORDINARY, *(wish.wish for wish in wishes)}
+    assert {lease.nonce for lease in leases} == nonces
+    await ledger.finish([lease for lease in leases if lease.nonce == ORDINARY])
+    await ledger.step_aside([(wishes[0], 0.0)])
+    await ledger.finish([Lease(wish.message.id, wish.wish or ORDINARY) for wish in wishes])
+    assert [lease.nonce for lease, _ in await ledger.lease_due(10)] == [wishes[0].wish]
+
+
+async def test_a_resend_whose_beginning_was_never_heard_of_is_told(
+    ledger: Ledger, play: Play, database: Session
+) -> None:
+    first = await play(Status.FAILED, Reason.REJECTED)
+    await ledger.claim([claim(wished(first, uuid4()), 2)])
+    database.execute("UPDATE consumers.attempt SET claimed_at = now() - interval '2 min'")
+    told = await ledger.untold(settled_within=3600, older_than=60, most=10)
+    assert [(entry.attempt, entry.status, entry.reason) for _, _, entry in told] == [
+        (2, Status.SENDING, Reason.RESENT)
+    ]
+    database.execute(
+        "INSERT INTO audit.history (message_id, id, tenant, channel, status, reason, attempt,"
+        " occurred_at) VALUES (%s, gen_random_uuid(), 'acme', 'sms', 'sending', 'resent', 2,"
+        " now())",
+        (first.message.id,),
+    )
+    assert await ledger.untold(settled_within=3600, older_than=60, most=10) == []
+
+
+async def test_of_a_claim_and_a_cancellation_at_once_one_prevails(
+    ledger: Ledger, play: Play, pool: AsyncConnectionPool, database: Session
+) -> None:
+    async def withdraw(message_id: UUID) -> bool:
+        async with pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT consumers.withdraw(%s, 'acme', 'sms')", (message_id,)
+            )
+            return await cursor.fetchone() == (1,)
+
+    outcomes = set()
+    for turn in range(30):
+        delivery = await play(Status.SENDING, Reason.TIMEOUT, retry_after=0.0)
+        rivals = [ledger.claim([claim(delivery, 2)]), withdraw(delivery.message.id)]
+        if turn % 2:
+            rivals.reverse()
+        won = [bool(found) for found in await asyncio.gather(*rivals)]
+        assert sorted(won) == [False, True]
+        outcomes.add(won[turn % 2])
+    assert outcomes == {True, False}
+    cancelled = database.execute(
+        "SELECT count(*) FROM consumers.deferred d JOIN consumers.outcome o USING (message_id)"
+        " WHERE o.status = 'cancelled'"
+    ).fetchone()
+    assert cancelled == (0,)

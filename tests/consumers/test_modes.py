@@ -1,0 +1,169 @@
+"""A message for a provider's own test mode: what of its request says so, and who has none."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from comms.platform.settings import Settings
+from consumers.registry import KINDS, takes_of
+from consumers.sdk.capabilities import ANY_MODE, LIVE, LIVE_AND_TEST
+from consumers.sdk.outcomes import Accepted, Blocked, Refused, of_a_test
+from schemas.events import ProviderWords
+from schemas.messages import EmailMessage, Message
+from schemas.vocabulary import Channel, Mode, Reason, SuppressionReason
+from tests.consumers.contract.http_suite import Dialogue, Recorded, Stub
+from tests.consumers.contract.samples import settings_with
+from tests.consumers.contract.suite import call
+from tests.consumers.email import test_mailgun, test_postmark, test_resend, test_sendgrid, test_ses
+from tests.consumers.push import test_fcm
+from tests.consumers.sms import test_aws_sms, test_twilio_sms
+from tests.consumers.voice import test_twilio_voice
+
+TWILIO = {"TWILIO_TEST_ACCOUNT_SID": "ACtest", "TWILIO_TEST_AUTH_TOKEN": "the token for tests"}
+
+
+def with_environment(dialogue: Dialogue, more: dict[str, str]) -> Dialogue:
+    return replace(dialogue, environment={**dialogue.environment, **more})
+
+
+def of_json(path: str, *keys: str) -> Callable[[Recorded], object]:
+    def found(asked: Recorded) -> object:
+        value: Any = json.loads(asked.body)
+        for key in keys:
+            value = value.get(key, {})
+        return value
+
+    found.__name__ = path
+    return found
+
+
+def of_form(asked: Recorded) -> object:
+    said = parse_qs(asked.body.decode())
+    return asked.path.split("/")[3], said["From"], "StatusCallback" in said
+
+
+CASES: dict[str, tuple[Dialogue, Callable[[Recorded], object], object]] = {
+    "twilio sms": (
+        with_environment(test_twilio_sms.TestTwilioSms.dialogue, TWILIO),
+        of_form,
+        ("ACtest", ["+15005550006"], False),
+    ),
+    "twilio voice": (
+        with_environment(test_twilio_voice.TestTwilioVoice.dialogue, TWILIO),
+        of_form,
+        ("ACtest", ["+15005550006"], False),
+    ),
+    "aws": (test_aws_sms.TestAwsSms.dialogue, of_json("DryRun", "DryRun"), True),
+    "fcm": (test_fcm.TestFcm.dialogue, of_json("validateOnly", "validateOnly"), True),
+    "sendgrid": (
+        test_sendgrid.TestSendGrid.dialogue,
+        of_json("sandbox", "mail_settings", "sandbox_mode", "enable"),
+        True,
+    ),
+    "mailgun": (
+        test_mailgun.TestMailgun.dialogue,
+        lambda asked: b'name="o:testmode"\r\n\r\nyes\r\n' in asked.body,
+        True,
+    ),
+    "postmark": (
+        test_postmark.TestPostmark.dialogue,
+        lambda asked: asked.headers["X-Postmark-Server-Token"],
+        "POSTMARK_API_TEST",
+    ),
+}
+
+
+@asynccontextmanager
+async def stub_of(dialogue: Dialogue) -> AsyncIterator[Stub]:
+    is_fcm = dialogue.table["name"] == "fcm"
+    stub = test_fcm.FcmStub(dialogue) if is_fcm else Stub(dialogue)
+    await stub.start()
+    try:
+        yield stub
+    finally:
+        await stub.stop()
+
+
+async def asked_of(dialogue: Dialogue, message: Message, stub: Stub) -> Recorded:
+    """What the provider is asked for a message that it takes."""
+    provider = dialogue.provider(stub.url)
+    await provider.open()
+    assert isinstance(await call(provider, message), Accepted)
+    await provider.close()
+    return stub.requests[-1]
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_test_says_that_it_is_one_and_nothing_else_does(case: str) -> None:
+    dialogue, look, expected = CASES[case]
+    async with stub_of(dialogue) as stub:
+        message = stub.message(None)
+        asked = await asked_of(dialogue, replace(message, mode=Mode.TEST), stub)
+        assert look(asked) == expected
+        assert look(await asked_of(dialogue, message, stub)) != expected
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "own"),
+    [
+        (test_ses.TestSes.dialogue, "bounce@simulator.amazonses.com"),
+        (test_resend.TestResend.dialogue, "Ann <delivered+label@resend.dev>"),
+    ],
+    ids=["ses", "resend"],
+)
+async def test_where_addresses_are_the_test_mode_no_other_is_written_to(
+    dialogue: Dialogue, own: str
+) -> None:
+    async with stub_of(dialogue) as stub:
+        provider = dialogue.provider(stub.url)
+        await provider.open()
+        plain = stub.message(None)
+        assert isinstance(plain, EmailMessage)
+        test = replace(plain, mode=Mode.TEST)
+        for one in (test, replace(test, to=own, cc=("ann@example.com",))):
+            refused = await call(provider, one)
+            assert isinstance(refused, Refused)
+            assert refused.reason is Reason.INVALID_RECIPIENT
+        assert stub.requests == []
+        await call(provider, replace(test, to=own))
+        assert len(stub.requests) == 1
+        await provider.close()
+
+
+def modes(channel: Channel, kind: str, settings: Settings) -> frozenset[Mode]:
+    wanted = replace(settings.channels[channel].providers[0], kind=kind, name=kind)
+    return takes_of(channel, wanted, settings).modes
+
+
+def test_who_has_a_test_mode() -> None:
+    """The whole list: a kind that is added says which it is."""
+    plain = settings_with(Channel.SMS, {"name": "any"})
+    found = {
+        f"{channel} {kind}": modes(channel, kind, plain)
+        for channel, kinds in KINDS.items()
+        for kind in kinds
+    }
+    with_test = {name for name, its in found.items() if its == LIVE_AND_TEST}
+    assert with_test == {
+        *("sms aws", "push fcm"),
+        *("email sendgrid", "email mailgun", "email postmark", "email ses", "email resend"),
+    }
+    simulated = {name for name, its in found.items() if its == ANY_MODE}
+    assert simulated == {f"{channel} simulated" for channel in Channel}
+    assert {its for name, its in found.items() if name not in with_test | simulated} == {LIVE}
+    with_keys = settings_with(Channel.SMS, {"name": "any"}, environment=TWILIO)
+    assert modes(Channel.SMS, "twilio", with_keys) == LIVE_AND_TEST
+    assert modes(Channel.VOICE, "twilio", with_keys) == LIVE_AND_TEST
+
+
+def test_what_a_test_comes_to_has_no_consequences() -> None:
+    words = ProviderWords(code="20003")
+    assert of_a_test(Blocked(words=words)) == Refused(reason=Reason.REJECTED, words=words)
+    opted_out = Refused(reason=Reason.SUPPRESSED, suppress=SuppressionReason.OPT_OUT)
+    assert of_a_test(opted_out) == replace(opted_out, suppress=None)
+    assert of_a_test(Accepted(words=words)) == Accepted(words=words)
