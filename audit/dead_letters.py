@@ -1,7 +1,7 @@
 """Status records that cannot be decoded or stored: put aside, with where they came from.
 
-The ingest service calls `bury` and goes on only when the broker has the record, so that nothing is
-passed over without a trace.
+The ingest service calls `send_to_dead_letters` and goes on only when the broker has the record, so
+that nothing is passed over without a trace.
 """
 
 import structlog
@@ -15,13 +15,15 @@ log = structlog.get_logger(__name__)
 CHANNEL = "status"
 
 
-def bury(producer: EventProducer, record: Record, *, detail: str) -> None:
+def send_to_dead_letters(producer: EventProducer, record: Record, *, detail: str) -> None:
     """Put a record among the dead letters.
 
     Raises:
         KafkaUnavailableError, KafkaRefusedError: it is not there; it must be read again.
     """
-    dead_letters.bury(producer, record, channel=CHANNEL, reason=Reason.UNDECODABLE, detail=detail)
+    dead_letters.send_to_dead_letters(
+        producer, record, channel=CHANNEL, reason=Reason.UNDECODABLE, detail=detail
+    )
     metrics.dead_letters_total.labels(CHANNEL).inc()
     log.warning(
         "audit.dead_letter", partition=record.partition, offset=record.offset, problem=detail

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from audit import merge
-from audit.dead_letters import bury
+from audit.dead_letters import send_to_dead_letters
 from audit.merge import Connection, EventRefusedError, OffsetConflictError, Step
 from audit.positions import LogReplacedError, Positions
 from comms.platform import metrics
@@ -24,10 +24,10 @@ from comms.platform.kafka import (
     Broker,
     EventProducer,
     KafkaFault,
-    Place,
     Rebalance,
     Record,
     TopicConsumer,
+    TopicPartition,
 )
 from comms.platform.registry import codec_of
 from comms.platform.settings import Settings
@@ -81,7 +81,7 @@ class Ingest:
 
     def __init__(self, *, broker: Broker, database_url: str, codec: Codec) -> None:
         self._broker, self._database_url, self._codec = broker, database_url, codec
-        self._restart: set[Place] = set()
+        self._restart: set[TopicPartition] = set()
         self._problem: str | None = "starting"
 
     def problems(self) -> list[str]:
@@ -173,16 +173,16 @@ class Recorder:
         try:
             return Told(record, self._codec.decode(record.value, StatusEvent))
         except ContractError as error:
-            bury(self._producer, record, detail=str(error))
+            send_to_dead_letters(self._producer, record, detail=str(error))
             return None
 
-    def _store(self, told: Sequence[Told], steps: Mapping[Place, Step]) -> None:
+    def _store(self, told: Sequence[Told], steps: Mapping[TopicPartition, Step]) -> None:
         """A refusal is narrowed down to the event that caused it, by halves."""
         try:
             merge.merge(self._connection, [item.event for item in told], steps)
         except EventRefusedError as error:
             if len(told) == 1:
-                bury(self._producer, told[0].record, detail=str(error))
+                send_to_dead_letters(self._producer, told[0].record, detail=str(error))
             else:
                 middle = len(told) // 2
                 self._store(told[:middle], {})

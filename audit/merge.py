@@ -17,7 +17,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from comms.platform.database import DatabaseRefusedError, translated
-from comms.platform.kafka import Place
+from comms.platform.kafka import TopicPartition
 from schemas.events import StatusEvent
 
 Connection = psycopg.Connection[TupleRow]
@@ -132,7 +132,7 @@ def connect(url: str) -> Connection:
 
 
 def merge(
-    connection: Connection, events: Sequence[StatusEvent], steps: Mapping[Place, Step]
+    connection: Connection, events: Sequence[StatusEvent], steps: Mapping[TopicPartition, Step]
 ) -> int:
     """Record `events` and that the partitions in `steps` are read so far; the number of new events.
 
@@ -151,7 +151,7 @@ def merge(
             raise EventRefusedError(type(error).__name__) from error
 
 
-def _move(connection: Connection, place: Place, step: Step) -> None:
+def _move(connection: Connection, place: TopicPartition, step: Step) -> None:
     """Also the lock that keeps two readers from folding one message's events at once."""
     if step.known is None:
         moved = connection.execute(

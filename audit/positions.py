@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 
 from audit.merge import Connection, Step
 from comms.platform.database import translated
-from comms.platform.kafka import Place, Record
+from comms.platform.kafka import Record, TopicPartition
 
 
 class LogReplacedError(Exception):
     """The records at stored offsets are not those that were recorded; `places` names where."""
 
-    def __init__(self, places: Collection[Place]) -> None:
+    def __init__(self, places: Collection[TopicPartition]) -> None:
         named = ", ".join(f"{topic} [{partition}]" for topic, partition in sorted(places))
         super().__init__(f"{named}: does not hold what was read from it before")
         self.places = frozenset(places)
@@ -50,14 +50,14 @@ class Positions:
     def __init__(
         self,
         connection: Connection,
-        restart: set[Place],
+        restart: set[TopicPartition],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection, self._restart, self._monotonic = connection, restart, monotonic
-        self._known: dict[Place, _Known] = {}
-        self._replaced: set[Place] = set()
+        self._known: dict[TopicPartition, _Known] = {}
+        self._replaced: set[TopicPartition] = set()
 
-    def load(self, places: Sequence[Place]) -> Mapping[Place, int]:
+    def load(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Where to begin reading each partition that was read before.
 
         Raises:
@@ -79,7 +79,7 @@ class Positions:
             if (known := self._known.get(place)) and known.doubtful_since is not None
         }
 
-    def forget(self, places: Sequence[Place]) -> None:
+    def forget(self, places: Sequence[TopicPartition]) -> None:
         """The partitions are somebody else's now."""
         for place in places:
             self._known.pop(place, None)
@@ -94,7 +94,7 @@ class Positions:
             if not self._is_witness(record) and record.place not in self._replaced
         ]
 
-    def steps(self, records: Sequence[Record]) -> dict[Place, Step]:
+    def steps(self, records: Sequence[Record]) -> dict[TopicPartition, Step]:
         """How far `records` move each partition."""
         steps = {}
         for record in records:
@@ -107,7 +107,7 @@ class Positions:
             )
         return steps
 
-    def moved(self, steps: Mapping[Place, Step]) -> None:
+    def moved(self, steps: Mapping[TopicPartition, Step]) -> None:
         """The steps are stored."""
         for place, step in steps.items():
             self._known[place] = _Known(step.next_offset, step.witness)

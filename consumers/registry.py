@@ -5,8 +5,8 @@ endpoint calls `receipt_parsers` once. A table that cannot work is a `SettingsEr
 secret that is not set only keeps its own provider from being used.
 
 A package outside this tree adds a kind with an entry point of the group `comms.providers`, named
-`CHANNEL.KIND`, that leads to a `consumers.sdk.provider_type.Kind`. It is loaded when a table asks
-for it.
+`CHANNEL.KIND`, that leads to a `consumers.sdk.provider_type.ProviderType`. It is loaded when a
+table asks for it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,10 +19,10 @@ import structlog
 from comms.platform.clock import Clock, utc_now
 from comms.platform.settings import MissingSecretError, ProviderSettings, Settings, SettingsError
 from consumers import email, push, sms, voice
-from consumers.sdk.capabilities import Takes
+from consumers.sdk.capabilities import Capabilities
 from consumers.sdk.options import Options
 from consumers.sdk.provider import Provider
-from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.provider_type import ProviderContext, ProviderType
 from consumers.sdk.receipts import ReceiptParser
 from consumers.sdk.unconfigured import MissingProvider, MissingReceipts
 from schemas.vocabulary import Channel
@@ -30,12 +30,12 @@ from schemas.vocabulary import Channel
 log = structlog.get_logger(__name__)
 
 GROUP = "comms.providers"
-KINDS: Mapping[Channel, Mapping[str, Kind]] = MappingProxyType(
+PROVIDER_TYPES: Mapping[Channel, Mapping[str, ProviderType]] = MappingProxyType(
     {
-        Channel.SMS: sms.KINDS,
-        Channel.EMAIL: email.KINDS,
-        Channel.PUSH: push.KINDS,
-        Channel.VOICE: voice.KINDS,
+        Channel.SMS: sms.PROVIDER_TYPES,
+        Channel.EMAIL: email.PROVIDER_TYPES,
+        Channel.PUSH: push.PROVIDER_TYPES,
+        Channel.VOICE: voice.PROVIDER_TYPES,
     }
 )
 
@@ -64,14 +64,16 @@ def build_or_missing(
         return MissingProvider(provider.name), str(error)
 
 
-def takes_of(channel: Channel, provider: ProviderSettings, settings: Settings) -> Takes:
+def capabilities_of(
+    channel: Channel, provider: ProviderSettings, settings: Settings
+) -> Capabilities:
     """Which messages a configured provider takes.
 
     Raises:
         SettingsError: its kind is unknown for the channel, or its table is wrong.
     """
     kind = _kind(channel, provider)
-    return Takes(kind.modes(_setup(channel, provider, settings)), kind.platform)
+    return Capabilities(kind.modes(_setup(channel, provider, settings)), kind.platform)
 
 
 def probes(channel: Channel, provider: ProviderSettings) -> bool:
@@ -124,14 +126,14 @@ def receipt_parsers(
     return MappingProxyType(found)
 
 
-def _kind(channel: Channel, provider: ProviderSettings) -> Kind:
+def _kind(channel: Channel, provider: ProviderSettings) -> ProviderType:
     where = f"{channel}.providers[{provider.name}].type"
-    if provider.kind in KINDS[channel]:
-        return KINDS[channel][provider.kind]
+    if provider.kind in PROVIDER_TYPES[channel]:
+        return PROVIDER_TYPES[channel][provider.kind]
     for entry in entry_points(group=GROUP, name=f"{channel}.{provider.kind}"):
         return _loaded(entry, where)
     added = {e.name.partition(".")[2] for e in entry_points(group=GROUP) if _is_of(e, channel)}
-    known = ", ".join(sorted({*KINDS[channel], *added}))
+    known = ", ".join(sorted({*PROVIDER_TYPES[channel], *added}))
     raise SettingsError(where, f"no provider {provider.kind!r} for {channel}; known: {known}")
 
 
@@ -139,20 +141,20 @@ def _is_of(entry: EntryPoint, channel: Channel) -> bool:
     return entry.name.partition(".")[0] == channel
 
 
-def _loaded(entry: EntryPoint, where: str) -> Kind:
+def _loaded(entry: EntryPoint, where: str) -> ProviderType:
     try:
         kind = entry.load()
     except (ImportError, AttributeError) as error:
         raise SettingsError(where, f"{entry.value} cannot be loaded: {error}") from error
-    if not isinstance(kind, Kind):
+    if not isinstance(kind, ProviderType):
         raise SettingsError(where, f"{entry.value} is not a consumers.sdk.provider_type.Kind")
     return kind
 
 
-def _setup(channel: Channel, provider: ProviderSettings, settings: Settings) -> Setup:
+def _setup(channel: Channel, provider: ProviderSettings, settings: Settings) -> ProviderContext:
     where = f"{channel}.providers[{provider.name}]"
     configured = settings.channels[channel]
-    return Setup(
+    return ProviderContext(
         channel=channel,
         name=provider.name,
         options=Options(provider.options, where=where, settings=settings),

@@ -26,30 +26,30 @@ from comms.platform.kafka import Broker, EventProducer
 from comms.platform.registry import codec_of
 from comms.platform.settings import ChannelSettings, Settings
 from consumers.ledger.store import Ledger
-from consumers.pipeline.acks import Origins
-from consumers.pipeline.decoding import Intake
+from consumers.pipeline.acks import AckRouter
+from consumers.pipeline.decoding import Decoder
 from consumers.pipeline.deferred import DeferredFeed
 from consumers.pipeline.dispatcher import Dispatcher
-from consumers.pipeline.poller import DRAIN_SECONDS, Runner
+from consumers.pipeline.poller import DRAIN_SECONDS, LanePoller
 from consumers.pipeline.recovery import Recovery
-from consumers.receipts.poller import Inquiry
-from consumers.receipts.processor import ReceiptDesk
-from consumers.receipts.timeouts import Overdue
+from consumers.receipts.poller import ReceiptPoller
+from consumers.receipts.processor import ReceiptProcessor
+from consumers.receipts.timeouts import ReceiptTimeouts
 from consumers.registry import (
     build_or_missing,
+    capabilities_of,
     knows_repeats,
     probes,
     senders_of_receipts,
-    takes_of,
 )
 from consumers.routing import Route, Router
 from consumers.routing.health import ProviderHealth
 from consumers.routing.rate_limit import Allowance
 from consumers.routing.sharing import Sharing
 from consumers.sdk.provider import Provider
-from consumers.sdk.receipt_polling import Asked
-from consumers.sdk.receipt_stream import Listening
-from consumers.status.publisher import Announcer, Collected
+from consumers.sdk.receipt_polling import PollableProvider
+from consumers.sdk.receipt_stream import StreamingProvider
+from consumers.status.publisher import PolledProducer, StatusPublisher
 from consumers.status.reporter import Load, Reporter
 from schemas.vocabulary import Channel, Priority
 
@@ -122,7 +122,7 @@ class _Loop:
 class _Process:
     """The parts of a running channel."""
 
-    origins: Origins
+    origins: AckRouter
     failed: Callable[[BaseException], None]
     dispatcher: Dispatcher
     feed: DeferredFeed
@@ -179,10 +179,14 @@ async def _assemble(
     for route in routes:
         await route.provider.open()
 
-    producer, health, origins = broker.producer(threaded=False), ProviderHealth(), Origins(channel)
-    announcer = Announcer(producer, codec, loop)
+    producer, health, origins = (
+        broker.producer(threaded=False),
+        ProviderHealth(),
+        AckRouter(channel),
+    )
+    announcer = StatusPublisher(producer, codec, loop)
     ledger = Ledger(pool, channel=channel, owner=owner)
-    intake = Intake(channel, codec, configured.policy)
+    intake = Decoder(channel, codec, configured.policy)
     defects: list[BaseException] = []
 
     def failed(error: BaseException) -> None:
@@ -216,12 +220,12 @@ async def _assemble(
     feed = DeferredFeed(ledger, intake, dispatcher)
     recovery = Recovery(ledger, intake, announcer, doubt_after=dispatcher.doubt_after)
     runners = [
-        Runner(
+        LanePoller(
             channel=channel,
             lane=lane,
             broker=broker,
             producer=producer,
-            intake=Intake(channel, codec, configured.policy),
+            intake=Decoder(channel, codec, configured.policy),
             dispatcher=dispatcher,
             announcer=announcer,
             loop=loop,
@@ -230,7 +234,7 @@ async def _assemble(
         for lane in Priority
     ]
     origins.begin_with(runners, feed)
-    overdue = Overdue(
+    overdue = ReceiptTimeouts(
         pool,
         announcer,
         channel=channel,
@@ -251,7 +255,7 @@ async def _assemble(
         asyncio.create_task(work.run()) for work in (feed, recovery, overdue, reporter, sharing)
     ]
     tasks.append(asyncio.create_task(allowance.run()))
-    desk = ReceiptDesk(pool, Collected(producer, loop), codec)
+    desk = ReceiptProcessor(pool, PolledProducer(producer, loop), codec)
     tasks += _hearing([route.provider for route in routes], pool, desk, channel=channel)
     for task in tasks:
         task.add_done_callback(lambda t: _report_failure(t, failed))
@@ -272,7 +276,7 @@ async def _assemble(
 def _hearing(
     providers: list[Provider[Any]],
     pool: AsyncConnectionPool,
-    desk: ReceiptDesk,
+    desk: ReceiptProcessor,
     *,
     channel: Channel,
 ) -> list[asyncio.Task[None]]:
@@ -280,10 +284,10 @@ def _hearing(
     tasks = []
     for provider in providers:
         tell = desk.teller(channel, provider.name)
-        if isinstance(provider, Listening):
+        if isinstance(provider, StreamingProvider):
             tasks.append(asyncio.create_task(provider.listen(tell)))
-        if isinstance(provider, Asked):
-            inquiry = Inquiry(pool, provider, tell, channel=channel, name=provider.name)
+        if isinstance(provider, PollableProvider):
+            inquiry = ReceiptPoller(pool, provider, tell, channel=channel, name=provider.name)
             tasks.append(asyncio.create_task(inquiry.run()))
     return tasks
 
@@ -304,7 +308,7 @@ def _routes(channel: Channel, settings: Settings, configured: ChannelSettings) -
                 provider,
                 wanted.weight,
                 missing,
-                takes=takes_of(channel, wanted, settings),
+                takes=capabilities_of(channel, wanted, settings),
                 kind=wanted.kind,
                 probes=probes(channel, wanted),
                 knows_repeats=knows_repeats(channel, wanted),

@@ -13,8 +13,8 @@ import psycopg
 import structlog
 
 from comms.platform.database import DatabaseError, translated
-from comms.platform.kafka import Broker, KafkaFault, Place, Record, TopicConsumer
-from producer.health_state import Conditions
+from comms.platform.kafka import Broker, KafkaFault, Record, TopicConsumer, TopicPartition
+from producer.health_state import HealthState
 from producer.queue import claimed
 from schemas.codec import Codec
 from schemas.errors import ContractError
@@ -33,7 +33,7 @@ class Acknowledger:
     """Deletes claimed rows, then commits the offsets; told again after a crash, deletes nothing."""
 
     def __init__(
-        self, broker: Broker, database_url: str, codec: Codec, conditions: Conditions
+        self, broker: Broker, database_url: str, codec: Codec, conditions: HealthState
     ) -> None:
         self._broker = broker
         self._database_url = database_url
@@ -48,11 +48,11 @@ class Acknowledger:
             try:
                 self._follow(stop, active)
             except KafkaFault as fault:
-                self._conditions.bad("status topic", str(fault))
+                self._conditions.set("status topic", str(fault))
                 log.warning("acknowledger.kafka", problem=str(fault))
                 stop.wait(RETRY_SECONDS)
             except DatabaseError as error:
-                self._conditions.bad("acknowledging", str(error))
+                self._conditions.set("acknowledging", str(error))
                 log.warning("acknowledger.database", problem=str(error))
                 stop.wait(RETRY_SECONDS)
 
@@ -63,7 +63,7 @@ class Acknowledger:
             try:
                 while active.is_set() and not stop.is_set():
                     self.take(consumer, connection)
-                    self._conditions.good("status topic", "acknowledging")
+                    self._conditions.clear("status topic", "acknowledging")
             finally:
                 consumer.close()
 
@@ -96,7 +96,7 @@ def _proves_claim(event: StatusEvent) -> bool:
     return event.status is not Status.PENDING
 
 
-def _next_offsets(records: Sequence[Record]) -> dict[Place, int]:
+def _next_offsets(records: Sequence[Record]) -> dict[TopicPartition, int]:
     return {record.place: record.offset + 1 for record in records}
 
 

@@ -16,14 +16,14 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform import metrics
 from comms.platform.limits import Limit, TenantLimits
 from comms.platform.problems import Problem
-from comms.platform.rate_limit import Buckets, Purse, Taken, lease_of
+from comms.platform.rate_limit import Taken, TokenBuckets, TokenLease, lease_of
 
 
 @dataclass(slots=True)
 class _Account:
     """What this process knows of a tenant: what it holds, and until when how much is too much."""
 
-    purse: Purse = field(default_factory=Purse)
+    purse: TokenLease = field(default_factory=TokenLease)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     refused: int = 0
     until: float = 0.0
@@ -38,7 +38,7 @@ class Admission:
         limits: TenantLimits,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._buckets = Buckets(pool, ("producer", "allowance"), ("tenant",))
+        self._buckets = TokenBuckets(pool, ("producer", "allowance"), ("tenant",))
         self._limits, self._monotonic = limits, monotonic
         self._accounts: dict[str, _Account] = {}
 
@@ -80,11 +80,11 @@ class Admission:
         return wait
 
     async def _take(self, tenant: str, limit: Limit, *, need: int) -> Taken:
-        wish = lease_of(limit.rate)
-        taken = await self._buckets.take(tenant, limit=limit, need=need, wish=wish)
+        wanted = lease_of(limit.rate)
+        taken = await self._buckets.take(tenant, limit=limit, need=need, wanted=wanted)
         if taken is None:  # the tenant's first message since it has a limit
             await self._buckets.introduce(tenant, tokens=limit.burst)
-            taken = await self._buckets.take(tenant, limit=limit, need=need, wish=wish)
+            taken = await self._buckets.take(tenant, limit=limit, need=need, wanted=wanted)
         return taken or Taken(0, 0.0)
 
 

@@ -30,7 +30,7 @@ from producer.building import Stamp, to_message
 from producer.cancelling import NoSuchMessageError, TooLateError, cancel
 from producer.openapi import accepted_answer, batch_answer, batch_body, single_body
 from producer.outbox import Outbox
-from producer.responses import counted, shown
+from producer.responses import segment_summary, to_response
 from producer.statements import Accepted, Conflict, Entry, Result
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, Violation
@@ -54,7 +54,7 @@ class _Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Door:
+class Dependencies:
     """What the routes work with."""
 
     pool: AsyncConnectionPool
@@ -78,7 +78,7 @@ def router(
     """The routes; `pool` is open while they are served. Without `admission` nobody is limited."""
     routes = APIRouter(prefix="/v1", tags=["messages"])
     outbox = Outbox(codec, clock, policies)
-    door = _Door(
+    door = Dependencies(
         pool=pool,
         codec=codec,
         clock=clock,
@@ -87,12 +87,12 @@ def router(
         batcher=Batcher(pool, outbox),
         admission=admission or Admission(pool, TenantLimits()),
     )
-    for offer in (_offer_single, _offer_batch, _offer_cancel):
+    for offer in (register_post, _offer_batch, _offer_cancel):
         offer(routes, door)
     return routes
 
 
-def _offer_single(routes: APIRouter, door: _Door) -> None:
+def register_post(routes: APIRouter, door: Dependencies) -> None:
     @routes.post(
         "/messages",
         status_code=202,
@@ -128,7 +128,7 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         entry = _entry(door.outbox, document, asked, door.clock)
         if validate:
             return JSONResponse(_valid(entry))
-        with _told_to_repeat():
+        with database_errors_as_503():
             result = await door.batcher.write(entry)
         if isinstance(result, Conflict):
             raise _conflict(result)
@@ -140,7 +140,7 @@ def _offer_single(routes: APIRouter, door: _Door) -> None:
         )
 
 
-def _offer_batch(routes: APIRouter, door: _Door) -> None:
+def _offer_batch(routes: APIRouter, door: Dependencies) -> None:
     @routes.post(
         "/messages/batch",
         status_code=202,
@@ -167,7 +167,7 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
         prepared = await asyncio.to_thread(
             lambda: [_entry_or_problem(door.outbox, one, asked, door.clock) for one in documents]
         )
-        with _told_to_repeat():
+        with database_errors_as_503():
             written = await door.batcher.write_many([e for e in prepared if isinstance(e, Entry)])
         results = iter(written)
         answers = [
@@ -177,7 +177,7 @@ def _offer_batch(routes: APIRouter, door: _Door) -> None:
         return JSONResponse({"results": answers}, 202)
 
 
-def _offer_cancel(routes: APIRouter, door: _Door) -> None:
+def _offer_cancel(routes: APIRouter, door: Dependencies) -> None:
     @routes.post(
         "/messages/{message_id}/cancel",
         summary="Withdraw a message before anything is sent",
@@ -201,7 +201,7 @@ def _offer_cancel(routes: APIRouter, door: _Door) -> None:
         except TooLateError:
             detail = "The message was sent, is being sent or may have been, or it has ended"
             raise Problem(409, "Conflict", detail) from None
-        return shown(
+        return to_response(
             message,
             status=Status.CANCELLED,
             reason=Reason.CANCELLED,
@@ -218,7 +218,7 @@ def _answers(
 
 
 @contextmanager
-def _told_to_repeat() -> Iterator[None]:
+def database_errors_as_503() -> Iterator[None]:
     """A database that goes away while it commits leaves open whether it did; the key settles it."""
     try:
         yield
@@ -307,14 +307,19 @@ def _refuse_large_attachments(request: requests.Request) -> None:
 
 
 def _valid(entry: Entry) -> dict[str, Any]:
-    return {"valid": True, "channel": entry.message.channel, **counted(entry.message)}
+    return {"valid": True, "channel": entry.message.channel, **segment_summary(entry.message)}
 
 
 def _answer(result: Result, entry: Entry) -> Mapping[str, Any]:
     if isinstance(result, Conflict):
         return {"error": _conflict(result).body()}
     again = {"replayed": True} if result.replayed else {}
-    return {"id": str(result.id), "status": result.status, **again, **counted(entry.message)}
+    return {
+        "id": str(result.id),
+        "status": result.status,
+        **again,
+        **segment_summary(entry.message),
+    }
 
 
 def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
@@ -323,7 +328,7 @@ def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
     )
     waits = Reason.SCHEDULED if entry.due_at else Reason.QUEUED
     reason = waits if result.status is Status.PENDING else None
-    return {**shown(message, status=result.status, reason=reason), **counted(message)}
+    return {**to_response(message, status=result.status, reason=reason), **segment_summary(message)}
 
 
 def _conflict(conflict: Conflict) -> Problem:

@@ -6,19 +6,19 @@ The relay's thread and the acknowledger's write; the health server's reads.
 from threading import Lock
 
 
-class Conditions:
+class HealthState:
     """Problems by the part that has them."""
 
     def __init__(self) -> None:
         self._problems: dict[str, str] = {}
         self._lock = Lock()
 
-    def bad(self, part: str, problem: str) -> None:
+    def set(self, part: str, problem: str) -> None:
         """`part` does not work, and why."""
         with self._lock:
             self._problems[part] = problem
 
-    def good(self, *parts: str) -> None:
+    def clear(self, *parts: str) -> None:
         """These parts work."""
         with self._lock:
             for part in parts:

@@ -19,15 +19,15 @@ from schemas.vocabulary import Channel
 _Line = tuple[str, str | None]
 
 
-def in_order(rows: Sequence[Row], company: Iterable[Row]) -> list[Row]:
+def in_order(rows: Sequence[Row], pending: Iterable[Row]) -> list[Row]:
     """What is to be published so that `rows` pass nothing: themselves, each preceded by what it
     would pass, with the topics they go to.
 
     Args:
-        company: unclaimed messages of their recipients, in the order of acceptance.
+        pending: unclaimed messages of their recipients, in the order of acceptance.
     """
     lines: dict[_Line, list[Row]] = defaultdict(list)
-    for row in company:
+    for row in pending:
         lines[row.key, row.channel].append(row)
     placed: dict[tuple[_Line, str], set[int]] = defaultdict(set)
     published: list[Row] = []

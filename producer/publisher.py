@@ -15,9 +15,9 @@ import structlog
 from comms.platform.clock import Clock, utc_now
 from comms.platform.kafka import EventProducer, KafkaFault, KafkaRefusedError, KafkaUnavailableError
 from producer.queue import Row, message_of
-from producer.topic_identity import Logs
+from producer.topic_identity import TopicIdentity
 from schemas.codec import Codec
-from schemas.events import ProviderWords, StatusEvent, failed, queued
+from schemas.events import ProviderResponse, StatusEvent, failed, queued
 from schemas.topics import STATUS
 from schemas.vocabulary import Reason
 
@@ -41,7 +41,7 @@ class Publisher:
         producer: EventProducer,
         codec: Codec,
         stop: Event,
-        logs: Logs,
+        logs: TopicIdentity,
         clock: Clock = utc_now,
     ) -> None:
         self._producer, self._codec = producer, codec
@@ -125,8 +125,10 @@ class Publisher:
         message = message_of(row)
         if message is None:
             return None
-        words = ProviderWords(detail=f"Kafka refused the record: {self._refused[row.message_id]}")
-        return failed(message, reason=Reason.INVALID_CONTENT, at=self._clock(), words=words)
+        response = ProviderResponse(
+            detail=f"Kafka refused the record: {self._refused[row.message_id]}"
+        )
+        return failed(message, reason=Reason.INVALID_CONTENT, at=self._clock(), response=response)
 
 
 class _Batch:

@@ -193,7 +193,7 @@ def overdue(connection: Connection[Any], upto: Sequence[Position]) -> list[Row]:
         return cursor.execute(_OVERDUE, _columns(upto)).fetchall()
 
 
-def company(connection: Connection[Any], rows: Sequence[Row]) -> list[Row]:
+def pending_for_recipients(connection: Connection[Any], rows: Sequence[Row]) -> list[Row]:
     """What waits unclaimed for the recipients of `rows`, which are of one lane: those and what was
     accepted before, of all lanes; nothing where the other lanes are empty."""
     values = {

@@ -26,11 +26,11 @@ from comms.platform.registry import RegistryUnavailableError, codec_of
 from comms.platform.settings import Settings
 from producer import queue, shards
 from producer.acknowledger import Acknowledger
-from producer.health_state import Conditions
+from producer.health_state import HealthState
 from producer.ordering import in_order
 from producer.publisher import Publisher
 from producer.shards import SHARDS
-from producer.topic_identity import Logs
+from producer.topic_identity import TopicIdentity
 from schemas.codec import Codec
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ KEEPALIVE: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class RelayIntervals:
     """How often the relay looks, in seconds.
 
     Args:
@@ -83,8 +83,8 @@ class Relay:
         self,
         connection: psycopg.Connection[Any],
         publisher: Publisher,
-        logs: Logs,
-        pace: Pace,
+        logs: TopicIdentity,
+        pace: RelayIntervals,
         active: Event,
     ) -> None:
         self._connection = connection
@@ -95,12 +95,12 @@ class Relay:
         self._settled: list[queue.Position] = []
         self._settling: list[queue.Position] = []
         self._chores = [
-            _Chore(pace.shards, self._take_shards),
-            _Chore(pace.schedule, lambda: queue.move_due(connection)),
-            _Chore(pace.settle, self._let_settle),
-            _Chore(pace.sweep, self._sweep),
-            _Chore(pace.measure, self._measure),
-            _Chore(pace.verify, self._follow_log),
+            PeriodicTask(pace.shards, self._take_shards),
+            PeriodicTask(pace.schedule, lambda: queue.move_due(connection)),
+            PeriodicTask(pace.settle, self._let_settle),
+            PeriodicTask(pace.sweep, self._sweep),
+            PeriodicTask(pace.measure, self._measure),
+            PeriodicTask(pace.verify, self._follow_log),
         ]
 
     def step(self) -> int:
@@ -122,7 +122,7 @@ class Relay:
 
     def _publish(self, batch: Sequence[queue.Row], *, again: bool = False) -> list[queue.Row]:
         """Publish rows of one lane; returns those that are of another lane from now on."""
-        rows = in_order(batch, queue.company(self._connection, batch))
+        rows = in_order(batch, queue.pending_for_recipients(self._connection, batch))
         self._publisher.publish(rows, log=self._log, again=again)
         return [row for row in rows if row.is_moved]
 
@@ -182,7 +182,7 @@ def _by_lane(rows: Sequence[queue.Row]) -> Iterator[list[queue.Row]]:
             yield batch
 
 
-class _Chore:
+class PeriodicTask:
     """Something done every so often, at the first chance too."""
 
     def __init__(self, seconds: float, work: Callable[[], object]) -> None:
@@ -203,7 +203,7 @@ def run_relay(settings: Settings, stop: Event) -> None:
         OSError: the port for health and metrics is taken.
     """
     url, broker, codec = settings.need_database(), Broker(settings.need_kafka()), codec_of(settings)
-    conditions = Conditions()
+    conditions = HealthState()
     health = HealthServer(settings.http_host, settings.http_port, conditions.problems)
     health.start()
     try:
@@ -217,9 +217,9 @@ def relay(
     database_url: str,
     codec: Codec,
     *,
-    conditions: Conditions,
+    conditions: HealthState,
     stop: Event,
-    pace: Pace = Pace(),
+    pace: RelayIntervals = RelayIntervals(),
 ) -> None:
     """Relay and acknowledge between these two engines until `stop` is set."""
     acknowledger = Acknowledger(broker, database_url, codec, conditions)
@@ -229,7 +229,7 @@ def relay(
     thread.start()
     producer = broker.producer(idempotent=True)
     try:
-        logs = Logs(broker)
+        logs = TopicIdentity(broker)
         publisher = Publisher(producer, codec, stop, logs)
         backoff = _Backoff(stop)
         while not stop.is_set():
@@ -242,19 +242,24 @@ def relay(
 
 
 def _work(
-    session: Relay, conditions: Conditions, backoff: "_Backoff", *, pace: Pace, stop: Event
+    session: Relay,
+    conditions: HealthState,
+    backoff: "_Backoff",
+    *,
+    pace: RelayIntervals,
+    stop: Event,
 ) -> None:
     """Step until told to stop; a fault of Kafka's keeps the session and its shards."""
-    conditions.good("database")
+    conditions.clear("database")
     while not stop.is_set():
         try:
             found = session.step()
         except (KafkaFault, RegistryUnavailableError) as fault:
-            conditions.bad("kafka", str(fault))
+            conditions.set("kafka", str(fault))
             log.warning("relay.kafka", problem=str(fault))
             backoff.wait()
         else:
-            conditions.good("kafka")
+            conditions.clear("kafka")
             backoff.reset()
             if not found:
                 stop.wait(pace.idle)
@@ -275,12 +280,12 @@ class _Backoff:
         self._seconds = min(self._seconds * 2, LONGEST_WAIT)
 
     @contextmanager
-    def from_troubles(self, conditions: Conditions) -> Iterator[None]:
+    def from_troubles(self, conditions: HealthState) -> Iterator[None]:
         """A session that the database ends is reported, and followed by a wait."""
         try:
             yield
         except DatabaseError as error:
-            conditions.bad("database", str(error))
+            conditions.set("database", str(error))
             log.warning("relay.database", problem=str(error))
             self.wait()
 

@@ -11,7 +11,7 @@ from schemas.segments import segments
 from schemas.vocabulary import Reason, Status
 
 
-def shown(
+def to_response(
     message: Message,
     *,
     status: Status,
@@ -44,7 +44,7 @@ def shown(
     }
 
 
-def counted(message: Message) -> dict[str, Any]:
+def segment_summary(message: Message) -> dict[str, Any]:
     """What networks will count of a text message, as `segments`; nothing of other messages."""
     if not isinstance(message, SmsMessage):
         return {}

@@ -13,7 +13,7 @@ from schemas.vocabulary import Channel, Priority
 _TOPICS = (STATUS, *(of_channel(channel, lane) for channel in Channel for lane in Priority))
 
 
-class Logs:
+class TopicIdentity:
     """The topics that a relay publishes to, by what makes each of them that log."""
 
     def __init__(self, broker: Broker) -> None:

@@ -20,21 +20,23 @@ RESPONSE_LIMIT = 4096  # characters of a provider's raw answer that are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderWords:
-    """What a provider really said.
+class ProviderResponse:
+    """What a provider answered or reported.
 
     Args:
         provider_message_id: the provider's own id of the message.
-        code: its code, as text; detail: its sentence; response: its raw answer.
+        code: its code, as text.
+        detail: its sentence.
+        raw: its answer as it came.
     """
 
     provider_message_id: str | None = None
     code: str | None = None
     detail: str | None = None
-    response: str | None = None
+    raw: str | None = None
 
 
-SILENCE = ProviderWords()
+NO_RESPONSE = ProviderResponse()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -90,14 +92,20 @@ def claimed(
 ) -> StatusEvent:
     """An attempt begins; reason `ambiguous` where it repeats one whose answer was lost, `resent`
     where a person asked for it."""
-    words = SILENCE if detail is None else ProviderWords(detail=detail)
+    response = NO_RESPONSE if detail is None else ProviderResponse(detail=detail)
     return _of(
-        message, Status.SENDING, reason, attempt=attempt, provider=provider, at=at, words=words
+        message,
+        Status.SENDING,
+        reason,
+        attempt=attempt,
+        provider=provider,
+        at=at,
+        response=response,
     )
 
 
 def accepted(
-    message: Envelope, *, attempt: int, provider: str, at: datetime, words: ProviderWords
+    message: Envelope, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """The provider took the message."""
     return _of(
@@ -107,12 +115,12 @@ def accepted(
         attempt=attempt,
         provider=provider,
         at=at,
-        words=words,
+        response=response,
     )
 
 
 def devices_gone(
-    message: Envelope, *, attempt: int, provider: str, at: datetime, words: ProviderWords
+    message: Envelope, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """Of a person's several devices some are gone, as the words tell; it is told before what came
     of the message, so that whoever sends can drop them."""
@@ -123,7 +131,7 @@ def devices_gone(
         attempt=attempt,
         provider=provider,
         at=at,
-        words=words,
+        response=response,
     )
 
 
@@ -134,11 +142,17 @@ def deferred(
     provider: str,
     at: datetime,
     reason: Reason,
-    words: ProviderWords,
+    response: ProviderResponse,
 ) -> StatusEvent:
     """The provider refused the attempt for the moment; another will follow."""
     return _of(
-        message, Status.SENDING, reason, attempt=attempt, provider=provider, at=at, words=words
+        message,
+        Status.SENDING,
+        reason,
+        attempt=attempt,
+        provider=provider,
+        at=at,
+        response=response,
     )
 
 
@@ -149,16 +163,16 @@ def failed(
     at: datetime,
     attempt: int = 0,
     provider: str | None = None,
-    words: ProviderWords = SILENCE,
+    response: ProviderResponse = NO_RESPONSE,
 ) -> StatusEvent:
     """The message will not be sent, or the provider refused it for good."""
     return _of(
-        message, Status.FAILED, reason, attempt=attempt, provider=provider, at=at, words=words
+        message, Status.FAILED, reason, attempt=attempt, provider=provider, at=at, response=response
     )
 
 
 def in_doubt(
-    message: Envelope, *, attempt: int, provider: str, at: datetime, words: ProviderWords
+    message: Envelope, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """A call was made, its answer was lost, and the message is held for a receipt or a person."""
     return _of(
@@ -168,7 +182,7 @@ def in_doubt(
         attempt=attempt,
         provider=provider,
         at=at,
-        words=words,
+        response=response,
     )
 
 
@@ -197,14 +211,14 @@ def receipt(
     attempt: int,
     delivered: bool,
     at: datetime,
-    words: ProviderWords,
+    response: ProviderResponse,
     reason: Reason = Reason.UNDELIVERED,
 ) -> StatusEvent:
     """A provider's later word: `delivered`, or failed for `reason`."""
     status = Status.DELIVERED if delivered else Status.FAILED
     why = Reason.DELIVERED if delivered else reason
     return StatusEvent(
-        id=event_id(message_id, "receipt", provider, status, words.provider_message_id or ""),
+        id=event_id(message_id, "receipt", provider, status, response.provider_message_id or ""),
         message_id=message_id,
         tenant=tenant,
         channel=channel,
@@ -212,10 +226,10 @@ def receipt(
         reason=why,
         attempt=attempt,
         provider=provider,
-        provider_message_id=words.provider_message_id,
-        code=words.code,
-        detail=words.detail,
-        response=_cut(words.response),
+        provider_message_id=response.provider_message_id,
+        code=response.code,
+        detail=response.detail,
+        response=_cut(response.raw),
         occurred_at=at,
     )
 
@@ -228,11 +242,13 @@ def handed_on(
     provider: str,
     attempt: int,
     at: datetime,
-    words: ProviderWords,
+    response: ProviderResponse,
 ) -> StatusEvent:
     """A provider's later word that it passed the message on, and knows no more: it stays sent."""
     return StatusEvent(
-        id=event_id(message_id, "receipt", provider, Status.SENT, words.provider_message_id or ""),
+        id=event_id(
+            message_id, "receipt", provider, Status.SENT, response.provider_message_id or ""
+        ),
         message_id=message_id,
         tenant=tenant,
         channel=channel,
@@ -240,10 +256,10 @@ def handed_on(
         reason=Reason.ACCEPTED,
         attempt=attempt,
         provider=provider,
-        provider_message_id=words.provider_message_id,
-        code=words.code,
-        detail=words.detail,
-        response=_cut(words.response),
+        provider_message_id=response.provider_message_id,
+        code=response.code,
+        detail=response.detail,
+        response=_cut(response.raw),
         occurred_at=at,
     )
 
@@ -317,7 +333,7 @@ def _of(
     at: datetime,
     attempt: int = 0,
     provider: str | None = None,
-    words: ProviderWords = SILENCE,
+    response: ProviderResponse = NO_RESPONSE,
 ) -> StatusEvent:
     return StatusEvent(
         id=event_id(message.id, status, reason, attempt),
@@ -328,10 +344,10 @@ def _of(
         reason=reason,
         attempt=attempt,
         provider=provider,
-        provider_message_id=words.provider_message_id,
-        code=words.code,
-        detail=words.detail,
-        response=_cut(words.response),
+        provider_message_id=response.provider_message_id,
+        code=response.code,
+        detail=response.detail,
+        response=_cut(response.raw),
         occurred_at=at,
         recipient=message.recipient,
         customer_id=message.customer_id,

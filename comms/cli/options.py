@@ -102,7 +102,7 @@ Ttl = Annotated[int | None, typer.Option("--ttl", help="Seconds.", rich_help_pan
 AudioUrl = Annotated[str | None, typer.Option("--audio-url", rich_help_panel=_VOICE)]
 Language = Annotated[str | None, typer.Option("--language", rich_help_panel=_VOICE)]
 Voice = Annotated[str | None, typer.Option("--voice", rich_help_panel=_VOICE)]
-Repeat = Annotated[int | None, typer.Option("--repeat", rich_help_panel=_VOICE)]
+AlreadySettled = Annotated[int | None, typer.Option("--repeat", rich_help_panel=_VOICE)]
 File = Annotated[
     Path | None,
     typer.Option(

@@ -58,7 +58,7 @@ def send(
     audio_url: o.AudioUrl = None,
     language: o.Language = None,
     voice: o.Voice = None,
-    repeat: o.Repeat = None,
+    repeat: o.AlreadySettled = None,
     idempotency_key: o.Key = None,
     customer_id: o.Customer = None,
     workflow: o.Workflow = None,

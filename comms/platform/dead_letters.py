@@ -1,9 +1,9 @@
 """Dead letters: records that no consumer could process, put aside with where they came from.
 
-Channels and the audit service `bury` a record and go on; `comms dead-letters` reads what was buried
-and replays it, unchanged, into the topic it came from. A record that was replayed says so in a
-header, and keeps it if it is buried again: only the newest letter of such a line is replayed by a
-filter, or each `--all` would double what cannot be mended.
+Channels and the audit service `send_to_dead_letters` a record and go on; `comms dead-letters` reads
+what was buried and replays it, unchanged, into the topic it came from. A record that was replayed
+says so in a header, and keeps it if it is buried again: only the newest letter of such a line is
+replayed by a filter, or each `--all` would double what cannot be mended.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -50,7 +50,7 @@ class DeadLetter:
         return self.origin_topic in _ORIGINS
 
 
-def bury(
+def send_to_dead_letters(
     producer: EventProducer, record: Record, *, channel: str, reason: str, detail: str
 ) -> None:
     """Put a record among the dead letters and wait until the broker has it.

@@ -1,9 +1,9 @@
 """A rate limit held by many processes together, without a query each time.
 
 What a limit allows accumulates in a row of PostgreSQL. A process takes some of it at a time from
-`Buckets`, keeps that in a `Purse` and spends it from memory; what is not spent within a second is
-forfeited. Channels hold providers' limits so (`consumers.routing.rate_limit`), the API the tenants'
-(`producer.admission`).
+`TokenBuckets`, keeps that in a `TokenLease` and spends it from memory; what is not spent within a
+second is forfeited. Channels hold providers' limits so (`consumers.routing.rate_limit`), the API
+the tenants' (`producer.admission`).
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class Taken:
 
 
 @dataclass(slots=True)
-class Purse:
+class TokenLease:
     """What a process has taken and not spent; times are in seconds, of whatever clock."""
 
     count: int = 0
@@ -67,7 +67,7 @@ class Purse:
         self.count -= count
 
 
-class Buckets:
+class TokenBuckets:
     """The limits in one table, a row each. Methods raise `DatabaseError` when nothing was done.
 
     Args:
@@ -93,13 +93,13 @@ class Buckets:
             async with self._pool.connection() as connection:
                 await connection.execute(self._introduce, (*key, tokens))
 
-    async def take(self, *key: str, limit: Limit, need: int = 1, wish: int = 1) -> Taken | None:
-        """Take `need` tokens or none, and up to `wish` where there are so many; None: no such row.
+    async def take(self, *key: str, limit: Limit, need: int = 1, wanted: int = 1) -> Taken | None:
+        """Take `need` tokens or none, and up to `wanted` where there are so many; None: no such row.
 
         Whoever needs more than the limit's burst gets it from a full bucket, which then owes it.
         """
         enough = min(need, limit.burst)
-        values = (limit.burst, limit.rate, *key, enough, need, wish, *key)
+        values = (limit.burst, limit.rate, *key, enough, need, wanted, *key)
         with translated():
             async with self._pool.connection() as connection:
                 row = await (await connection.execute(self._take, values)).fetchone()

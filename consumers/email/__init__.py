@@ -12,10 +12,10 @@ from consumers.email.resend import RESEND
 from consumers.email.sendgrid import SENDGRID
 from consumers.email.ses import SES
 from consumers.email.smtp import SMTP
-from consumers.sdk.provider_type import Kind
+from consumers.sdk.provider_type import ProviderType
 from consumers.simulator.adapter import SIMULATED
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
+PROVIDER_TYPES: Mapping[str, ProviderType] = MappingProxyType(
     {
         "mailgun": MAILGUN,
         "postmark": POSTMARK,

@@ -44,17 +44,17 @@ from consumers.sdk.http_provider import (
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
 from consumers.sdk.receipts import (
     SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Receipt,
-    Unplaced,
+    UnmatchedReceipt,
     UnreadableReceiptError,
     check_age,
     moment,
 )
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Mode, Reason, SuppressionReason
 
@@ -114,8 +114,8 @@ class Mailgun:
         return await written(message, lambda: self._write(message))
 
     def read(self, message: EmailMessage, answer: Answer) -> Outcome:
-        words = _words(message, answer)
-        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
+        response = _provider_response(message, answer)
+        return self._classifier.answered(response, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         """A mail of nothing to nobody: the answer to a good key is that something is missing. Keys
@@ -162,7 +162,7 @@ class MailgunReceipts:
             raise BadSignatureError("the signature is not the provider's")
         self._tokens.spend(token, body, now=now.timestamp())
 
-    def _unplaced(self, event: Mapping[str, object], now: datetime) -> Unplaced | None:
+    def _unplaced(self, event: Mapping[str, object], now: datetime) -> UnmatchedReceipt | None:
         kind, reason = str(event.get("event")), text_or_none(event.get("reason"))
         if kind not in ("rejected", *_TAKEN) and not (
             # Mailgun calls the failure after its last try temporary too.
@@ -171,16 +171,16 @@ class MailgunReceipts:
             return None  # on its way, or looked at
         code = f"{kind} {reason}" if kind == "failed" and reason else kind
         meaning = None if kind in _TAKEN else self._classifier.of_receipt(code) or REJECTED
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=meaning is None,
             occurred_at=moment(event.get("timestamp"), otherwise=now),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else _TAKEN[kind],
-            words=ProviderWords(
+            response=ProviderResponse(
                 provider_message_id=_bare(_headers(event).get("message-id")),
                 code=code,
                 detail=_detail(event),
-                response=json.dumps(event, ensure_ascii=False),
+                raw=json.dumps(event, ensure_ascii=False),
             ),
         )
 
@@ -231,18 +231,18 @@ def _multipart(fields: Mapping[str, str], content: bytes) -> tuple[str, bytes]:
     return f"multipart/form-data; boundary={boundary}", body
 
 
-def _words(message: EmailMessage, answer: Answer) -> ProviderWords:
+def _provider_response(message: EmailMessage, answer: Answer) -> ProviderResponse:
     said = json_object(answer.text)
     detail = text_or_none(said.get("message"))
     field = _FIELD.search(detail or "") if answer.status == 400 else None
     named = field[1].lower() if field else None
     if named == "to" and (message.cc or message.bcc):
         named = None  # copies are recipients like `to`: it may be one of them
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=_bare(said.get("id")),
         code=named or str(answer.status),
         detail=detail,
-        response=answer.text,
+        raw=answer.text,
     )
 
 
@@ -271,7 +271,7 @@ def _nothing_to_send(answer: Answer) -> bool:
     return answer.status == 400
 
 
-def _build(setup: Setup) -> HttpProvider[EmailMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
     options, transport = setup.options, transport_of(setup)
     options.others("webhook_key_env")
     key, domain = options.secret("api_key_env", "MAILGUN_API_KEY"), options.text("domain")
@@ -284,10 +284,10 @@ def _build(setup: Setup) -> HttpProvider[EmailMessage]:
         sender=sender,
         classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
     )
-    return HttpProvider(setup.name, dialect, transport, proves=_nothing_to_send)
+    return HttpProvider(setup.name, dialect, transport, probe_ok=_nothing_to_send)
 
 
-def _receipts(setup: Setup, clock: Clock) -> MailgunReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> MailgunReceipts:
     setup.options.others("timeout_seconds", "api_key_env", "base_url", "from", "domain")
     key = setup.options.secret("webhook_key_env", "MAILGUN_WEBHOOK_SIGNING_KEY")
     setup.options.done()
@@ -295,4 +295,4 @@ def _receipts(setup: Setup, clock: Clock) -> MailgunReceipts:
     return MailgunReceipts(key, classifier=classifier, clock=clock)
 
 
-MAILGUN = Kind(build=_build, receipts=_receipts, modes=live_and_test)
+MAILGUN = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)

@@ -18,8 +18,8 @@ from consumers.email.mime import InvalidContentError, address_of, domain_of, own
 from consumers.sdk.http_provider import Request
 from consumers.sdk.options import Options
 from consumers.sdk.outcomes import Refused
-from consumers.sdk.receipts import Receipt, Unplaced, uuid_or_none
-from schemas.events import ProviderWords
+from consumers.sdk.receipts import Receipt, UnmatchedReceipt, uuid_or_none
+from schemas.events import ProviderResponse
 from schemas.messages import Attachment, EmailMessage
 from schemas.rules.words import is_one_line
 from schemas.vocabulary import Reason
@@ -81,7 +81,7 @@ async def written(message: EmailMessage, write: Callable[[], Request]) -> Reques
             return write()
         return await asyncio.to_thread(write)
     except InvalidContentError as error:
-        return Refused(reason=Reason.INVALID_CONTENT, words=ProviderWords(detail=str(error)))
+        return Refused(reason=Reason.INVALID_CONTENT, response=ProviderResponse(detail=str(error)))
 
 
 def encoded(attachment: Attachment) -> str:
@@ -111,7 +111,7 @@ def mark_of(message: EmailMessage) -> str:
     return f"{message.id}_{_fingerprint(message.id, message.to)}"
 
 
-def ours(said: Unplaced, *, mark: object, recipient: object) -> list[Receipt]:
+def ours(said: UnmatchedReceipt, *, mark: object, recipient: object) -> list[Receipt]:
     """The receipt of our message; none where an event is about a copy, or no mail of ours.
 
     Args:

@@ -48,18 +48,18 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.outcomes import Outcome, taken
+from consumers.sdk.outcomes import Outcome, accepted_or_ambiguous
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
 from consumers.sdk.receipts import (
     BadSignatureError,
     Receipt,
-    Unplaced,
+    UnmatchedReceipt,
     UnreadableReceiptError,
     moment,
 )
 from consumers.suppression import normal
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Channel, Mode, Reason, SuppressionReason
 
@@ -146,11 +146,11 @@ class Postmark:
         said = json_object(answer.text)
         inactive = _inactive(said)
         reached = normal(Channel.EMAIL, message.to) not in inactive
-        words = _words(said, answer, inactive=len(inactive), reached=reached)
+        response = _provider_response(said, answer, inactive=len(inactive), reached=reached)
         if 200 <= answer.status < 300 and said.get("ErrorCode", 0) == 0 and reached:
-            return taken(words)
+            return accepted_or_ambiguous(response)
         return self._classifier.outcome(
-            words,
+            response,
             status=answer.status,
             retry_after=answer.retry_after(),
             own_sender=message.sender is not None,
@@ -219,7 +219,9 @@ class PostmarkReceipts:
         mark = metadata.get(MARK) if isinstance(metadata, dict) else None
         return ours(found, mark=mark, recipient=event.get("Recipient") or event.get("Email"))
 
-    def _unplaced(self, event: Mapping[str, object], raw: str, now: datetime) -> Unplaced | None:
+    def _unplaced(
+        self, event: Mapping[str, object], raw: str, now: datetime
+    ) -> UnmatchedReceipt | None:
         match event.get("RecordType"):
             case "Delivery":
                 return _said(event, raw, at=moment(event.get("DeliveredAt"), otherwise=now))
@@ -244,18 +246,18 @@ def _said(
     at: datetime,
     meaning: Meaning | None = None,
     suppress: SuppressionReason | None = None,
-) -> Unplaced:
+) -> UnmatchedReceipt:
     """What an event says: a failure where it has a meaning, else that the mail arrived."""
-    return Unplaced(
+    return UnmatchedReceipt(
         delivered=meaning is None,
         occurred_at=at,
         reason=reason_of_failure(meaning),
         suppress=meaning.suppress if meaning else suppress,
-        words=ProviderWords(
+        response=ProviderResponse(
             provider_message_id=text_or_none(event.get("MessageID")),
             code=text_or_none(event.get("Type")) or text_or_none(event.get("RecordType")),
             detail=text_or_none(event.get("Details")) or text_or_none(event.get("Description")),
-            response=raw,
+            raw=raw,
         ),
     )
 
@@ -277,17 +279,17 @@ def _inactive(said: Mapping[str, object]) -> frozenset[str]:
     return frozenset(one.strip().lower() for one in named)
 
 
-def _words(
+def _provider_response(
     said: Mapping[str, object], answer: Answer, *, inactive: int, reached: bool
-) -> ProviderWords:
+) -> ProviderResponse:
     detail = text_or_none(said.get("Message"))
     if inactive:
         detail = f"{inactive} of the recipients inactive" + ("" if reached else ", `to` among them")
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=text_or_none(said.get("MessageID")),
         code=_code(text_or_none(said.get("ErrorCode")), detail or "") if reached else INACTIVE,
         detail=detail,
-        response=answer.text,
+        raw=answer.text,
     )
 
 
@@ -297,7 +299,7 @@ def _code(code: str | None, detail: str) -> str | None:
     return f"300 {field[1]}" if field else code
 
 
-def _build(setup: Setup) -> HttpProvider[EmailMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
     options, transport = setup.options, transport_of(setup)
     options.others("webhook_secret_env", "webhook_user", "webhook_header")
     token = options.secret("server_token_env", "POSTMARK_SERVER_TOKEN")
@@ -311,7 +313,7 @@ def _build(setup: Setup) -> HttpProvider[EmailMessage]:
     return HttpProvider(setup.name, dialect, transport)
 
 
-def _receipts(setup: Setup, clock: Clock) -> PostmarkReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> PostmarkReceipts:
     options = setup.options
     options.others("timeout_seconds", "server_token_env", "base_url", "from", "message_stream")
     secret = options.secret("webhook_secret_env", "POSTMARK_WEBHOOK_SECRET")
@@ -323,4 +325,4 @@ def _receipts(setup: Setup, clock: Clock) -> PostmarkReceipts:
     return PostmarkReceipts(header.lower(), secret, classifier=classifier, clock=clock)
 
 
-POSTMARK = Kind(build=_build, receipts=_receipts, modes=live_and_test)
+POSTMARK = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)

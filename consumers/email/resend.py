@@ -50,10 +50,10 @@ from consumers.sdk.http_provider import (
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup, live_and_test
-from consumers.sdk.receipts import Receipt, Unplaced, UnreadableReceiptError, moment
+from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
+from consumers.sdk.receipts import Receipt, UnmatchedReceipt, UnreadableReceiptError, moment
 from consumers.vendors import svix
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Reason, SuppressionReason
 
@@ -129,8 +129,8 @@ class Resend:
 
     def read(self, message: EmailMessage, answer: Answer) -> Outcome:
         said = json_object(answer.text)
-        words = _words(said, answer)
-        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
+        response = _provider_response(said, answer)
+        return self._classifier.answered(response, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         return Request(method="GET", url=f"{self._base_url}/domains", headers=self._headers)
@@ -186,7 +186,7 @@ class ResendReceipts:
 
     def _unplaced(
         self, event: Mapping[str, object], data: Mapping[str, object], raw: str, now: datetime
-    ) -> Unplaced | None:
+    ) -> UnmatchedReceipt | None:
         kind = str(event["type"]).removeprefix("email.")
         if kind not in ("delivered", "complained", "bounced", "failed", "suppressed"):
             return None  # on its way, or looked at
@@ -194,16 +194,16 @@ class ResendReceipts:
         taken = kind in ("delivered", "complained")  # who complains has it
         meaning = None if taken else self._classifier.of_receipt(code)
         complained = SuppressionReason.COMPLAINT if kind == "complained" else None
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=taken,
             occurred_at=moment(event.get("created_at"), otherwise=now),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else complained,
-            words=ProviderWords(
+            response=ProviderResponse(
                 provider_message_id=text_or_none(data.get("email_id")),
                 code=code,
                 detail=detail,
-                response=raw,
+                raw=raw,
             ),
         )
 
@@ -224,13 +224,13 @@ def _mark(tags: object) -> object:
     return next((one.get("value") for one in named if one.get("name") == MARK), None)
 
 
-def _words(said: Mapping[str, object], answer: Answer) -> ProviderWords:
+def _provider_response(said: Mapping[str, object], answer: Answer) -> ProviderResponse:
     detail = text_or_none(said.get("message"))
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=text_or_none(said.get("id")),
         code=_code(text_or_none(said.get("name")), detail or "", answer.status),
         detail=detail,
-        response=answer.text,
+        raw=answer.text,
     )
 
 
@@ -251,7 +251,7 @@ def _is_simulated(address: str) -> bool:
     return address.endswith("@resend.dev")
 
 
-def _build(setup: Setup) -> HttpProvider[EmailMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
     options, transport = setup.options, transport_of(setup)
     options.others("webhook_secret_env")
     key = options.secret("api_key_env", "RESEND_API_KEY")
@@ -259,10 +259,10 @@ def _build(setup: Setup) -> HttpProvider[EmailMessage]:
     options.done()
     classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
     dialect = Resend(base_url=base_url, key=key, sender=sender, classifier=classifier)
-    return HttpProvider(setup.name, dialect, transport, proves=_only_sends)
+    return HttpProvider(setup.name, dialect, transport, probe_ok=_only_sends)
 
 
-def _receipts(setup: Setup, clock: Clock) -> ResendReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> ResendReceipts:
     setup.options.others("timeout_seconds", "api_key_env", "base_url", "from")
     secret = setup.options.secret("webhook_secret_env", "RESEND_WEBHOOK_SECRET")
     setup.options.done()
@@ -273,4 +273,4 @@ def _receipts(setup: Setup, clock: Clock) -> ResendReceipts:
     )
 
 
-RESEND = Kind(build=_build, receipts=_receipts, knows_repeats=True, modes=live_and_test)
+RESEND = ProviderType(build=_build, receipts=_receipts, knows_repeats=True, modes=live_and_test)

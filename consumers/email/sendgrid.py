@@ -55,16 +55,16 @@ from consumers.sdk.http_provider import (
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
 from consumers.sdk.receipts import (
     BadSignatureError,
     Receipt,
-    Unplaced,
+    UnmatchedReceipt,
     UnreadableReceiptError,
     check_age,
     moment,
 )
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Mode, Reason, SuppressionReason
 
@@ -136,10 +136,12 @@ class SendGrid:
             id_ = text_or_none(answer.headers.get("X-Message-Id"))
             text = answer.text or f"{answer.status}, X-Message-Id: {id_}"
             return Accepted(
-                words=ProviderWords(provider_message_id=id_, code=str(answer.status), response=text)
+                response=ProviderResponse(
+                    provider_message_id=id_, code=str(answer.status), raw=text
+                )
             )
         return self._classifier.outcome(
-            _words(answer),
+            _provider_response(answer),
             status=answer.status,
             retry_after=answer.retry_after() or self._until_reset(answer),
             own_sender=message.sender is not None,
@@ -210,23 +212,23 @@ class SendGridReceipts:
                 found += ours(said, mark=event.get(MARK), recipient=event.get("email"))
         return found
 
-    def _unplaced(self, event: Mapping[str, object], now: datetime) -> Unplaced | None:
+    def _unplaced(self, event: Mapping[str, object], now: datetime) -> UnmatchedReceipt | None:
         kind = str(event.get("event"))
         if kind not in ("bounce", "dropped") and kind not in _TAKEN:
             return None  # on its way, or looked at
         code = _code_of(event)
         meaning = None if kind in _TAKEN else self._classifier.of_receipt(code) or REJECTED
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=meaning is None,
             occurred_at=moment(event.get("timestamp"), otherwise=now),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else _TAKEN[kind],
-            words=ProviderWords(
+            response=ProviderResponse(
                 # X-Message-Id, and what SendGrid's machines append to it
                 provider_message_id=str(event.get("sg_message_id") or "").partition(".")[0] or None,
                 code=code,
                 detail=text_or_none(event.get("response") or event.get("reason")),
-                response=json.dumps(event, ensure_ascii=False),
+                raw=json.dumps(event, ensure_ascii=False),
             ),
         )
 
@@ -272,20 +274,20 @@ def _named(addresses: Iterable[Address]) -> list[dict[str, str]]:
     ]
 
 
-def _words(answer: Answer) -> ProviderWords:
+def _provider_response(answer: Answer) -> ProviderResponse:
     errors = json_object(answer.text).get("errors")
     first = errors[0] if isinstance(errors, list) and errors else None
     said = first if isinstance(first, dict) else {}
     field = _NUMBERS.sub("", str(said.get("field") or ""))
-    return ProviderWords(
+    return ProviderResponse(
         # Other fields are no codes: the status judges them.
         code=field if field in CODES.codes else str(answer.status),
         detail=text_or_none(said.get("message")),
-        response=answer.text,
+        raw=answer.text,
     )
 
 
-def _build(setup: Setup) -> HttpProvider[EmailMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
     options, transport = setup.options, transport_of(setup)
     options.others("webhook_public_key_env")
     key = options.secret("api_key_env", "SENDGRID_API_KEY")
@@ -296,7 +298,7 @@ def _build(setup: Setup) -> HttpProvider[EmailMessage]:
     return HttpProvider(setup.name, dialect, transport)
 
 
-def _receipts(setup: Setup, clock: Clock) -> SendGridReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> SendGridReceipts:
     setup.options.others("timeout_seconds", "api_key_env", "base_url", "from")
     text = setup.options.secret("webhook_public_key_env", "SENDGRID_WEBHOOK_PUBLIC_KEY")
     setup.options.done()
@@ -304,7 +306,7 @@ def _receipts(setup: Setup, clock: Clock) -> SendGridReceipts:
     return SendGridReceipts(_public_key(text.value, setup), classifier=classifier, clock=clock)
 
 
-def _public_key(text: str, setup: Setup) -> ec.EllipticCurvePublicKey:
+def _public_key(text: str, setup: ProviderContext) -> ec.EllipticCurvePublicKey:
     try:
         key = load_der_public_key(base64.b64decode(text, validate=True))
     except (ValueError, UnsupportedAlgorithm):
@@ -314,4 +316,4 @@ def _public_key(text: str, setup: Setup) -> ec.EllipticCurvePublicKey:
     return key
 
 
-SENDGRID = Kind(build=_build, receipts=_receipts, modes=live_and_test)
+SENDGRID = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)

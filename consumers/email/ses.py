@@ -41,10 +41,16 @@ from consumers.sdk.http_provider import (
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup, live_and_test
-from consumers.sdk.receipts import NotSetUpError, Receipt, Unplaced, UnreadableReceiptError, moment
+from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
+from consumers.sdk.receipts import (
+    NotSetUpError,
+    Receipt,
+    UnmatchedReceipt,
+    UnreadableReceiptError,
+    moment,
+)
 from consumers.vendors import sigv4, sns
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Reason, SuppressionReason
 
@@ -137,13 +143,13 @@ class Ses:
 
     def read(self, message: EmailMessage, answer: Answer) -> Outcome:
         said = json_object(answer.text)
-        words = ProviderWords(
+        response = ProviderResponse(
             provider_message_id=text_or_none(said.get("MessageId")),
             code=_code(message, said, answer),
             detail=text_or_none(said.get("message") or said.get("Message")),
-            response=answer.text,
+            raw=answer.text,
         )
-        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
+        return self._classifier.answered(response, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         return self._sign(Request(method="GET", url=f"{self._base_url}/v2/email/account"))
@@ -201,7 +207,9 @@ class SesReceipts:
         found = [one for who in _recipients(event) for one in ours(said, mark=mark, recipient=who)]
         return found[:1]
 
-    def _unplaced(self, event: Mapping[str, object], raw: str, now: datetime) -> Unplaced | None:
+    def _unplaced(
+        self, event: Mapping[str, object], raw: str, now: datetime
+    ) -> UnmatchedReceipt | None:
         kind = _kind(event)
         if kind not in ("Delivery", "Complaint", "Bounce", "Reject", "Rendering Failure"):
             return None  # on its way, or looked at
@@ -210,16 +218,16 @@ class SesReceipts:
         taken = kind == "Delivery" or code == "Complaint"  # who complains has it
         meaning = None if taken else self._classifier.of_receipt(code) or REJECTED
         complained = SuppressionReason.COMPLAINT if kind == "Complaint" else None
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=taken,
             occurred_at=moment(about.get("timestamp"), otherwise=now),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else complained,
-            words=ProviderWords(
+            response=ProviderResponse(
                 provider_message_id=text_or_none(_within(event, "mail").get("messageId")),
                 code=code,
                 detail=text_or_none(about.get("smtpResponse") or about.get("reason")),
-                response=raw,
+                raw=raw,
             ),
         )
 
@@ -279,7 +287,7 @@ def _is_simulated(address: str) -> bool:
     return address.endswith("@simulator.amazonses.com")
 
 
-def _build(setup: Setup) -> HttpProvider[EmailMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
     options, transport = setup.options, transport_of(setup)
     options.others("topic_arn")
     credentials, region = sigv4.Credentials.read(options), sigv4.region_of(options)
@@ -297,7 +305,7 @@ def _build(setup: Setup) -> HttpProvider[EmailMessage]:
     return HttpProvider(setup.name, dialect, transport)
 
 
-def _receipts(setup: Setup, clock: Clock) -> SesReceipts | _NoTopic:
+def _receipts(setup: ProviderContext, clock: Clock) -> SesReceipts | _NoTopic:
     options = setup.options
     options.others("access_key_id_env", "secret_access_key_env", "session_token_env", "region")
     options.others("timeout_seconds", "base_url", "from", "configuration_set")
@@ -311,4 +319,4 @@ def _receipts(setup: Setup, clock: Clock) -> SesReceipts | _NoTopic:
     return SesReceipts(sns.Topic(arn), classifier=classifier, clock=clock)
 
 
-SES = Kind(build=_build, receipts=_receipts, modes=live_and_test)
+SES = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)

@@ -7,7 +7,7 @@ Their adapters ask before they write a request.
 from collections.abc import Callable
 
 from consumers.sdk.outcomes import Outcome, Refused
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Mode, Reason
 
@@ -26,7 +26,7 @@ def unless_simulated(
     if all(is_simulated(_bare(address)) for address in everybody):
         return None
     detail = f"a test by this provider can go only to its own addresses for tests, as {example}"
-    return Refused(reason=Reason.INVALID_RECIPIENT, words=ProviderWords(detail=detail))
+    return Refused(reason=Reason.INVALID_RECIPIENT, response=ProviderResponse(detail=detail))
 
 
 def _bare(address: str) -> str:

@@ -16,10 +16,10 @@ from consumers.email.pool import PoolLimits, SessionPool
 from consumers.email.session import ACCOUNT_CODES, RefusedError, Reply, Server
 from consumers.sdk.http_transport import TransportError, outcome_of
 from consumers.sdk.options import LOOPBACK, Options
-from consumers.sdk.outcomes import Accepted, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from schemas.events import ProviderWords
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage
 from schemas.vocabulary import Reason
 
@@ -74,8 +74,8 @@ class SmtpProvider:
         try:
             mail = await self._compose(message)
         except InvalidContentError as error:
-            words = ProviderWords(detail=str(error))
-            return Refused(reason=Reason.INVALID_CONTENT, words=words)
+            response = ProviderResponse(detail=str(error))
+            return Refused(reason=Reason.INVALID_CONTENT, response=response)
         try:
             return await self._hand_over(mail)
         except RefusedError as error:
@@ -118,19 +118,21 @@ class SmtpProvider:
             except RefusedError:
                 await session.reset(seconds=max(0.1, deadline - loop.time()))
                 raise
-        return Accepted(words=_words(reply, refused=refused))
+        return Accepted(response=_provider_response(reply, refused=refused))
 
 
 def _refusal(error: RefusedError) -> Outcome:
-    reply, words = error.reply, _words(error.reply)
+    reply, response = error.reply, _provider_response(error.reply)
     if reply.code in ACCOUNT_CODES or (error.command == "LOGIN" and reply.permanent):
-        return Blocked(words=_of_account(error))
+        return AccountError(response=_of_account(error))
     if error.command in ("CONNECT", "LOGIN"):
-        return TryLater(reason=Reason.PROVIDER_ERROR, words=_of_account(error))
+        return TryLater(reason=Reason.PROVIDER_ERROR, response=_of_account(error))
     if not reply.permanent:
-        return TryLater(reason=_reason_to_wait(reply), words=words)
+        return TryLater(reason=_reason_to_wait(reply), response=response)
     nobody = error.command != "MAIL" and _says_nobody(error)
-    return Refused(reason=Reason.INVALID_RECIPIENT if nobody else Reason.REJECTED, words=words)
+    return Refused(
+        reason=Reason.INVALID_RECIPIENT if nobody else Reason.REJECTED, response=response
+    )
 
 
 def _says_nobody(error: RefusedError) -> bool:
@@ -149,25 +151,25 @@ def _reason_to_wait(reply: Reply) -> Reason:
     return Reason.RATE_LIMITED if limited else Reason.PROVIDER_ERROR
 
 
-def _of_account(error: RefusedError) -> ProviderWords:
+def _of_account(error: RefusedError) -> ProviderResponse:
     reply = error.reply
-    return ProviderWords(
+    return ProviderResponse(
         code=reply.enhanced or str(reply.code),
         detail=f"the server refuses the account or the connection, not the message: {error}",
-        response=str(reply),
+        raw=str(reply),
     )
 
 
-def _words(reply: Reply, *, refused: list[Reply] | None = None) -> ProviderWords:
+def _provider_response(reply: Reply, *, refused: list[Reply] | None = None) -> ProviderResponse:
     detail = reply.text
     if refused:
         first = refused[0]
         detail = f"{len(refused)} of cc and bcc refused (the first by {first}); {reply.text}"
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=_queue_id(reply) if reply.good else None,
         code=reply.enhanced or str(reply.code),
         detail=detail,
-        response=str(reply),
+        raw=str(reply),
     )
 
 
@@ -179,7 +181,7 @@ def _queue_id(reply: Reply) -> str | None:
     return None
 
 
-def _build(setup: Setup) -> SmtpProvider:
+def _build(setup: ProviderContext) -> SmtpProvider:
     options = setup.options
     sender = _sender(options, "from", options.text("from"))
     return_path = options.optional_text("return_path")
@@ -234,4 +236,4 @@ def _tls(options: Options) -> ssl.SSLContext:
         raise options.wrong("ca_file", "cannot be read as certificates") from error
 
 
-SMTP = Kind(build=_build)
+SMTP = ProviderType(build=_build)

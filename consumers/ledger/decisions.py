@@ -15,7 +15,7 @@ from datetime import datetime
 
 from consumers.ledger.delivery import Delivery, Lease
 from consumers.routing import Choice
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.vocabulary import OnDoubt, Reason, Status
 
 LOOK_AGAIN = 5.0  # seconds between looks at a call that was cut off and that others take up
@@ -38,12 +38,12 @@ class LedgerEntry:
     status: Status | None
     reason: Reason | None
     occurred_at: datetime | None
-    words: ProviderWords
+    response: ProviderResponse
     in_doubt_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class AttemptHistory:
     """What the ledger holds about a message.
 
     Args:
@@ -55,14 +55,14 @@ class Known:
     """
 
     newest: LedgerEntry
-    opened: int = 1
-    wish: LedgerEntry | None = None
-    excused: int = 0
+    cycle_start: int = 1
+    resend_request: LedgerEntry | None = None
+    uncounted_attempts: int = 0
 
     @property
     def tries(self) -> int:
         """Attempts in the present chapter that count."""
-        return self.newest.attempt - self.opened + 1 - self.excused
+        return self.newest.attempt - self.cycle_start + 1 - self.uncounted_attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +77,29 @@ class Begin:
         known_as: the attempt by whose chapter a provider may know the call already.
         bypassed: why its recipient must not be reached, for a message that is sent even so.
         left_out: of its several recipients those who must not be reached.
-        excused: attempts before it that do not count, as in `Known`.
+        excused: attempts before it that do not count, as in `AttemptHistory`.
     """
 
     attempt: int
     reason: Reason = Reason.CLAIMED
     in_doubt_with: str | None = None
     choice: Choice | None = None
-    opened: int = 1
-    known_as: int = 1
+    cycle_start: int = 1
+    idempotency_attempt: int = 1
     bypassed: str | None = None
-    left_out: frozenset[str] = field(default=frozenset(), repr=False)
-    excused: int = 0
+    suppressed_recipients: frozenset[str] = field(default=frozenset(), repr=False)
+    uncounted_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class AlreadySettled:
     """Already settled as `entry` says."""
 
     entry: LedgerEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class HoldUnknown:
     """Attempt `attempt` through `provider` is in doubt and stays so."""
 
     attempt: int
@@ -107,7 +107,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class StepAside:
+class Defer:
     """Look again in `seconds`."""
 
     seconds: float
@@ -121,12 +121,12 @@ class Suppress:
     why: str
 
 
-Verdict = Begin | Repeat | Hold | StepAside | Suppress
+ClaimDecision = Begin | AlreadySettled | HoldUnknown | Defer | Suppress
 
 
 def decide(
-    known: Known, delivery: Delivery, *, on_doubt: OnDoubt, doubt_after: float, most: int
-) -> Verdict:
+    known: AttemptHistory, delivery: Delivery, *, on_doubt: OnDoubt, doubt_after: float, most: int
+) -> ClaimDecision:
     """What is to happen to a message that the ledger knows.
 
     Args:
@@ -135,7 +135,7 @@ def decide(
         most: attempts the channel's policy allows; doubt is not repeated beyond it.
     """
     newest = known.newest
-    if delivery.wish is not None and newest is not known.wish:
+    if delivery.resend_request is not None and newest is not known.resend_request:
         return _of_wish(known, doubt_after=doubt_after)
     if newest.status is None:
         hold = (delivery.message.on_doubt or on_doubt) is OnDoubt.HOLD
@@ -143,44 +143,50 @@ def decide(
         hold = hold or was_the_repetition or known.tries >= most
         return _of_open_claim(known, doubt_after=doubt_after, hold=hold)
     is_retry = newest.status is Status.SENDING and isinstance(delivery.source, Lease)
-    if not is_retry or delivery.wish is not None:
-        return Repeat(newest)
+    if not is_retry or delivery.resend_request is not None:
+        return AlreadySettled(newest)
     return _another(known, in_doubt_with=newest.in_doubt_with)
 
 
-def _of_wish(known: Known, *, doubt_after: float) -> Verdict:
+def _of_wish(known: AttemptHistory, *, doubt_after: float) -> ClaimDecision:
     """A wish whose attempt is not the newest: it was made long ago, or is still to be made. A call
     that was left open is not the wish's to settle: whoever repeats it comes first."""
     newest = known.newest
-    if known.wish is not None:
-        return Repeat(known.wish)
+    if known.resend_request is not None:
+        return AlreadySettled(known.resend_request)
     if newest.status is None:
-        return StepAside(max(doubt_after - newest.age_seconds, LOOK_AGAIN))
+        return Defer(max(doubt_after - newest.age_seconds, LOOK_AGAIN))
     if newest.status is Status.CANCELLED:
-        return Repeat(newest)
+        return AlreadySettled(newest)
     attempt = newest.attempt + 1
     if newest.reason is Reason.AMBIGUOUS:
         provider = newest.in_doubt_with or newest.provider
-        return Begin(attempt, Reason.RESENT, provider, opened=attempt, known_as=known.opened)
-    return Begin(attempt, Reason.RESENT, opened=attempt, known_as=attempt)
+        return Begin(
+            attempt,
+            Reason.RESENT,
+            provider,
+            cycle_start=attempt,
+            idempotency_attempt=known.cycle_start,
+        )
+    return Begin(attempt, Reason.RESENT, cycle_start=attempt, idempotency_attempt=attempt)
 
 
-def _of_open_claim(known: Known, *, doubt_after: float, hold: bool) -> Verdict:
+def _of_open_claim(known: AttemptHistory, *, doubt_after: float, hold: bool) -> ClaimDecision:
     newest = known.newest
     if newest.age_seconds < doubt_after:
-        return StepAside(doubt_after - newest.age_seconds)
+        return Defer(doubt_after - newest.age_seconds)
     if hold:
-        return Hold(newest.attempt, newest.provider)
+        return HoldUnknown(newest.attempt, newest.provider)
     return _another(known, in_doubt_with=newest.provider)
 
 
-def _another(known: Known, *, in_doubt_with: str | None) -> Begin:
+def _another(known: AttemptHistory, *, in_doubt_with: str | None) -> Begin:
     """The next attempt of the same chapter."""
     return Begin(
         known.newest.attempt + 1,
         Reason.CLAIMED if in_doubt_with is None else Reason.AMBIGUOUS,
         in_doubt_with,
-        opened=known.opened,
-        known_as=known.opened,
-        excused=known.excused,
+        cycle_start=known.cycle_start,
+        idempotency_attempt=known.cycle_start,
+        uncounted_attempts=known.uncounted_attempts,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from comms.platform.kafka import Place
+from comms.platform.kafka import TopicPartition
 from schemas.messages import Message
 
 
@@ -16,7 +16,7 @@ from schemas.messages import Message
 class Offset:
     """A record of the topic. `epoch` tells this assignment of the partition from earlier ones."""
 
-    place: Place
+    place: TopicPartition
     offset: int
     epoch: int
 
@@ -39,7 +39,7 @@ class Lease:
     until: datetime | None = None
 
 
-Source = Offset | Lease
+DeliverySource = Offset | Lease
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,11 +53,11 @@ class Delivery:
 
     message: Message
     value: bytes
-    source: Source
+    source: DeliverySource
     replayed: bool = False
 
     @property
-    def wish(self) -> UUID | None:
+    def resend_request(self) -> UUID | None:
         """The nonce of the wish that this delivery is about, if a person asked for it."""
         nonce = self.source.nonce if isinstance(self.source, Lease) else ORDINARY
         return None if nonce == ORDINARY else nonce

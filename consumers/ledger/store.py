@@ -15,10 +15,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import translated
 from consumers.ledger import statements
-from consumers.ledger.decisions import Known, LedgerEntry
+from consumers.ledger.decisions import AttemptHistory, LedgerEntry
 from consumers.ledger.delivery import ORDINARY, Delivery, Lease
 from consumers.suppression import normal
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.vocabulary import Channel, Reason, Status, SuppressionReason
 
 LEASE_SECONDS = 60.0
@@ -40,7 +40,7 @@ class Claim:
     attempt: int
     provider: str
     repeats_doubt: bool = False
-    is_wish: bool = False
+    is_resend_request: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +58,12 @@ class Settlement:
     attempt: int
     status: Status
     reason: Reason
-    words: ProviderWords
+    response: ProviderResponse
     occurred_at: datetime
     retry_after: float | None = None
     is_resend: bool = False
     suppress: SuppressionReason | None = None
-    gone: tuple[str, ...] = field(default=(), repr=False)
+    invalid_recipients: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Ledger:
@@ -92,7 +92,7 @@ class Ledger:
             [c.delivery.value if c.attempt == 1 else None for c in rows.values()],
             [normal(self._channel, c.delivery.message.recipient) for c in rows.values()],
             [c.repeats_doubt for c in rows.values()],
-            [c.delivery.wish if c.is_wish else None for c in rows.values()],
+            [c.delivery.resend_request if c.is_resend_request else None for c in rows.values()],
             self._channel,
             self._owner,
             *self._further(claims),
@@ -117,18 +117,32 @@ class Ledger:
         ]
         return [message_id for message_id, _ in pairs], [recipient for _, recipient in pairs]
 
-    async def look_up(self, deliveries: Sequence[Delivery]) -> dict[UUID, Known]:
+    async def look_up(self, deliveries: Sequence[Delivery]) -> dict[UUID, AttemptHistory]:
         """What is known of each message that has an attempt."""
-        columns = [d.message.id for d in deliveries], [d.wish for d in deliveries]
+        columns = [d.message.id for d in deliveries], [d.resend_request for d in deliveries]
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(statements.LOOK_UP, columns)
                 rows = await cursor.fetchall()
-        known: dict[UUID, Known] = {}
-        for message_id, *row, opened, excused, is_wish, doubt in rows:  # the newest comes last
+        known: dict[UUID, AttemptHistory] = {}
+        for (
+            message_id,
+            *row,
+            cycle_start,
+            uncounted_attempts,
+            is_resend_request,
+            doubt,
+        ) in rows:  # the newest comes last
             entry, before = replace(_entry(row), in_doubt_with=doubt), known.get(message_id)
-            wish = entry if is_wish else before.wish if before else None
-            known[message_id] = Known(newest=entry, opened=opened, wish=wish, excused=excused)
+            resend_request = (
+                entry if is_resend_request else before.resend_request if before else None
+            )
+            known[message_id] = AttemptHistory(
+                newest=entry,
+                cycle_start=cycle_start,
+                resend_request=resend_request,
+                uncounted_attempts=uncounted_attempts,
+            )
         return known
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
@@ -150,7 +164,9 @@ class Ledger:
 
     async def step_aside(self, deliveries: Sequence[tuple[Delivery, float]]) -> None:
         """Put messages aside, each for so many seconds, with no outcome; a wish stays that wish."""
-        rows = [(delivery, delivery.wish or ORDINARY, wait) for delivery, wait in deliveries]
+        rows = [
+            (delivery, delivery.resend_request or ORDINARY, wait) for delivery, wait in deliveries
+        ]
         with translated():
             async with self._pool.connection() as connection:
                 await self._defer(connection, rows)
@@ -166,7 +182,7 @@ class Ledger:
                 rows = await cursor.fetchall()
         return [(Lease(*lease), bytes(value)) for *lease, value in rows]
 
-    async def adopt_orphans(
+    async def requeue_abandoned_claims(
         self, *, claimed_within: float, older_than: float, even_of_the_living: float
     ) -> int:
         """Queue messages whose claim was left without an outcome, whoever made it; how many.
@@ -192,7 +208,7 @@ class Ledger:
                 cursor = await connection.execute(statements.LISTENS, (seconds,))
                 return await cursor.fetchone() == (True,)
 
-    async def untold(
+    async def unpublished_outcomes(
         self, *, settled_within: float, older_than: float, most: int
     ) -> list[tuple[UUID, bytes, LedgerEntry]]:
         """Settled attempts, and resends that began, whose event the audit store does not have,
@@ -208,11 +224,11 @@ class Ledger:
                 )
                 return [(row[0], bytes(row[1]), _entry(row[2:])) for row in await cursor.fetchall()]
 
-    async def untold_receipts(
+    async def unpublished_receipts(
         self, *, taken_within: float, older_than: float, most: int
     ) -> list[tuple[UUID, bytes]]:
         """Receipts whose event the audit store does not have, oldest first: the message's id and
-        the encoded event. Arguments as for `untold`."""
+        the encoded event. Arguments as for `unpublished_outcomes`."""
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
@@ -223,7 +239,7 @@ class Ledger:
     def _unwanted(self, settled: Settlement) -> Iterator[tuple[str, str, SuppressionReason, UUID]]:
         """A row for each recipient who must not be reached again."""
         message = settled.delivery.message
-        found = dict.fromkeys(settled.gone, SuppressionReason.HARD_BOUNCE)
+        found = dict.fromkeys(settled.invalid_recipients, SuppressionReason.HARD_BOUNCE)
         if settled.suppress is not None:
             found[message.recipient] = settled.suppress
         for recipient, reason in found.items():
@@ -264,10 +280,10 @@ def _columns(settlements: Sequence[Settlement]) -> tuple[list[object], ...]:
         [s.attempt for s in settlements],
         [s.status for s in settlements],
         [s.reason for s in settlements],
-        [_clean(s.words.provider_message_id) for s in settlements],
-        [_clean(s.words.code) for s in settlements],
-        [_clean(s.words.detail) for s in settlements],
-        [_clean(s.words.response) for s in settlements],
+        [_clean(s.response.provider_message_id) for s in settlements],
+        [_clean(s.response.code) for s in settlements],
+        [_clean(s.response.detail) for s in settlements],
+        [_clean(s.response.raw) for s in settlements],
         [s.occurred_at for s in settlements],
     )
 
@@ -278,7 +294,7 @@ def _clean(text: str | None) -> str | None:
 
 
 def _entry(row: Sequence[object]) -> LedgerEntry:
-    attempt, provider, age, status, reason, occurred_at, *words = row
+    attempt, provider, age, status, reason, occurred_at, *response = row
     return LedgerEntry(
         attempt=int(str(attempt)),
         provider=str(provider),
@@ -286,7 +302,7 @@ def _entry(row: Sequence[object]) -> LedgerEntry:
         status=None if status is None else Status(str(status)),
         reason=None if reason is None else Reason(str(reason)),
         occurred_at=occurred_at if isinstance(occurred_at, datetime) else None,
-        words=ProviderWords(**dict(zip(_WORDS, words, strict=True))),  # type: ignore[arg-type]
+        response=ProviderResponse(**dict(zip(_WORDS, response, strict=True))),  # type: ignore[arg-type]
     )
 
 

@@ -1,6 +1,6 @@
 """Where deliveries came from: told what became of each, and asked whether it is still ours.
 
-The dispatcher knows sources alone. An `Origins` hands each report to the lane's runner or to the
+The dispatcher knows sources alone. An `AckRouter` hands each report to the lane's runner or to the
 feed of deferred messages, and runs the lanes, each on a thread of its own.
 """
 
@@ -10,28 +10,28 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from comms.platform import metrics
-from consumers.ledger.delivery import Lease, Offset, Source
+from consumers.ledger.delivery import DeliverySource, Lease, Offset
 from consumers.pipeline.deferred import DeferredFeed
-from consumers.pipeline.poller import Runner
+from consumers.pipeline.poller import LanePoller
 from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
 
 
-class Origins:
+class AckRouter:
     """The lanes and the deferred feed of one channel process; set once, before anything runs."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._runners: dict[str, Runner] = {}
+        self._runners: dict[str, LanePoller] = {}
         self._feed: DeferredFeed | None = None
 
-    def begin_with(self, runners: Sequence[Runner], feed: DeferredFeed) -> None:
+    def begin_with(self, runners: Sequence[LanePoller], feed: DeferredFeed) -> None:
         """These are all."""
         self._runners = {runner.topic: runner for runner in runners}
         self._feed = feed
 
-    def done(self, source: Source) -> None:
+    def done(self, source: DeliverySource) -> None:
         """Settled and announced; from any thread."""
         match source:
             case Offset():
@@ -39,12 +39,12 @@ class Origins:
             case Lease() if self._feed is not None:
                 self._feed.done(source)
 
-    def abandoned(self, source: Source) -> None:
+    def abandoned(self, source: DeliverySource) -> None:
         """Given up before it was claimed."""
         if isinstance(source, Offset):
             self._runners[source.place[0]].abandoned(source)
 
-    def is_current(self, source: Source) -> bool:
+    def is_current(self, source: DeliverySource) -> bool:
         """Whether the source is still this process's to work on."""
         return isinstance(source, Lease) or self._runners[source.place[0]].is_current(source)
 
@@ -68,7 +68,7 @@ class Origins:
             failed: told what ended a lane early; all others are stopped by it.
         """
 
-        def work(runner: Runner) -> None:
+        def work(runner: LanePoller) -> None:
             try:
                 runner.run(stop.is_set)
             except BaseException as error:

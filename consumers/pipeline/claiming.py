@@ -11,13 +11,13 @@ from dataclasses import replace
 from comms.platform.clock import Clock
 from comms.platform.settings import ChannelSettings
 from consumers.ledger.decisions import (
+    AttemptHistory,
     Begin,
-    Hold,
-    Known,
+    ClaimDecision,
+    Defer,
+    HoldUnknown,
     LedgerEntry,
-    StepAside,
     Suppress,
-    Verdict,
     decide,
 )
 from consumers.ledger.delivery import Delivery
@@ -49,11 +49,16 @@ class Claimer:
         self._ledger, self._router = ledger, router
         self._settings, self._clock = settings, clock
 
-    async def verdicts(self, chosen: Sequence[Chosen]) -> dict[int, Verdict]:
+    async def verdicts(self, chosen: Sequence[Chosen]) -> dict[int, ClaimDecision]:
         """A verdict for each delivery: most are new, and one statement claims them all."""
-        verdicts: dict[int, Verdict] = {}
+        verdicts: dict[int, ClaimDecision] = {}
         claims = [
-            Claim(delivery=d, attempt=1, provider=c.provider.name, is_wish=d.wish is not None)
+            Claim(
+                delivery=d,
+                attempt=1,
+                provider=c.provider.name,
+                is_resend_request=d.resend_request is not None,
+            )
             for d, c in chosen
         ]
         ours = await self._ledger.claim(claims) if claims else {}
@@ -66,7 +71,7 @@ class Claimer:
             verdicts |= await self._verdicts_on_known(known)
         return verdicts
 
-    async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, Verdict]:
+    async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, ClaimDecision]:
         found = await self._ledger.look_up([d for d, _ in known])
         verdicts = {id(d): self._decide(found.get(d.message.id), d) for d, _ in known}
         again: list[tuple[Delivery, Begin]] = []
@@ -85,13 +90,13 @@ class Claimer:
                         attempt=verdict.attempt,
                         provider=(verdict.choice or choice).provider.name,
                         repeats_doubt=verdict.reason is Reason.AMBIGUOUS,
-                        is_wish=verdict.reason is Reason.RESENT,
+                        is_resend_request=verdict.reason is Reason.RESENT,
                     )
                 )
         ours = await self._ledger.claim(claims) if claims else {}
         for delivery, begin in again:
             if delivery.message.id not in ours:  # another process was quicker
-                verdicts[id(delivery)] = StepAside(self.doubt_after)
+                verdicts[id(delivery)] = Defer(self.doubt_after)
             else:
                 verdicts[id(delivery)] = _unless_suppressed(
                     begin, delivery.message, ours[delivery.message.id]
@@ -100,7 +105,7 @@ class Claimer:
 
     def _by_whom(
         self, begin: Begin, delivery: Delivery, choice: Choice, *, last: LedgerEntry
-    ) -> Verdict:
+    ) -> ClaimDecision:
         """Who makes an attempt that is not the first; `last` is the one before.
 
         A call whose answer was lost is repeated by the same provider if that one knows it from the
@@ -111,43 +116,43 @@ class Claimer:
         """
         name = begin.in_doubt_with
         if name is not None and last.status is None:
-            return self._by_the_former(begin, choice, name)
+            return self._retry_same_provider(begin, choice, name)
         if name is not None and self._router.knows_repeats(name):
-            return self._by_the_same(begin, choice, name)
+            return self._prefer_same_provider(begin, choice, name)
         if name is None and not (last.status is Status.SENDING and last.reason in _NOT_NOW):
             return begin
         shunned = name or last.provider
         if choice.provider.name != shunned:
             return begin
-        other = self._router.instead(delivery.message, shunned, self._clock().timestamp())
+        other = self._router.alternative_to(delivery.message, shunned, self._clock().timestamp())
         return begin if other is None else replace(begin, choice=other)
 
-    def _by_the_former(self, begin: Begin, choice: Choice, name: str) -> Verdict:
+    def _retry_same_provider(self, begin: Begin, choice: Choice, name: str) -> ClaimDecision:
         """And by no other: it waits until that one can be called. Where it is configured no more,
         only a person's wish leads to another."""
         if choice.provider.name == name:
             return begin
         try:
-            same = self._router.again(name, self._clock().timestamp())
+            same = self._router.same_provider(name, self._clock().timestamp())
         except KeyError:
             if begin.reason is Reason.RESENT:
                 return replace(begin, in_doubt_with=None)
-            return Hold(begin.attempt - 1, name)
-        return StepAside(NO_WAY_FOR_DOUBT) if same is None else replace(begin, choice=same)
+            return HoldUnknown(begin.attempt - 1, name)
+        return Defer(NO_WAY_FOR_DOUBT) if same is None else replace(begin, choice=same)
 
-    def _by_the_same(self, begin: Begin, choice: Choice, name: str) -> Verdict:
+    def _prefer_same_provider(self, begin: Begin, choice: Choice, name: str) -> ClaimDecision:
         """Or by the one chosen, where the same is left alone; its rate limit is waited for."""
         if choice.provider.name == name:
             return begin
-        same = self._router.again(name, self._clock().timestamp())
+        same = self._router.same_provider(name, self._clock().timestamp())
         if same is not None:
             return replace(begin, choice=same)
         is_away = self._router.resting(name) or self._router.needs_setup(name)
-        return begin if is_away else StepAside(NO_WAY_FOR_DOUBT)
+        return begin if is_away else Defer(NO_WAY_FOR_DOUBT)
 
-    def _decide(self, known: Known | None, delivery: Delivery) -> Verdict:
+    def _decide(self, known: AttemptHistory | None, delivery: Delivery) -> ClaimDecision:
         if known is None:  # it was there a moment ago: its partition of the ledger was dropped
-            return StepAside(VANISHED_SECONDS)
+            return Defer(VANISHED_SECONDS)
         return decide(
             known,
             delivery,
@@ -165,10 +170,10 @@ class Claimer:
 def _first(delivery: Delivery) -> Begin:
     """A first attempt. A letter that was put back, or what a person wishes to have sent, may have
     ended as `failed` before: it begins a new chapter of the message's life."""
-    return Begin(1, Reason.RESENT) if delivery.replayed or delivery.wish else Begin(1)
+    return Begin(1, Reason.RESENT) if delivery.replayed or delivery.resend_request else Begin(1)
 
 
-def _unless_suppressed(begin: Begin, message: Message, listed: Listed | None) -> Verdict:
+def _unless_suppressed(begin: Begin, message: Message, listed: Listed | None) -> ClaimDecision:
     """Nothing where all of its recipients are listed; the others alone where some are."""
     if not listed:
         return begin
@@ -178,4 +183,4 @@ def _unless_suppressed(begin: Begin, message: Message, listed: Listed | None) ->
     out = frozenset(one for one in message.recipients if normal(message.channel, one) in listed)
     if len(out) == len(message.recipients):
         return Suppress(begin, why)
-    return replace(begin, left_out=out)
+    return replace(begin, suppressed_recipients=out)

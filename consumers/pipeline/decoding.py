@@ -1,6 +1,6 @@
 """From a record to a delivery, or to the dead letters.
 
-The poll thread hands every record to an `Intake`. What decodes and keeps the rules of its channel
+The poll thread hands every record to an `Decoder`. What decodes and keeps the rules of its channel
 becomes a `Delivery`. What does not goes to `comms.dead-letters` with its reason and origin and,
 where the message's id could be read, ends as a `failed` event; it blocks nothing. A burst of bad
 records is another matter: it stops the service, because it means that something is wrong here.
@@ -12,11 +12,11 @@ from comms.platform import dead_letters
 from comms.platform.clock import Clock, utc_now
 from comms.platform.errors import ServiceError
 from comms.platform.kafka import EventProducer, Record
-from consumers.ledger.delivery import Delivery, Source
+from consumers.ledger.delivery import Delivery, DeliverySource
 from schemas import events
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError, UndecodableError
-from schemas.events import ProviderWords, StatusEvent
+from schemas.events import ProviderResponse, StatusEvent
 from schemas.messages import RECORD_OF, EmailMessage, Message, PushMessage, SmsMessage, VoiceMessage
 from schemas.rules import ANYTHING, Policy, violations
 from schemas.vocabulary import Channel, Reason
@@ -29,7 +29,7 @@ class TooManyBadRecordsError(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
+class RejectedRecord:
     """A record that no provider may see.
 
     Args:
@@ -42,7 +42,7 @@ class Bad:
     event: StatusEvent | None
 
 
-class Intake:
+class Decoder:
     """Decodes and checks one channel's records.
 
     Args:
@@ -55,7 +55,9 @@ class Intake:
         self._channel, self._codec, self._policy, self._clock = channel, codec, policy, clock
         self._bad_in_a_row = 0
 
-    def read(self, value: bytes, source: Source, *, replayed: bool = False) -> Delivery | Bad:
+    def read(
+        self, value: bytes, source: DeliverySource, *, replayed: bool = False
+    ) -> Delivery | RejectedRecord:
         """The delivery in `value`, or what is wrong with it.
 
         Args:
@@ -75,22 +77,22 @@ class Intake:
             )
         return found
 
-    def _read(self, value: bytes, source: Source) -> Delivery | Bad:
+    def _read(self, value: bytes, source: DeliverySource) -> Delivery | RejectedRecord:
         try:
             message = self._decode(value)
         except UndecodableError as error:
-            return Bad(Reason.UNDECODABLE, str(error), None)
+            return RejectedRecord(Reason.UNDECODABLE, str(error), None)
         except InvalidRecordError as error:
-            return Bad(Reason.UNDECODABLE, str(error), self._nameless(error))
+            return RejectedRecord(Reason.UNDECODABLE, str(error), self._nameless(error))
         found = violations(message, self._policy)
         if not found:
             return Delivery(message, value, source)
         detail = "; ".join(map(str, found))
         about_recipient = all(violation.field.startswith("to") for violation in found)
         reason = Reason.INVALID_RECIPIENT if about_recipient else Reason.INVALID_CONTENT
-        words = ProviderWords(detail=detail)
-        event = events.failed(message, reason=reason, at=self._clock(), words=words)
-        return Bad(reason, detail, event)
+        response = ProviderResponse(detail=detail)
+        event = events.failed(message, reason=reason, at=self._clock(), response=response)
+        return RejectedRecord(reason, detail, event)
 
     def _decode(self, value: bytes) -> Message:
         kind = RECORD_OF[self._channel]
@@ -114,10 +116,14 @@ class Intake:
         )
 
 
-def bury(producer: EventProducer, record: Record, bad: Bad, channel: Channel) -> None:
+def send_to_dead_letters(
+    producer: EventProducer, record: Record, bad: RejectedRecord, channel: Channel
+) -> None:
     """Put a record among the dead letters and wait until the broker has it.
 
     Raises:
         KafkaUnavailableError: it is not there; the record must be read again.
     """
-    dead_letters.bury(producer, record, channel=channel, reason=bad.reason, detail=bad.detail)
+    dead_letters.send_to_dead_letters(
+        producer, record, channel=channel, reason=bad.reason, detail=bad.detail
+    )

@@ -13,7 +13,7 @@ import structlog
 from comms.platform.database import DatabaseUnavailableError
 from consumers.ledger.delivery import Delivery, Lease
 from consumers.ledger.store import Ledger
-from consumers.pipeline.decoding import Bad, Intake
+from consumers.pipeline.decoding import Decoder, RejectedRecord
 from consumers.pipeline.dispatcher import Dispatcher
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ MOST = 200
 class DeferredFeed:
     """Feeds a dispatcher from the deferred queue."""
 
-    def __init__(self, ledger: Ledger, intake: Intake, dispatcher: Dispatcher) -> None:
+    def __init__(self, ledger: Ledger, intake: Decoder, dispatcher: Dispatcher) -> None:
         self._ledger, self._intake, self._dispatcher = ledger, intake, dispatcher
         self._done: deque[Lease] = deque()
         self._open = 0
@@ -70,5 +70,7 @@ class DeferredFeed:
                 case Delivery() as delivery:
                     self._open += 1
                     self._dispatcher.submit([delivery])
-                case Bad(detail=detail):  # it was good when it was deferred: the rules changed
+                case RejectedRecord(
+                    detail=detail
+                ):  # it was good when it was deferred: the rules changed
                     log.error("deferred.unreadable", id=str(lease.message_id), problem=detail)

@@ -21,14 +21,14 @@ from comms.platform.clock import Clock, utc_now
 from comms.platform.database import DatabaseUnavailableError
 from comms.platform.settings import ChannelSettings
 from consumers.ledger.decisions import (
+    AlreadySettled,
     Begin,
-    Hold,
-    Repeat,
-    StepAside,
+    ClaimDecision,
+    Defer,
+    HoldUnknown,
     Suppress,
-    Verdict,
 )
-from consumers.ledger.delivery import Delivery, Source
+from consumers.ledger.delivery import Delivery, DeliverySource
 from consumers.ledger.store import Ledger
 from consumers.pipeline.claiming import CLAIM_IS_STALE, Chosen, Claimer
 from consumers.pipeline.lanes import Lanes
@@ -37,11 +37,11 @@ from consumers.pipeline.selection import Chooser, is_nobody
 from consumers.pipeline.settlement import Call, Settled, Settler, repeated
 from consumers.routing import Choice, Router
 from consumers.routing.health import ProviderHealth
-from consumers.sdk.outcomes import Ambiguous, Outcome, of_a_test
+from consumers.sdk.outcomes import Ambiguous, Outcome, without_side_effects
 from consumers.sdk.provider import Attempt, Provider
-from consumers.status.publisher import Announcer
+from consumers.status.publisher import StatusPublisher
 from schemas import events
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import Message
 from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
@@ -72,11 +72,11 @@ class Dispatcher:
         settings: ChannelSettings,
         ledger: Ledger,
         router: Router,
-        announcer: Announcer,
+        announcer: StatusPublisher,
         health: ProviderHealth,
-        done: Callable[[Source], None],
-        abandoned: Callable[[Source], None],
-        is_current: Callable[[Source], bool],
+        done: Callable[[DeliverySource], None],
+        abandoned: Callable[[DeliverySource], None],
+        is_current: Callable[[DeliverySource], bool],
         failed: Callable[[BaseException], None],
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = perf_counter,
@@ -203,7 +203,9 @@ class Dispatcher:
 
     # Acting on a verdict
 
-    def _act(self, delivery: Delivery, choice: Choice, verdict: Verdict, *, asked: float) -> None:
+    def _act(
+        self, delivery: Delivery, choice: Choice, verdict: ClaimDecision, *, asked: float
+    ) -> None:
         match verdict:
             case Begin(choice=other, bypassed=why):
                 by = other or choice
@@ -212,7 +214,7 @@ class Dispatcher:
                 self._begin(
                     Call.of(verdict, delivery, by.provider.name), by, asked=asked, bypassed=why
                 )
-            case Repeat(entry=entry):
+            case AlreadySettled(entry=entry):
                 metrics.duplicates_suppressed_total.labels("claim").inc()
                 self._router.give_back(choice)
                 self._finish(delivery, repeated(delivery, entry))
@@ -222,11 +224,11 @@ class Dispatcher:
                 if call.reason is Reason.RESENT:
                     self._announce_claim(call, why)
                 self._settle_later(self._settler.suppressed(call, why))
-            case Hold():
+            case HoldUnknown():
                 self._router.give_back(choice)
                 metrics.ambiguous_total.labels(self._channel).inc()
                 self._settle_later(self._settler.held(delivery, verdict))
-            case StepAside(seconds=seconds):
+            case Defer(seconds=seconds):
                 self._router.give_back(choice)
                 until_begun = seconds - (self.doubt_after - CLAIM_IS_STALE)
                 work = self._step_aside([(delivery, seconds)], hold=until_begun)
@@ -319,20 +321,22 @@ class Dispatcher:
             self._health.observe(provider.name, outcome, at=now)
             self._router.observe(provider.name, outcome, seconds=seconds, now=now.timestamp())
         if mode is not Mode.LIVE:
-            outcome = of_a_test(outcome)
+            outcome = without_side_effects(outcome)
         self._settle_later(self._settler.settle(call, outcome))
 
     async def _outcome(self, call: Call, provider: Provider[Message]) -> Outcome:
         message = call.delivery.message
-        attempt = Attempt(message.id, call.attempt, call.known_as, call.left_out)
+        attempt = Attempt(
+            message.id, call.attempt, call.idempotency_attempt, call.suppressed_recipients
+        )
         try:
             async with asyncio.timeout(self._settings.call_timeout_seconds + CLAIM_IS_STALE):
                 return await provider.send(message, attempt)
         except TimeoutError:
-            return Ambiguous(words=ProviderWords(detail="no answer in time"))
+            return Ambiguous(response=ProviderResponse(detail="no answer in time"))
         except Exception:  # a defect of an adapter must not lose the message, nor guess
             log.exception("provider.defect", provider=provider.name, message_id=str(attempt))
-            return Ambiguous(words=ProviderWords(detail="the adapter failed in the call"))
+            return Ambiguous(response=ProviderResponse(detail="the adapter failed in the call"))
 
     # Settling
 

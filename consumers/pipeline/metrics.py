@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Histogram
 
 from comms.platform import metrics
-from consumers.sdk.outcomes import Ambiguous, Outcome
+from consumers.sdk.outcomes import Ambiguous, Outcome, label_of
 from schemas.vocabulary import Channel
 
 
@@ -16,7 +16,7 @@ class CallMeters:
 
     def count(self, provider: str, outcome: Outcome, seconds: float) -> None:
         """A call ended."""
-        attempts, durations = self._meters(provider, type(outcome).__name__.lower())
+        attempts, durations = self._meters(provider, label_of(outcome))
         attempts.inc()
         durations.observe(seconds)
         if isinstance(outcome, Ambiguous):

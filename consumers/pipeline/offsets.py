@@ -1,9 +1,9 @@
 """Which offsets may be committed: those below which everything is settled.
 
-The poll thread alone uses a `Watermark`. It tracks what was fetched, hears what is done, and knows
-for each partition the next offset to commit. A partition that left and came back has a new epoch,
-and what is reported under an old one is dropped. One that is read from its beginning has a new one
-too, without having left: what was fetched before is still ours to process.
+The poll thread alone uses a `OffsetTracker`. It tracks what was fetched, hears what is done, and
+knows for each partition the next offset to commit. A partition that left and came back has a new
+epoch, and what is reported under an old one is dropped. One that is read from its beginning has a
+new one too, without having left: what was fetched before is still ours to process.
 """
 
 import time
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from comms.platform.kafka import Place
+from comms.platform.kafka import TopicPartition
 from consumers.ledger.delivery import Offset
 
 
@@ -31,37 +31,37 @@ class _Partition:
         return len(self.fetched) - len(self.done) - self.abandoned
 
 
-class Watermark:
+class OffsetTracker:
     """Progress of every assigned partition."""
 
     def __init__(self) -> None:
-        self._partitions: dict[Place, _Partition] = {}
+        self._partitions: dict[TopicPartition, _Partition] = {}
         self._epoch = 0
 
-    def assign(self, places: Iterable[Place]) -> None:
+    def assign(self, places: Iterable[TopicPartition]) -> None:
         """Begin with these partitions, under a new epoch."""
         self._epoch += 1
         for place in places:
             self._partitions[place] = _Partition(self._epoch, self._epoch)
 
-    def begin_anew(self, place: Place) -> None:
+    def begin_anew(self, place: TopicPartition) -> None:
         """The partition's log is another one, or a part of it: its offsets begin again."""
         if place in self._partitions:
             self._epoch += 1
             self._partitions[place] = _Partition(self._epoch, self._partitions[place].ours_since)
 
-    def revoke(self, places: Iterable[Place]) -> None:
+    def revoke(self, places: Iterable[TopicPartition]) -> None:
         """These partitions are leaving: what has not begun in them is no longer current."""
         for place in places:
             if place in self._partitions:
                 self._partitions[place].leaving = True
 
-    def forget(self, places: Iterable[Place]) -> None:
+    def forget(self, places: Iterable[TopicPartition]) -> None:
         """These partitions are somebody else's now."""
         for place in places:
             self._partitions.pop(place, None)
 
-    def fetched(self, place: Place, offset: int, timestamp: int) -> Offset | None:
+    def fetched(self, place: TopicPartition, offset: int, timestamp: int) -> Offset | None:
         """A record was read; None if its partition is not ours."""
         partition = self._partitions.get(place)
         if partition is None:
@@ -93,7 +93,7 @@ class Watermark:
             partition is not None and partition.ours_since <= source.epoch and not partition.leaving
         )
 
-    def to_commit(self) -> Mapping[Place, int]:
+    def to_commit(self) -> Mapping[TopicPartition, int]:
         """The next offsets that are further than what was committed."""
         return {
             place: partition.next_offset
@@ -101,18 +101,18 @@ class Watermark:
             if partition.next_offset is not None and partition.next_offset != partition.committed
         }
 
-    def committed(self, offsets: Mapping[Place, int]) -> None:
+    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """These were committed."""
         for place, offset in offsets.items():
             if place in self._partitions:
                 self._partitions[place].committed = offset
 
-    def open(self, places: Iterable[Place] | None = None) -> int:
+    def open(self, places: Iterable[TopicPartition] | None = None) -> int:
         """How many records are fetched, not done and not given up."""
         chosen = self._partitions.keys() if places is None else places
         return sum(self._partitions[p].open for p in chosen if p in self._partitions)
 
-    def position(self, place: Place) -> int | None:
+    def position(self, place: TopicPartition) -> int | None:
         """The offset below which everything is settled, once known."""
         partition = self._partitions.get(place)
         return None if partition is None else partition.next_offset
@@ -127,7 +127,7 @@ class Watermark:
         moment = time.time() if now is None else now
         return max(0.0, moment - min(heads) / 1000) if heads else 0.0
 
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[TopicPartition, ...]:
         """The partitions that are ours."""
         return tuple(self._partitions)
 

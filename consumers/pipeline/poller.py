@@ -1,10 +1,10 @@
 """The outside of a channel process: one thread a lane, which alone touches its Kafka consumer.
 
-`consumers.service` builds a `Runner` for each priority's topic and calls `run` on a thread of its
-own. It polls records, hands them as deliveries to the dispatcher's event loop on another thread,
-hears which are done, and commits the offsets below which everything is settled. When partitions
-leave it waits for what has begun, commits, and lets go. A lane full of what waits reads no further,
-and no other lane notices.
+`consumers.service` builds a `LanePoller` for each priority's topic and calls `run` on a thread of
+its own. It polls records, hands them as deliveries to the dispatcher's event loop on another
+thread, hears which are done, and commits the offsets below which everything is settled. When
+partitions leave it waits for what has begun, commits, and lets go. A lane full of what waits reads
+no further, and no other lane notices.
 
     poll ─► Intake ─► Dispatcher (event loop) ─► done ─► Watermark ─► commit
 """
@@ -24,15 +24,15 @@ from comms.platform.kafka import (
     Broker,
     EventProducer,
     KafkaUnavailableError,
-    Place,
     Rebalance,
     Record,
+    TopicPartition,
 )
 from consumers.ledger.delivery import Delivery, Offset
-from consumers.pipeline.decoding import Bad, Intake, bury
+from consumers.pipeline.decoding import Decoder, RejectedRecord, send_to_dead_letters
 from consumers.pipeline.dispatcher import Dispatcher
-from consumers.pipeline.offsets import Watermark
-from consumers.status.publisher import Announcer
+from consumers.pipeline.offsets import OffsetTracker
+from consumers.status.publisher import StatusPublisher
 from schemas import topics
 from schemas.vocabulary import Channel, Priority
 
@@ -67,7 +67,7 @@ class Progress:
         self._abandoned.append(source)
         self._changed.set()
 
-    def drain_into(self, watermark: Watermark, weights: dict[Offset, int]) -> None:
+    def drain_into(self, watermark: OffsetTracker, weights: dict[Offset, int]) -> None:
         """Move every report into the watermark, and take what it is about off the weights."""
         self._changed.clear()
         while self._done:
@@ -84,7 +84,7 @@ class Progress:
         self._changed.wait(seconds)
 
 
-class Runner:
+class LanePoller:
     """Reads one lane of a channel and keeps its offsets.
 
     Args:
@@ -99,16 +99,16 @@ class Runner:
         lane: Priority,
         broker: Broker,
         producer: EventProducer,
-        intake: Intake,
+        intake: Decoder,
         dispatcher: Dispatcher,
-        announcer: Announcer,
+        announcer: StatusPublisher,
         loop: asyncio.AbstractEventLoop,
         most_open: int,
     ) -> None:
         self.topic = topics.of_channel(channel, lane)
         self._channel, self._producer, self._intake = channel, producer, intake
         self._dispatcher, self._announcer, self._loop = dispatcher, announcer, loop
-        self._watermark, self._progress, self._most_open = Watermark(), Progress(), most_open
+        self._watermark, self._progress, self._most_open = OffsetTracker(), Progress(), most_open
         self._full_since: float | None = None
         self._weights: dict[Offset, int] = {}  # of large records that are open
         self._committed_at = self._measured_at = 0.0
@@ -203,7 +203,7 @@ class Runner:
         if deliveries:
             self._loop.call_soon_threadsafe(self._dispatcher.submit, deliveries)
 
-    def _put_aside(self, record: Record, bad: Bad, source: Offset) -> None:
+    def _put_aside(self, record: Record, bad: RejectedRecord, source: Offset) -> None:
         log.error(
             "record.dead_letter",
             reason=bad.reason,
@@ -215,7 +215,7 @@ class Runner:
         metrics.dead_letters_total.labels(self._channel).inc()
         while True:
             try:
-                bury(self._producer, record, bad, self._channel)
+                send_to_dead_letters(self._producer, record, bad, self._channel)
                 break
             except KafkaUnavailableError as error:
                 log.warning("kafka.unavailable", problem=str(error))
@@ -249,7 +249,7 @@ class Runner:
         behind = [self._behind(place) for place in self._watermark.places()]
         self.lag = max(sum(behind), self._watermark.open()), self._watermark.oldest_seconds()
 
-    def _behind(self, place: Place) -> int:
+    def _behind(self, place: TopicPartition) -> int:
         position = self._watermark.position(place)
         if position is None:
             return 0
@@ -257,11 +257,11 @@ class Runner:
 
     # Rebalancing: these run inside poll and close, on the poll thread
 
-    def _assigned(self, places: Sequence[Place]) -> None:
+    def _assigned(self, places: Sequence[TopicPartition]) -> None:
         self._watermark.assign(places)
         log.info("partitions.assigned", partitions=sorted(number for _, number in places))
 
-    def _revoked(self, places: Sequence[Place]) -> None:
+    def _revoked(self, places: Sequence[TopicPartition]) -> None:
         self._watermark.revoke(places)
         self._loop.call_soon_threadsafe(self._dispatcher.discard)
         deadline = monotonic() + DRAIN_SECONDS
@@ -273,12 +273,12 @@ class Runner:
         self._forget(places)
         log.info("partitions.revoked", partitions=sorted(n for _, n in places), unfinished=left)
 
-    def _lost(self, places: Sequence[Place]) -> None:
+    def _lost(self, places: Sequence[TopicPartition]) -> None:
         self._forget(places)
         self._loop.call_soon_threadsafe(self._dispatcher.discard)
         log.warning("partitions.lost", partitions=sorted(number for _, number in places))
 
-    def _forget(self, places: Sequence[Place]) -> None:
+    def _forget(self, places: Sequence[TopicPartition]) -> None:
         self._watermark.forget(places)
         gone = frozenset(places)
         self._weights = {s: weight for s, weight in self._weights.items() if s.place not in gone}

@@ -16,9 +16,9 @@ from comms.platform.database import DatabaseUnavailableError
 from consumers.ledger.decisions import LedgerEntry
 from consumers.ledger.delivery import Delivery, Lease
 from consumers.ledger.store import Ledger
-from consumers.pipeline.decoding import Bad, Intake
+from consumers.pipeline.decoding import Decoder, RejectedRecord
 from consumers.pipeline.settlement import repeated
-from consumers.status.publisher import Announcer
+from consumers.status.publisher import StatusPublisher
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +41,8 @@ class Recovery:
     def __init__(
         self,
         ledger: Ledger,
-        intake: Intake,
-        announcer: Announcer,
+        intake: Decoder,
+        announcer: StatusPublisher,
         *,
         doubt_after: float,
         monotonic: Callable[[], float] = time.monotonic,
@@ -75,7 +75,7 @@ class Recovery:
             DatabaseUnavailableError: look again later.
         """
         now = self._monotonic()
-        adopted = await self._ledger.adopt_orphans(
+        adopted = await self._ledger.requeue_abandoned_claims(
             claimed_within=now - self._settled_until,
             older_than=self._doubt_after,
             even_of_the_living=EVEN_OF_THE_LIVING,
@@ -89,25 +89,27 @@ class Recovery:
     async def _tell_again(self, now: float) -> None:
         """What is known here, and the audit store has not heard although it listens."""
         since = now - self._told_until
-        untold = await self._ledger.untold(
+        unpublished_outcomes = await self._ledger.unpublished_outcomes(
             settled_within=since, older_than=ON_ITS_WAY, most=MOST_UNTOLD
         )
-        for message_id, value, entry in untold:
+        for message_id, value, entry in unpublished_outcomes:
             self._tell(self._intake.read(value, Lease(message_id)), entry)
-        receipts = await self._ledger.untold_receipts(
+        receipts = await self._ledger.unpublished_receipts(
             taken_within=since, older_than=ON_ITS_WAY, most=MOST_UNTOLD
         )
         for message_id, value in receipts:
             self._announcer.repeat(message_id, value)
-        if not untold and not receipts:
+        if not unpublished_outcomes and not receipts:
             self._told_until = now - ON_ITS_WAY - OVERLAP
-        if untold or receipts:
+        if unpublished_outcomes or receipts:
             log.warning(
-                "ledger.told_again", outcomes_untold=len(untold), receipts_untold=len(receipts)
+                "ledger.told_again",
+                outcomes_untold=len(unpublished_outcomes),
+                receipts_untold=len(receipts),
             )
 
-    def _tell(self, found: Delivery | Bad, entry: LedgerEntry) -> None:
-        if isinstance(found, Bad):  # it was good when it was sent: the rules changed
+    def _tell(self, found: Delivery | RejectedRecord, entry: LedgerEntry) -> None:
+        if isinstance(found, RejectedRecord):  # it was good when it was sent: the rules changed
             log.error("ledger.unreadable", problem=found.detail)
         elif (event := repeated(found, entry)) is not None:
             self._announcer.announce(event)

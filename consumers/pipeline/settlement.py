@@ -11,18 +11,18 @@ from typing import assert_never
 
 from comms.platform.clock import Clock, utc_now
 from comms.platform.settings import ChannelSettings
-from consumers.ledger.decisions import Begin, Hold, LedgerEntry
+from consumers.ledger.decisions import Begin, HoldUnknown, LedgerEntry
 from consumers.ledger.delivery import Delivery
 from consumers.ledger.store import Settlement
 from consumers.pipeline import retry
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from schemas import events
-from schemas.events import ProviderWords, StatusEvent
+from schemas.events import ProviderResponse, StatusEvent
 from schemas.vocabulary import OnDoubt, Reason, Status
 
-IN_DOUBT = ProviderWords(detail="the call was made and its answer was lost; held for a receipt")
-TOO_LATE_TO_REPEAT = ProviderWords(detail="an answer was lost, and it is too late to ask again")
-PAST_DEADLINE = ProviderWords(detail="the time allowed for attempts passed before this one")
+IN_DOUBT = ProviderResponse(detail="the call was made and its answer was lost; held for a receipt")
+TOO_LATE_TO_REPEAT = ProviderResponse(detail="an answer was lost, and it is too late to ask again")
+PAST_DEADLINE = ProviderResponse(detail="the time allowed for attempts passed before this one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +41,16 @@ class Call:
     reason: Reason = Reason.CLAIMED
     repeats_doubt: bool = False
     doubt_elsewhere: bool = False
-    opened: int = 1
-    known_as: int = 1
-    excused: int = 0
-    left_out: frozenset[str] = field(default=frozenset(), repr=False)
+    cycle_start: int = 1
+    idempotency_attempt: int = 1
+    uncounted_attempts: int = 0
+    suppressed_recipients: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def tries(self) -> int:
         """Attempts in its chapter, this one among them: the policy's limits count from where a
         person last asked for it, and leave out those that an account's fault cost it."""
-        return self.attempt - self.opened + 1 - self.excused
+        return self.attempt - self.cycle_start + 1 - self.uncounted_attempts
 
     @classmethod
     def of(cls, begin: Begin, delivery: Delivery, provider: str) -> "Call":
@@ -62,10 +62,10 @@ class Call:
             reason=begin.reason,
             repeats_doubt=begin.in_doubt_with is not None,
             doubt_elsewhere=begin.in_doubt_with not in (None, provider),
-            opened=begin.opened,
-            known_as=begin.known_as,
-            excused=begin.excused,
-            left_out=begin.left_out,
+            cycle_start=begin.cycle_start,
+            idempotency_attempt=begin.idempotency_attempt,
+            uncounted_attempts=begin.uncounted_attempts,
+            suppressed_recipients=begin.suppressed_recipients,
         )
 
 
@@ -90,18 +90,28 @@ class Settler:
     def settle(self, call: Call, outcome: Outcome) -> Settled:
         """What the outcome of a call means for its message."""
         match outcome:
-            case Accepted(words=words, gone=gone):
-                settled = self._final(call, Status.SENT, Reason.ACCEPTED, words)
-                return _with_devices_gone(settled, call, gone)
-            case Refused(reason=reason, words=words, suppress=suppress, gone=gone):
-                settled = self._refused(call, reason, words)
-                return replace(settled, row=replace(settled.row, suppress=suppress, gone=gone))
+            case Accepted(response=response, invalid_recipients=invalid_recipients):
+                settled = self._final(call, Status.SENT, Reason.ACCEPTED, response)
+                return _with_devices_gone(settled, call, invalid_recipients)
+            case Refused(
+                reason=reason,
+                response=response,
+                suppress=suppress,
+                invalid_recipients=invalid_recipients,
+            ):
+                settled = self._refused(call, reason, response)
+                return replace(
+                    settled,
+                    row=replace(
+                        settled.row, suppress=suppress, invalid_recipients=invalid_recipients
+                    ),
+                )
             case TryLater():
                 return self._again_if_allowed(call, outcome)
-            case Blocked(words=words):
-                return self._not_its_fault(call, words)
-            case Ambiguous(words=words):
-                return self._doubt(call, words)
+            case AccountError(response=response):
+                return self._not_its_fault(call, response)
+            case Ambiguous(response=response):
+                return self._doubt(call, response)
             case _:
                 assert_never(outcome)
 
@@ -112,7 +122,7 @@ class Settler:
         """
         message, now = call.delivery.message, self.clock()
         if retry.is_too_late(message.expires_at, now=now, wait=0):
-            return self._given_up(call, Reason.EXPIRED, events.SILENCE)
+            return self._given_up(call, Reason.EXPIRED, events.NO_RESPONSE)
         if call.reason is Reason.RESENT or not retry.is_past_deadline(
             self.settings.retry, message, now=now
         ):
@@ -121,85 +131,89 @@ class Settler:
 
     def suppressed(self, call: Call, why: str) -> Settled:
         """The recipient must not be reached; no call was made."""
-        return self._final(call, Status.FAILED, Reason.SUPPRESSED, ProviderWords(detail=why))
+        return self._final(call, Status.FAILED, Reason.SUPPRESSED, ProviderResponse(detail=why))
 
     def no_way(self, call: Call, why: str) -> Settled:
         """No provider takes the message; no call was made."""
-        return self._given_up(call, Reason.NO_PROVIDER, ProviderWords(detail=why))
+        return self._given_up(call, Reason.NO_PROVIDER, ProviderResponse(detail=why))
 
-    def held(self, delivery: Delivery, verdict: Hold) -> Settled:
+    def held(self, delivery: Delivery, verdict: HoldUnknown) -> Settled:
         """An attempt whose worker was lost in the call, for a sender who wants no repetition."""
         call = Call(delivery=delivery, attempt=verdict.attempt, provider=verdict.provider)
         return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, IN_DOUBT)
 
-    def _refused(self, call: Call, reason: Reason, words: ProviderWords) -> Settled:
+    def _refused(self, call: Call, reason: Reason, response: ProviderResponse) -> Settled:
         """What one provider does not send, another may have sent before in a call whose answer was
         lost; not so to a number that nobody has."""
         if call.doubt_elsewhere and reason is not Reason.INVALID_RECIPIENT:
-            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
-        return self._final(call, Status.FAILED, reason, words)
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, response)
+        return self._final(call, Status.FAILED, reason, response)
 
     def _again_if_allowed(self, call: Call, outcome: TryLater) -> Settled:
         policy = self.settings.retry
         if retry.is_exhausted(policy, attempt=call.tries, outcome=outcome):
-            return self._given_up(call, Reason.RETRIES_EXHAUSTED, outcome.words)
+            return self._given_up(call, Reason.RETRIES_EXHAUSTED, outcome.response)
         wait = retry.wait_seconds(
             policy, attempt=call.tries, after=outcome.after, source=self.source
         )
-        ended = self._ended_before_the_next(call, outcome.words, wait)
-        return ended or self._again(call, outcome.reason, outcome.words, wait)
+        ended = self._ended_before_the_next(call, outcome.response, wait)
+        return ended or self._again(call, outcome.reason, outcome.response, wait)
 
-    def _not_its_fault(self, call: Call, words: ProviderWords) -> Settled:
+    def _not_its_fault(self, call: Call, response: ProviderResponse) -> Settled:
         """Tried again however often, soon: by another provider, or when this one is put right, for
         until then nothing is taken up while no provider can be called."""
         wait = retry.wait_seconds(self.settings.retry, attempt=1, after=None, source=self.source)
-        ended = self._ended_before_the_next(call, words, wait)
-        return ended or self._again(call, Reason.ACCOUNT_FAULT, words, wait)
+        ended = self._ended_before_the_next(call, response, wait)
+        return ended or self._again(call, Reason.ACCOUNT_FAULT, response, wait)
 
     def _ended_before_the_next(
-        self, call: Call, words: ProviderWords, wait: float
+        self, call: Call, response: ProviderResponse, wait: float
     ) -> Settled | None:
         """The end of a message whose next attempt would come too late; None where it would not."""
         message, now = call.delivery.message, self.clock()
         if retry.is_too_late(message.expires_at, now=now, wait=wait):
-            return self._given_up(call, Reason.EXPIRED, words)
+            return self._given_up(call, Reason.EXPIRED, response)
         if retry.is_past_deadline(self.settings.retry, message, now=now, wait=wait):
-            return self._given_up(call, Reason.RETRIES_EXHAUSTED, words)
+            return self._given_up(call, Reason.RETRIES_EXHAUSTED, response)
         return None
 
-    def _given_up(self, call: Call, reason: Reason, words: ProviderWords) -> Settled:
+    def _given_up(self, call: Call, reason: Reason, response: ProviderResponse) -> Settled:
         """There is no further call. Where one was made before whose answer was lost, nobody knows
         whether the message went out: that its repetition was not made tells nothing."""
         if call.repeats_doubt:
             return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, TOO_LATE_TO_REPEAT)
-        return self._final(call, Status.FAILED, reason, words)
+        return self._final(call, Status.FAILED, reason, response)
 
-    def _doubt(self, call: Call, words: ProviderWords) -> Settled:
+    def _doubt(self, call: Call, response: ProviderResponse) -> Settled:
         """Repeated once at most: a person who was reached twice should not be reached six times."""
-        wish = call.delivery.message.on_doubt or self.settings.on_doubt
-        if wish is OnDoubt.HOLD or call.repeats_doubt:
-            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
+        resend_request = call.delivery.message.on_doubt or self.settings.on_doubt
+        if resend_request is OnDoubt.HOLD or call.repeats_doubt:
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, response)
         wait = retry.wait_seconds(
             self.settings.retry, attempt=call.tries, after=None, source=self.source
         )
         if retry.is_past_deadline(
             self.settings.retry, call.delivery.message, now=self.clock(), wait=wait
         ):
-            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, words)
-        return self._again(call, Reason.AMBIGUOUS, words, wait)
+            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, response)
+        return self._again(call, Reason.AMBIGUOUS, response, wait)
 
-    def _again(self, call: Call, reason: Reason, words: ProviderWords, wait: float) -> Settled:
-        return self._settled(call, Status.SENDING, reason, words, wait=wait)
+    def _again(
+        self, call: Call, reason: Reason, response: ProviderResponse, wait: float
+    ) -> Settled:
+        return self._settled(call, Status.SENDING, reason, response, wait=wait)
 
-    def _final(self, call: Call, status: Status, reason: Reason, words: ProviderWords) -> Settled:
-        return self._settled(call, status, reason, words, wait=None)
+    def _final(
+        self, call: Call, status: Status, reason: Reason, response: ProviderResponse
+    ) -> Settled:
+        return self._settled(call, status, reason, response, wait=None)
 
     def _settled(
         self,
         call: Call,
         status: Status,
         reason: Reason,
-        words: ProviderWords,
+        response: ProviderResponse,
         *,
         wait: float | None,
     ) -> Settled:
@@ -209,25 +223,27 @@ class Settler:
             attempt=call.attempt,
             status=status,
             reason=reason,
-            words=words,
+            response=response,
             occurred_at=now,
             retry_after=wait,
-            is_resend=call.opened > 1,
+            is_resend=call.cycle_start > 1,
         )
         return Settled(row, announcement(row, call.provider))
 
 
-def _with_devices_gone(settled: Settled, call: Call, gone: tuple[str, ...]) -> Settled:
+def _with_devices_gone(
+    settled: Settled, call: Call, invalid_recipients: tuple[str, ...]
+) -> Settled:
     """A message that reached one device of several, and others are not there any more."""
-    if not gone:
+    if not invalid_recipients:
         return settled
-    row = replace(settled.row, gone=gone)
+    row = replace(settled.row, invalid_recipients=invalid_recipients)
     told = events.devices_gone(
         call.delivery.message,
         attempt=row.attempt,
         provider=call.provider,
         at=row.occurred_at,
-        words=row.words,
+        response=row.response,
     )
     return replace(settled, row=row, before=told)
 
@@ -244,7 +260,7 @@ def repeated(delivery: Delivery, entry: LedgerEntry) -> StatusEvent | None:
         attempt=entry.attempt,
         status=entry.status,
         reason=entry.reason,
-        words=entry.words,
+        response=entry.response,
         occurred_at=entry.occurred_at,
     )
     return announcement(row, entry.provider)
@@ -256,11 +272,11 @@ def announcement(row: Settlement, provider: str) -> StatusEvent:
     match row.status:
         case Status.SENT:
             return events.accepted(
-                message, attempt=row.attempt, provider=provider, at=at, words=row.words
+                message, attempt=row.attempt, provider=provider, at=at, response=row.response
             )
         case Status.UNKNOWN:
             return events.in_doubt(
-                message, attempt=row.attempt, provider=provider, at=at, words=row.words
+                message, attempt=row.attempt, provider=provider, at=at, response=row.response
             )
         case Status.SENDING:
             return events.deferred(
@@ -269,7 +285,7 @@ def announcement(row: Settlement, provider: str) -> StatusEvent:
                 provider=provider,
                 at=at,
                 reason=row.reason,
-                words=row.words,
+                response=row.response,
             )
         case _:
             return events.failed(
@@ -278,5 +294,5 @@ def announcement(row: Settlement, provider: str) -> StatusEvent:
                 at=at,
                 attempt=row.attempt,
                 provider=provider,
-                words=row.words,
+                response=row.response,
             )

@@ -10,9 +10,9 @@ from consumers.push.apns import APNS
 from consumers.push.expo import EXPO
 from consumers.push.fcm import FCM
 from consumers.push.webpush import WEBPUSH
-from consumers.sdk.provider_type import Kind
+from consumers.sdk.provider_type import ProviderType
 from consumers.simulator.adapter import SIMULATED
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
+PROVIDER_TYPES: Mapping[str, ProviderType] = MappingProxyType(
     {"apns": APNS, "expo": EXPO, "fcm": FCM, "simulated": SIMULATED, "webpush": WEBPUSH}
 )

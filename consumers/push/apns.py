@@ -36,8 +36,8 @@ from consumers.sdk.http_provider import Request, json_object, seconds_of, text_o
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from schemas.events import ProviderWords
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from schemas.events import ProviderResponse
 from schemas.ids import event_id
 from schemas.messages import PushMessage
 from schemas.payloads import apns_payload
@@ -172,19 +172,19 @@ class Apns:
     def read(self, tokens: Sequence[str], answer: Answer) -> Sequence[Outcome]:
         ours = answer.headers.get("Apns-Id")
         if 200 <= answer.status < 300:
-            response = answer.text or f"HTTP {answer.status}"
-            return [Accepted(words=ProviderWords(provider_message_id=ours, response=response))]
+            raw = answer.text or f"HTTP {answer.status}"
+            return [Accepted(response=ProviderResponse(provider_message_id=ours, raw=raw))]
         said = json_object(answer.text)
         if said.get("reason") == "ExpiredProviderToken":
             self._token.refused()
-        words = ProviderWords(
+        response = ProviderResponse(
             provider_message_id=ours,
             code=text_or_none(said.get("reason")) or str(answer.status),
             detail=_since(said.get("timestamp")),
-            response=answer.text,
+            raw=answer.text,
         )
         after = answer.retry_after()
-        return [self._classifier.outcome(words, status=answer.status, retry_after=after)]
+        return [self._classifier.outcome(response, status=answer.status, retry_after=after)]
 
     def probe(self) -> None:
         return None
@@ -197,7 +197,7 @@ def _since(timestamp: object) -> str | None:
     return f"gone since {datetime.fromtimestamp(timestamp / 1000, UTC).isoformat()}"
 
 
-def _build(setup: Setup) -> DevicePush:
+def _build(setup: ProviderContext) -> DevicePush:
     options = setup.options
     secret = options.secret("key_env", "APNS_KEY")
     key_id, team_id = options.text("key_id"), options.text("team_id")
@@ -219,7 +219,7 @@ def _build(setup: Setup) -> DevicePush:
     )
 
 
-def _key(setup: Setup, secret: Secret) -> EllipticCurvePrivateKey:
+def _key(setup: ProviderContext, secret: Secret) -> EllipticCurvePrivateKey:
     """The key in a .p8 file's content, or in the file whose path is given."""
     try:
         pem = secret.value if "BEGIN" in secret.value else Path(secret.value).read_text("utf-8")
@@ -229,4 +229,4 @@ def _key(setup: Setup, secret: Secret) -> EllipticCurvePrivateKey:
         raise setup.options.wrong("key_env", problem) from error
 
 
-APNS = Kind(build=_build, probes=False, platform=Platform.APNS)
+APNS = ProviderType(build=_build, probes=False, platform=Platform.APNS)

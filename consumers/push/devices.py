@@ -11,8 +11,8 @@ and folded into the one outcome that a message can have:
     all refused      Refused, for `invalid_recipient` where every device is gone
 
 What became of each device stands in the words: in `response`, as JSON, by its place in `tokens`.
-Devices that are gone are named apart (`gone`), to be suppressed one by one; those that are on the
-suppression list already (`Attempt.left_out`) are not called.
+Devices that are gone are named apart (`invalid_recipients`), to be suppressed one by one; those
+that are on the suppression list already (`Attempt.suppressed_recipients`) are not called.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ from consumers.sdk.http_transport import (
     TransportError,
     outcome_of,
 )
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import PushMessage
 from schemas.payloads import problems
 from schemas.vocabulary import Platform, Reason
@@ -41,7 +41,8 @@ from schemas.vocabulary import Platform, Reason
 AT_ONCE = 20  # calls for one message, so that one with 500 devices leaves others their turn
 WORDS_LIMIT = 4000  # characters of what is told about devices; the ledger keeps 4096
 LEFT_OUT = Refused(
-    reason=Reason.SUPPRESSED, words=ProviderWords(detail="on the suppression list; not called")
+    reason=Reason.SUPPRESSED,
+    response=ProviderResponse(detail="on the suppression list; not called"),
 )
 _SHOWN = 4  # characters of a token, of its end: beginnings are often the same
 
@@ -128,13 +129,13 @@ class DevicePush:
     async def send(self, message: PushMessage, attempt: Attempt) -> Outcome:
         problem = misfit(message, self._service.platform)
         if problem is not None:
-            return Refused(reason=Reason.INVALID_CONTENT, words=ProviderWords(detail=problem))
+            return Refused(reason=Reason.INVALID_CONTENT, response=ProviderResponse(detail=problem))
         until = asyncio.get_running_loop().time() + self._seconds
         headers = await self._credentials(until)
         if not isinstance(headers, Mapping):
             return headers
         turns = asyncio.Semaphore(AT_ONCE)
-        tokens = [one for one in message.recipients if one not in attempt.left_out]
+        tokens = [one for one in message.recipients if one not in attempt.suppressed_recipients]
         size = self._service.batch
         batches = [tokens[start : start + size] for start in range(0, len(tokens), size)]
 
@@ -149,14 +150,16 @@ class DevicePush:
         found = chain.from_iterable(await asyncio.gather(*map(one, batches)))
         place = {token: n for n, token in reversed(list(enumerate(message.tokens)))}
         devices = [Device(place[t], t, o) for t, o in zip(tokens, found, strict=True)]
-        devices += [Device(place[t], t, LEFT_OUT) for t in attempt.left_out if t in place]
+        devices += [
+            Device(place[t], t, LEFT_OUT) for t in attempt.suppressed_recipients if t in place
+        ]
         return folded(devices)
 
     async def probe(self) -> str | None:
         until = asyncio.get_running_loop().time() + self._seconds
         headers = await self._credentials(until)
         if not isinstance(headers, Mapping):
-            return headers.words.detail or headers.words.code or "no credentials"
+            return headers.response.detail or headers.response.code or "no credentials"
         request = self._service.probe()
         if request is None:
             return None
@@ -224,39 +227,48 @@ def folded(devices: Sequence[Device]) -> Outcome:
     """The one outcome of a message with these devices, at least one; see the module."""
     if len(devices) == 1:
         (only,) = devices
-        return replace(only.outcome, words=without(only.outcome.words, only.token))
+        return replace(only.outcome, response=without(only.outcome.response, only.token))
     outcomes = [device.outcome for device in devices]
-    gone = tuple(device.token for device in devices if _is_to_be_dropped(device.outcome))
+    invalid_recipients = tuple(
+        device.token for device in devices if _is_to_be_dropped(device.outcome)
+    )
     if taken := [one for one in outcomes if isinstance(one, Accepted)]:
-        return Accepted(words=_words(devices, taken[0].words), gone=gone)
-    for kind in (Ambiguous, Blocked):
+        return Accepted(
+            response=_provider_response(devices, taken[0].response),
+            invalid_recipients=invalid_recipients,
+        )
+    for kind in (Ambiguous, AccountError):
         if first := [one for one in outcomes if isinstance(one, kind)]:
-            return replace(first[0], words=_words(devices, first[0].words))
+            return replace(first[0], response=_provider_response(devices, first[0].response))
     if later := [one for one in outcomes if isinstance(one, TryLater)]:
         return _later(devices, later)
     refused = [one for one in outcomes if isinstance(one, Refused) and one is not LEFT_OUT]
     chosen = next((one for one in refused if one.reason != Reason.INVALID_RECIPIENT), refused[0])
-    return Refused(reason=chosen.reason, words=_words(devices, chosen.words), gone=gone)
+    return Refused(
+        reason=chosen.reason,
+        response=_provider_response(devices, chosen.response),
+        invalid_recipients=invalid_recipients,
+    )
 
 
 def _later(devices: Sequence[Device], later: Sequence[TryLater]) -> TryLater:
     """The longest wait that was asked for. Only haste alone costs no attempt."""
     waits = [one.after for one in later if one.after is not None]
     chosen = next((one for one in later if one.reason is not Reason.RATE_LIMITED), later[0])
-    words = _words(devices, chosen.words)
-    return TryLater(reason=chosen.reason, after=max(waits, default=None), words=words)
+    response = _provider_response(devices, chosen.response)
+    return TryLater(reason=chosen.reason, after=max(waits, default=None), response=response)
 
 
-def _words(devices: Sequence[Device], chosen: ProviderWords) -> ProviderWords:
+def _provider_response(devices: Sequence[Device], chosen: ProviderResponse) -> ProviderResponse:
     """What is told of several devices: those that did not accept come first."""
     well = sum(isinstance(device.outcome, Accepted) for device in devices)
-    gone = sum(_is_gone(device.outcome) for device in devices)
+    invalid_recipients = sum(_is_gone(device.outcome) for device in devices)
     ordered = sorted(devices, key=lambda d: (isinstance(d.outcome, Accepted), d.place))
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=chosen.provider_message_id,
         code=chosen.code,
-        detail=f"{well} of {len(devices)} devices accepted, {gone} are gone",
-        response=listed([_told(device) for device in ordered]),
+        detail=f"{well} of {len(devices)} devices accepted, {invalid_recipients} are gone",
+        raw=listed([_told(device) for device in ordered]),
     )
 
 
@@ -276,16 +288,16 @@ def listed(told: Sequence[Mapping[str, object]], *, missing: int = 0) -> str:
 
 
 def _told(device: Device) -> dict[str, object]:
-    words = without(device.outcome.words, device.token)
+    response = without(device.outcome.response, device.token)
     match device.outcome:
         case Accepted():
-            became, said = "accepted", words.provider_message_id
+            became, said = "accepted", response.provider_message_id
         case Refused(reason=reason) | TryLater(reason=reason):
-            became, said = str(reason), words.code or words.detail
-        case Blocked():
-            became, said = "blocked", words.code or words.detail
+            became, said = str(reason), response.code or response.detail
+        case AccountError():
+            became, said = "blocked", response.code or response.detail
         case Ambiguous():
-            became, said = "ambiguous", words.code or words.detail
+            became, said = "ambiguous", response.code or response.detail
     return {"n": device.place, "token": masked(device.token), "became": became, "said": said}
 
 
@@ -304,13 +316,13 @@ def masked(token: str) -> str:
     return "…" + (bare[-_SHOWN:] if len(bare) >= 4 * _SHOWN else "")
 
 
-def without(words: ProviderWords, token: str) -> ProviderWords:
+def without(response: ProviderResponse, token: str) -> ProviderResponse:
     """The words with a token, or an endpoint, masked where the service quotes it."""
 
     def clean(text: str | None) -> str | None:
         return None if text is None else text.replace(token, masked(token))
 
-    return replace(words, detail=clean(words.detail), response=clean(words.response))
+    return replace(response, detail=clean(response.detail), raw=clean(response.raw))
 
 
 def _with(request: Request, headers: Mapping[str, str]) -> Request:

@@ -37,10 +37,10 @@ from consumers.sdk.http_provider import (
 from consumers.sdk.http_transport import Answer, TransportError
 from consumers.sdk.outcomes import Accepted, Ambiguous, Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from consumers.sdk.receipt_polling import Question, UnansweredError
-from consumers.sdk.receipts import Said
-from schemas.events import ProviderWords
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from consumers.sdk.receipt_polling import ReceiptPollError, ReceiptQuery
+from consumers.sdk.receipts import ReceiptEvent
+from schemas.events import ProviderResponse
 from schemas.messages import PushMessage
 from schemas.payloads import expo_notification
 from schemas.vocabulary import Platform, Priority
@@ -120,8 +120,8 @@ class Expo:
         tickets = said.get("data")
         tickets = tickets if isinstance(tickets, list) else [tickets]
         if len(tickets) != len(tokens) or not all(isinstance(one, dict) for one in tickets):
-            words = ProviderWords(detail="not a ticket for each device", response=text)
-            return [Ambiguous(words=words)] * len(tokens)
+            response = ProviderResponse(detail="not a ticket for each device", raw=text)
+            return [Ambiguous(response=response)] * len(tokens)
         return [self._of_one(ticket) for ticket in tickets]
 
     def probe(self) -> Request:
@@ -136,21 +136,21 @@ class Expo:
     def _of_one(self, ticket: Mapping[str, Any]) -> Outcome:
         details = ticket.get("details")
         error = details.get("error") if isinstance(details, dict) else None
-        words = ProviderWords(
+        response = ProviderResponse(
             provider_message_id=text_or_none(ticket.get("id")),
             code=text_or_none(error),
             detail=text_or_none(ticket.get("message")),
-            response=json.dumps(ticket, ensure_ascii=False, separators=(",", ":")),
+            raw=json.dumps(ticket, ensure_ascii=False, separators=(",", ":")),
         )
         if ticket.get("status") == "ok":
-            return Accepted(words=words)
-        return self._classifier.outcome(words, status=400)  # what is wrong with it, inside a 200
+            return Accepted(response=response)
+        return self._classifier.outcome(response, status=400)  # what is wrong with it, inside a 200
 
     def _of_all(self, answer: Answer, said: Mapping[str, Any], text: str) -> Outcome:
         code, detail = _error_of(said)
-        words = ProviderWords(code=code or str(answer.status), detail=detail, response=text)
+        response = ProviderResponse(code=code or str(answer.status), detail=detail, raw=text)
         status = answer.status if answer.status >= 300 else 400
-        return self._classifier.outcome(words, status=status, retry_after=answer.retry_after())
+        return self._classifier.outcome(response, status=status, retry_after=answer.retry_after())
 
 
 class ExpoPush(DevicePush):
@@ -164,7 +164,7 @@ class ExpoPush(DevicePush):
         super().__init__(name, service, transport, seconds=seconds)
         self._expo, self._reader = service, reader
 
-    async def ask(self, questions: Sequence[Question]) -> Sequence[Said]:
+    async def ask(self, questions: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
         tickets = [ticket for question in questions for ticket in tickets_of(question)]
         receipts = dict[str, Mapping[str, Any]]()
         for start in range(0, len(tickets), MOST_RECEIPTS):
@@ -181,13 +181,13 @@ class ExpoPush(DevicePush):
         until = asyncio.get_running_loop().time() + self._seconds
         answer = await self._call(self._expo.receipts_request(tickets), until)
         if isinstance(answer, TransportError):
-            raise UnansweredError(str(answer))
+            raise ReceiptPollError(str(answer))
         said = json_object(answer.text)
         found = said.get("data")
         if not 200 <= answer.status < 300 or said.get("errors") or not isinstance(found, dict):
             code, _ = _error_of(said)
             problem = f"no receipts in a {answer.status}" + (f" ({code})" if code else "")
-            raise UnansweredError(problem, after=answer.retry_after())
+            raise ReceiptPollError(problem, after=answer.retry_after())
         return {ticket: one for ticket, one in found.items() if isinstance(one, dict)}
 
 
@@ -199,7 +199,7 @@ def _error_of(said: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return text_or_none(first.get("code")), text_or_none(first.get("message"))
 
 
-def _build(setup: Setup) -> ExpoPush:
+def _build(setup: ProviderContext) -> ExpoPush:
     options = setup.options
     token = options.optional_secret("access_token_env", "EXPO_ACCESS_TOKEN")
     base_url = options.url("base_url", BASE_URL)
@@ -211,4 +211,4 @@ def _build(setup: Setup) -> ExpoPush:
     return ExpoPush(setup.name, service, transport, reader=reader, seconds=seconds_of(setup))
 
 
-EXPO = Kind(build=_build, platform=Platform.EXPO)
+EXPO = ProviderType(build=_build, platform=Platform.EXPO)

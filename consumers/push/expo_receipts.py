@@ -22,13 +22,13 @@ from comms.platform.clock import Clock
 from consumers.push.devices import listed, masked
 from consumers.sdk.error_codes import Classifier, reason_of_failure
 from consumers.sdk.http_provider import text_or_none
-from consumers.sdk.receipt_polling import Keeping, Question
-from consumers.sdk.receipts import HandedOn, Receipt
-from schemas.events import SILENCE, ProviderWords
+from consumers.sdk.receipt_polling import PollSchedule, ReceiptQuery
+from consumers.sdk.receipts import HandedToCarrier, Receipt
+from schemas.events import NO_RESPONSE, ProviderResponse
 from schemas.vocabulary import Reason, SuppressionReason
 
 # "We recommend checking push receipts 15 minutes after sending"; they "are cleared after 24 hours".
-KEEPING = Keeping(ready_after=timedelta(minutes=15), kept_for=timedelta(hours=23))
+KEEPING = PollSchedule(ready_after=timedelta(minutes=15), kept_for=timedelta(hours=23))
 # A receipt that is not there by then is not expected: the word on the other devices is given.
 PATIENCE = timedelta(hours=1)
 
@@ -56,7 +56,7 @@ class _Part:
     became: str
     said: str | None
     reason: Reason | None = None
-    words: ProviderWords = SILENCE
+    response: ProviderResponse = NO_RESPONSE
     suppress: SuppressionReason | None = None
 
     @property
@@ -64,7 +64,7 @@ class _Part:
         return self.became == _ACCEPTED
 
 
-def tickets_of(question: Question) -> list[str]:
+def tickets_of(question: ReceiptQuery) -> list[str]:
     """The tickets of a message's devices, as far as the ledger has them."""
     return [part.said for part in _parts(question)[0] if part.is_open and part.said]
 
@@ -75,16 +75,18 @@ class Reader:
     def __init__(self, classifier: Classifier, clock: Clock) -> None:
         self._classifier, self._clock = classifier, clock
 
-    def word(self, question: Question, receipts: Receipts) -> Receipt | HandedOn | None:
+    def word(self, question: ReceiptQuery, receipts: Receipts) -> Receipt | HandedToCarrier | None:
         """What became of a message; None while that is open."""
         asked, missing = _parts(question)
         parts = [self._after(part, receipts) for part in asked]
         if question.age < PATIENCE and any(part.is_open for part in parts):
             return None
-        words = _words(parts, missing)
-        words = replace(words, provider_message_id=question.provider_message_id)
+        response = _provider_response(parts, missing)
+        response = replace(response, provider_message_id=question.provider_message_id)
         if any(part.became == _HANDED_ON for part in parts):
-            return HandedOn(message_id=question.message_id, occurred_at=self._clock(), words=words)
+            return HandedToCarrier(
+                message_id=question.message_id, occurred_at=self._clock(), response=response
+            )
         if missing or any(part.became in _UNCLEAR for part in parts):
             return None
         return Receipt(
@@ -92,7 +94,7 @@ class Reader:
             delivered=False,
             occurred_at=self._clock(),
             reason=_chosen(parts).reason or Reason.UNDELIVERED,
-            words=words,
+            response=response,
             # As with tickets: only a message's only device is put on the suppression list.
             suppress=parts[0].suppress if len(parts) == 1 else None,
         )
@@ -102,25 +104,25 @@ class Reader:
         receipt = receipts.get(part.said or "", {}) if part.is_open else {}
         match receipt.get("status"):
             case "ok":
-                words = replace(_words_of(receipt), detail="Google or Apple took it")
-                return replace(part, became=_HANDED_ON, words=words)
+                response = replace(_words_of(receipt), detail="Google or Apple took it")
+                return replace(part, became=_HANDED_ON, response=response)
             case "error":
-                words = _words_of(receipt)
-                meaning = self._classifier.of_receipt(words.code)
+                response = _words_of(receipt)
+                meaning = self._classifier.of_receipt(response.code)
                 reason = reason_of_failure(meaning)
                 return replace(
                     part,
                     became=str(reason),
-                    said=words.code or words.detail,
+                    said=response.code or response.detail,
                     reason=reason,
-                    words=words,
+                    response=response,
                     suppress=None if meaning is None else meaning.suppress,
                 )
             case _:
                 return part
 
 
-def _parts(question: Question) -> tuple[list[_Part], int]:
+def _parts(question: ReceiptQuery) -> tuple[list[_Part], int]:
     """A message's devices out of what `consumers.push.devices` wrote, and how many of them found
     no room there."""
     try:
@@ -148,20 +150,20 @@ def _chosen(parts: Sequence[_Part]) -> _Part:
     return next(there, parts[0])
 
 
-def _words(parts: Sequence[_Part], missing: int) -> ProviderWords:
+def _provider_response(parts: Sequence[_Part], missing: int) -> ProviderResponse:
     if len(parts) == 1 and not missing:
-        return parts[0].words
+        return parts[0].response
     well = sum(part.became == _HANDED_ON for part in parts)
     gone = sum(part.became == Reason.INVALID_RECIPIENT for part in parts)
     told = [{**p.shown, "became": p.became, "said": p.said} for p in parts]
-    return ProviderWords(
+    return ProviderResponse(
         code=None if well else _chosen(parts).said,
         detail=f"{well} of {len(parts) + missing} devices handed on, {gone} are gone",
-        response=listed(sorted(told, key=lambda one: one["became"] == _HANDED_ON), missing=missing),
+        raw=listed(sorted(told, key=lambda one: one["became"] == _HANDED_ON), missing=missing),
     )
 
 
-def _words_of(receipt: Mapping[str, Any]) -> ProviderWords:
+def _words_of(receipt: Mapping[str, Any]) -> ProviderResponse:
     """A receipt's words. Beside the error its details may hold what Google and Apple know a device
     by, so no more of them is kept."""
     details = receipt.get("details")
@@ -169,10 +171,10 @@ def _words_of(receipt: Mapping[str, Any]) -> ProviderWords:
     detail = _masked(text_or_none(receipt.get("message")))
     kept = {"status": receipt["status"], "message": detail, "details": code and {"error": code}}
     shown = {name: value for name, value in kept.items() if value is not None}
-    return ProviderWords(
+    return ProviderResponse(
         code=code,
         detail=detail,
-        response=json.dumps(shown, ensure_ascii=False, separators=(",", ":")),
+        raw=json.dumps(shown, ensure_ascii=False, separators=(",", ":")),
     )
 
 

@@ -34,8 +34,8 @@ from consumers.sdk.http_provider import (
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup, live_and_test
-from schemas.events import ProviderWords
+from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
+from schemas.events import ProviderResponse
 from schemas.messages import PushMessage
 from schemas.vocabulary import Mode, Platform, Priority
 
@@ -108,12 +108,12 @@ class Fcm:
         said = json_object(answer.text)
         if 200 <= answer.status < 300:
             name = text_or_none(said.get("name"))
-            return [Accepted(words=ProviderWords(provider_message_id=name, response=answer.text))]
+            return [Accepted(response=ProviderResponse(provider_message_id=name, raw=answer.text))]
         if answer.status == 401:
             self._tokens.forget()
-        words = _words(answer, said)
+        response = _provider_response(answer, said)
         after = answer.retry_after()
-        return [self._classifier.outcome(words, status=answer.status, retry_after=after)]
+        return [self._classifier.outcome(response, status=answer.status, retry_after=after)]
 
     def probe(self) -> Request:
         notification = {"title": "probe", "body": "probe"}
@@ -148,13 +148,13 @@ def _written(message: PushMessage, now: datetime) -> dict[str, Any]:
     }
 
 
-def _words(answer: Answer, said: Mapping[str, Any]) -> ProviderWords:
+def _provider_response(answer: Answer, said: Mapping[str, Any]) -> ProviderResponse:
     error = said.get("error")
     error = error if isinstance(error, dict) else {}
-    return ProviderWords(
+    return ProviderResponse(
         code=_code(error) or str(answer.status),
         detail=text_or_none(error.get("message")),
-        response=answer.text,
+        raw=answer.text,
     )
 
 
@@ -176,7 +176,7 @@ def _objects(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _build(setup: Setup) -> DevicePush:
+def _build(setup: ProviderContext) -> DevicePush:
     options = setup.options
     secret = options.secret("service_account_env", "GOOGLE_APPLICATION_CREDENTIALS")
     base_url, transport = options.url("base_url", BASE_URL), transport_of(setup)
@@ -201,4 +201,4 @@ def _build(setup: Setup) -> DevicePush:
     return DevicePush(setup.name, service, transport, seconds=seconds_of(setup))
 
 
-FCM = Kind(build=_build, platform=Platform.FCM, modes=live_and_test)
+FCM = ProviderType(build=_build, platform=Platform.FCM, modes=live_and_test)

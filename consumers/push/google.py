@@ -22,8 +22,8 @@ from comms.platform.clock import Clock, utc_now
 from comms.platform.settings import Secret
 from consumers.sdk.http_provider import bearer, form_request, json_object
 from consumers.sdk.http_transport import Answer, HttpTransport
-from consumers.sdk.outcomes import Blocked, Outcome, TryLater
-from schemas.events import ProviderWords
+from consumers.sdk.outcomes import AccountError, Outcome, TryLater
+from schemas.events import ProviderResponse
 from schemas.vocabulary import Reason
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
@@ -140,15 +140,15 @@ class AccessTokens:
 
 def _refusal(answer: Answer, said: Mapping[str, Any]) -> Outcome:
     """Why there is no token. What is not an error's own words is not repeated: it could be one."""
-    words = ProviderWords(
+    response = ProviderResponse(
         code=str(said.get("error") or answer.status),
         detail=f"no access token: {said.get('error_description') or answer.status}",
     )
     if answer.status == 429:
-        return TryLater(reason=Reason.RATE_LIMITED, after=answer.retry_after(), words=words)
+        return TryLater(reason=Reason.RATE_LIMITED, after=answer.retry_after(), response=response)
     if 400 <= answer.status < 500 and answer.status != 408:
-        return Blocked(words=words)
-    return TryLater(reason=Reason.PROVIDER_ERROR, after=answer.retry_after(), words=words)
+        return AccountError(response=response)
+    return TryLater(reason=Reason.PROVIDER_ERROR, after=answer.retry_after(), response=response)
 
 
 def _fields(given: str) -> Mapping[str, Any]:

@@ -24,8 +24,8 @@ from consumers.sdk.http_provider import HttpProvider, Request, transport_of
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Accepted, Outcome, Refused
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from schemas.events import ProviderWords
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from schemas.events import ProviderResponse
 from schemas.messages import PushMessage, WebPushSubscription
 from schemas.payloads import problems, webpush_payload
 from schemas.vocabulary import Platform, Priority, Reason
@@ -88,17 +88,17 @@ class WebPush:
         return Request(url=self._address(endpoint), headers=headers, body=body)
 
     def read(self, message: PushMessage, answer: Answer) -> Outcome:
-        words = ProviderWords(
+        response = ProviderResponse(
             provider_message_id=answer.headers.get("Location"),
             code=str(answer.status),
-            response=answer.text or f"HTTP {answer.status}",
+            raw=answer.text or f"HTTP {answer.status}",
         )
         if message.subscription is not None:
-            words = without(words, message.subscription.endpoint)
+            response = without(response, message.subscription.endpoint)
         if 200 <= answer.status < 300:
-            return Accepted(words=words)
+            return Accepted(response=response)
         after = answer.retry_after()
-        return self._classifier.outcome(words, status=answer.status, retry_after=after)
+        return self._classifier.outcome(response, status=answer.status, retry_after=after)
 
     def probe(self) -> None:
         return None
@@ -124,7 +124,7 @@ class WebPush:
 
 
 def _refused(reason: Reason, why: str) -> Refused:
-    return Refused(reason=reason, words=ProviderWords(detail=why))
+    return Refused(reason=reason, response=ProviderResponse(detail=why))
 
 
 def _parts(subscription: WebPushSubscription) -> SplitResult | None:
@@ -144,7 +144,7 @@ def _topic(key: str) -> str:
     return text_of(hashlib.sha256(key.encode()).digest())[:32]
 
 
-def _build(setup: Setup) -> HttpProvider[PushMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[PushMessage]:
     options = setup.options
     secret = options.secret("vapid_private_key_env", "VAPID_PRIVATE_KEY")
     subject = options.text("subject")
@@ -167,4 +167,4 @@ def _build(setup: Setup) -> HttpProvider[PushMessage]:
     return HttpProvider(setup.name, dialect, transport)
 
 
-WEBPUSH = Kind(build=_build, probes=False, platform=Platform.WEBPUSH)
+WEBPUSH = ProviderType(build=_build, probes=False, platform=Platform.WEBPUSH)

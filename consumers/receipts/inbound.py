@@ -18,7 +18,7 @@ from comms.platform import metrics
 from comms.platform.clock import utc_now
 from comms.platform.database import translated
 from consumers.receipts.stopwords import is_stop
-from consumers.sdk.receipts import Inbound, Receipt, Said, Unplaced
+from consumers.sdk.receipts import Inbound, Receipt, ReceiptEvent, UnmatchedReceipt
 from consumers.suppression import normal
 from schemas.vocabulary import Channel, SuppressionReason
 
@@ -53,18 +53,18 @@ WHERE o.provider_message_id = ANY(%(ids)s) AND o.message_id >= %(since)s::uuid
 """
 
 
-class Correspondence:
+class AttemptLookup:
     """Every method raises `DatabaseError` when it must be told again."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
     async def sort_out(
-        self, channel: Channel, provider: str, said: Sequence[Said]
+        self, channel: Channel, provider: str, said: Sequence[ReceiptEvent]
     ) -> list[Receipt]:
         """Act on what people wrote; the receipts among `said`, each of a message of ours."""
         receipts = [one for one in said if isinstance(one, Receipt)]
-        unplaced = [one for one in said if isinstance(one, Unplaced)]
+        unplaced = [one for one in said if isinstance(one, UnmatchedReceipt)]
         if unplaced:
             receipts += await self._place(channel, provider, unplaced)
         for one in said:
@@ -86,9 +86,9 @@ class Correspondence:
                 return {str(theirs): ours for theirs, ours in await cursor.fetchall()}
 
     async def _place(
-        self, channel: Channel, provider: str, unplaced: Sequence[Unplaced]
+        self, channel: Channel, provider: str, unplaced: Sequence[UnmatchedReceipt]
     ) -> list[Receipt]:
-        ids = [one.words.provider_message_id for one in unplaced]
+        ids = [one.response.provider_message_id for one in unplaced]
         known = await self.find(channel, provider, [i for i in ids if i is not None])
         found = [(one, known.get(i or "")) for one, i in zip(unplaced, ids, strict=True)]
         metrics.receipts_total.labels(channel, provider, "unknown").inc(

@@ -22,8 +22,13 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import DatabaseError, DatabaseUnavailableError, translated
-from consumers.sdk.receipt_polling import Asked, Keeping, Question, UnansweredError
-from consumers.sdk.receipt_stream import NotTakenError, Tell
+from consumers.sdk.receipt_polling import (
+    PollableProvider,
+    PollSchedule,
+    ReceiptPollError,
+    ReceiptQuery,
+)
+from consumers.sdk.receipt_stream import ReceiptNotStoredError, StoreReceipts
 from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
@@ -67,7 +72,7 @@ class Span:
             begin = end
 
 
-def spans(since: datetime, now: datetime, keeping: Keeping) -> list[Span]:
+def spans(since: datetime, now: datetime, keeping: PollSchedule) -> list[Span]:
     """What has come of an age to be asked about between two looks, the oldest first."""
     found = list[Span]()
     for age in reversed(keeping.moments):
@@ -83,11 +88,11 @@ def spans(since: datetime, now: datetime, keeping: Keeping) -> list[Span]:
 def wait_after(error: Exception, wait: float) -> float:
     """Seconds until the next look after one that failed, and that had been waited for so long: as
     long as the provider asks for, else twice as long up to a bound."""
-    asked_for = error.after if isinstance(error, UnansweredError) else None
+    asked_for = error.after if isinstance(error, ReceiptPollError) else None
     return max(min(wait * 2, LONGEST_WAIT), asked_for or 0.0)
 
 
-class Inquiry:
+class ReceiptPoller:
     """Asks one provider.
 
     Args:
@@ -97,8 +102,8 @@ class Inquiry:
     def __init__(
         self,
         pool: AsyncConnectionPool,
-        provider: Asked,
-        tell: Tell,
+        provider: PollableProvider,
+        tell: StoreReceipts,
         *,
         channel: Channel,
         name: str,
@@ -114,7 +119,7 @@ class Inquiry:
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
             try:
                 await self.look()
-            except (DatabaseUnavailableError, NotTakenError, UnansweredError) as error:
+            except (DatabaseUnavailableError, ReceiptNotStoredError, ReceiptPollError) as error:
                 log.warning("receipts.not_asked", provider=self._name, problem=str(error))
                 wait = wait_after(error, wait)
             else:
@@ -165,7 +170,7 @@ class Inquiry:
         count, after = 0, (span.begin, UUID(int=0))
         while page := await self._page(connection, span, after):
             questions = [
-                Question(message_id=i, provider_message_id=theirs, response=said, age=now - at)
+                ReceiptQuery(message_id=i, provider_message_id=theirs, response=said, age=now - at)
                 for at, i, theirs, said in page
             ]
             if said := await self._provider.ask(questions):

@@ -24,9 +24,9 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform import metrics
 from comms.platform.database import DatabaseError, translated
 from comms.platform.kafka import Ack, KafkaFault
-from consumers.receipts.inbound import Correspondence
-from consumers.sdk.receipt_stream import NotTakenError, Tell
-from consumers.sdk.receipts import HandedOn, Receipt, Said
+from consumers.receipts.inbound import AttemptLookup
+from consumers.sdk.receipt_stream import ReceiptNotStoredError, StoreReceipts
+from consumers.sdk.receipts import HandedToCarrier, Receipt, ReceiptEvent
 from consumers.suppression.store import SuppressionList
 from schemas import events
 from schemas.codec import Codec
@@ -65,7 +65,7 @@ def _counter(channel: Channel, provider: str, result: str) -> Counter:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ReceiptSource:
     """Who speaks."""
 
     channel: Channel
@@ -85,7 +85,7 @@ class _Attempted:
     in_doubt: bool
 
 
-_Known = Mapping[tuple[UUID, Source], Sequence[_Attempted]]  # the newest first
+_Known = Mapping[tuple[UUID, ReceiptSource], Sequence[_Attempted]]  # the newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class _Said:
 class _Asked:
     """One request's receipts, and who waits for them to be announced."""
 
-    source: Source
-    receipts: list[Receipt | HandedOn]
+    source: ReceiptSource
+    receipts: list[Receipt | HandedToCarrier]
     done: asyncio.Future[None]
     problem: Exception | None = None
 
@@ -161,17 +161,17 @@ class Publisher(Protocol):
         """
 
 
-class ReceiptDesk:
+class ReceiptProcessor:
     """Announces receipts, those told at the same time together. Belongs to one event loop."""
 
     def __init__(self, pool: AsyncConnectionPool, producer: Publisher, codec: Codec) -> None:
         self._pool, self._producer, self._codec = pool, producer, codec
-        self._suppressed, self._correspondence = SuppressionList(pool), Correspondence(pool)
+        self._suppressed, self._correspondence = SuppressionList(pool), AttemptLookup(pool)
         self._waiting: deque[_Asked] = deque()
         self._held = 0
         self._worker: asyncio.Task[None] | None = None
 
-    async def announce(self, channel: Channel, provider: str, said: Sequence[Said]) -> None:
+    async def announce(self, channel: Channel, provider: str, said: Sequence[ReceiptEvent]) -> None:
         """Publish what a provider said; returns when the broker has it. What people wrote is acted
         on and goes no further.
 
@@ -179,20 +179,22 @@ class ReceiptDesk:
             NotTakenError: it has not, and the provider must say it again.
         """
         if self._held > MOST_WAITING:
-            raise NotTakenError("too many receipts are waiting")
-        source = Source(channel, provider)
+            raise ReceiptNotStoredError("too many receipts are waiting")
+        source = ReceiptSource(channel, provider)
         try:
             receipts = await self._correspondence.sort_out(channel, provider, said)
-            handed_on = [one for one in said if isinstance(one, HandedOn)]
+            handed_on = [one for one in said if isinstance(one, HandedToCarrier)]
             await self._queued(source, [*receipts, *handed_on])
         except (DatabaseError, KafkaFault) as error:
-            raise NotTakenError(str(error)) from error
+            raise ReceiptNotStoredError(str(error)) from error
 
-    def teller(self, channel: Channel, provider: str) -> Tell:
+    def teller(self, channel: Channel, provider: str) -> StoreReceipts:
         """What takes the words of one provider."""
         return partial(self.announce, channel, provider)
 
-    def _queued(self, source: Source, receipts: list[Receipt | HandedOn]) -> asyncio.Future[None]:
+    def _queued(
+        self, source: ReceiptSource, receipts: list[Receipt | HandedToCarrier]
+    ) -> asyncio.Future[None]:
         """Hand over to the worker; done when they are announced, with an error if they are not."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(source, receipts, done))
@@ -305,27 +307,27 @@ class ReceiptDesk:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LOOK_UP, values)
                 rows = await cursor.fetchall()
-        known: dict[tuple[UUID, Source], list[_Attempted]] = {}
+        known: dict[tuple[UUID, ReceiptSource], list[_Attempted]] = {}
         for message_id, channel, provider, *attempted in rows:
-            source = Source(Channel(channel), provider)
+            source = ReceiptSource(Channel(channel), provider)
             known.setdefault((message_id, source), []).append(_Attempted(*attempted))
         return known
 
 
-def _spoken_of(receipt: Receipt | HandedOn, attempts: Sequence[_Attempted]) -> _Attempted:
+def _spoken_of(receipt: Receipt | HandedToCarrier, attempts: Sequence[_Attempted]) -> _Attempted:
     """The attempt that the provider answered with the same id, else the newest whose answer is not
     known: a late word on a first attempt says nothing of a second."""
-    said = receipt.words.provider_message_id
+    said = receipt.response.provider_message_id
     answered = (a for a in attempts if said is not None and a.provider_message_id == said)
     in_doubt = (a for a in attempts if a.in_doubt)
     return next(answered, None) or next(in_doubt, None) or attempts[0]
 
 
 def _event(
-    receipt: Receipt | HandedOn, source: Source, attempts: Sequence[_Attempted]
+    receipt: Receipt | HandedToCarrier, source: ReceiptSource, attempts: Sequence[_Attempted]
 ) -> StatusEvent:
     found = _spoken_of(receipt, attempts)
-    if isinstance(receipt, HandedOn):
+    if isinstance(receipt, HandedToCarrier):
         return events.handed_on(
             message_id=receipt.message_id,
             tenant=found.tenant,
@@ -333,7 +335,7 @@ def _event(
             provider=source.provider,
             attempt=found.attempt,
             at=receipt.occurred_at,
-            words=receipt.words,
+            response=receipt.response,
         )
     return events.receipt(
         message_id=receipt.message_id,
@@ -343,6 +345,6 @@ def _event(
         attempt=found.attempt,
         delivered=receipt.delivered,
         at=receipt.occurred_at,
-        words=receipt.words,
+        response=receipt.response,
         reason=receipt.reason,
     )

@@ -17,7 +17,7 @@ import structlog
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import DatabaseUnavailableError, translated
-from consumers.status.publisher import Announcer
+from consumers.status.publisher import StatusPublisher
 from schemas import events
 from schemas.events import StatusEvent
 from schemas.vocabulary import Channel, Status
@@ -65,7 +65,7 @@ class _Found:
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0)
 
 
-class Overdue:
+class ReceiptTimeouts:
     """Looks for one channel's messages that wait for a receipt in vain.
 
     Args:
@@ -76,7 +76,7 @@ class Overdue:
     def __init__(
         self,
         pool: AsyncConnectionPool,
-        announcer: Announcer,
+        announcer: StatusPublisher,
         *,
         channel: Channel,
         providers: Sequence[str],

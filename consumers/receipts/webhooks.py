@@ -13,13 +13,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.kafka import EventProducer
 from comms.platform.problems import Problem
-from consumers.receipts.processor import ReceiptDesk, Source
-from consumers.sdk.receipt_stream import NotTakenError
+from consumers.receipts.processor import ReceiptProcessor, ReceiptSource
+from consumers.sdk.receipt_stream import ReceiptNotStoredError
 from consumers.sdk.receipts import (
     BadSignatureError,
     NotSetUpError,
+    ReceiptEvent,
     ReceiptParser,
-    Said,
     UnreadableReceiptError,
 )
 from schemas.codec import Codec
@@ -47,7 +47,7 @@ def router(
         public_url: where this is reached from outside; some signatures cover it.
     """
     routes = APIRouter(tags=["receipts"])
-    desk = ReceiptDesk(pool, producer, codec)
+    desk = ReceiptProcessor(pool, producer, codec)
 
     @routes.post(
         "/receipts/{channel}/{provider}",
@@ -67,10 +67,12 @@ def router(
     return routes
 
 
-async def _announce(desk: ReceiptDesk, source: Source, said: Sequence[Said]) -> None:
+async def _announce(
+    desk: ReceiptProcessor, source: ReceiptSource, said: Sequence[ReceiptEvent]
+) -> None:
     try:
         await desk.announce(source.channel, source.provider, said)
-    except NotTakenError as error:
+    except ReceiptNotStoredError as error:
         log.warning("receipt.not_announced", provider=source.provider, problem=str(error))
         raise _say_it_again() from error
 
@@ -84,10 +86,10 @@ def _say_it_again() -> Problem:
     )
 
 
-def _parser(parsers: Parsers, channel: str, provider: str) -> tuple[Source, ReceiptParser]:
+def _parser(parsers: Parsers, channel: str, provider: str) -> tuple[ReceiptSource, ReceiptParser]:
     for (known, name), parser in parsers.items():
         if known == channel and name == provider:
-            return Source(known, name), parser
+            return ReceiptSource(known, name), parser
     raise Problem(404, "Not Found", "No provider of that name sends receipts here")
 
 
@@ -102,8 +104,8 @@ async def _body(request: Request) -> bytes:
 
 
 def _parse(
-    parser: ReceiptParser, source: Source, headers: Mapping[str, str], body: bytes, url: str
-) -> Sequence[Said]:
+    parser: ReceiptParser, source: ReceiptSource, headers: Mapping[str, str], body: bytes, url: str
+) -> Sequence[ReceiptEvent]:
     try:
         return parser.parse(headers, body, url)
     except BadSignatureError as error:

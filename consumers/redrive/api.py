@@ -19,7 +19,7 @@ from comms.platform.clock import Clock, utc_now
 from comms.platform.kafka import EventProducer, KafkaFault
 from comms.platform.problems import Problem, invalid
 from consumers.ledger.delivery import ORDINARY
-from consumers.redrive.requests import REFUSALS, Answer, Wishes
+from consumers.redrive.requests import REFUSALS, Answer, ResendRequests
 from consumers.redrive.resolving import (
     NoSuchMessageError,
     NotUnknownError,
@@ -123,13 +123,13 @@ def router(
     """The routes, for the application."""
     routes = APIRouter(prefix="/v1", tags=["redrive"])
     caller = Depends(authenticator.live)
-    _offer_resend(routes, Wishes(pool), caller)
+    _offer_resend(routes, ResendRequests(pool), caller)
     _offer_resolve(routes, Resolver(pool, producer, codec, clock), caller)
-    _offer_resends(routes, Wishes(pool), Selection(pool), caller)
+    _offer_resends(routes, ResendRequests(pool), Selection(pool), caller)
     return routes
 
 
-def _offer_resend(routes: APIRouter, wishes: Wishes, caller: Any) -> None:
+def _offer_resend(routes: APIRouter, wishes: ResendRequests, caller: Any) -> None:
     @routes.post(
         "/messages/{message_id}/resend",
         status_code=202,
@@ -188,7 +188,9 @@ def _offer_resolve(routes: APIRouter, resolver: Resolver, caller: Any) -> None:
         return {"id": message_id, "status": status, "reason": reason}
 
 
-def _offer_resends(routes: APIRouter, wishes: Wishes, selection: Selection, caller: Any) -> None:
+def _offer_resends(
+    routes: APIRouter, wishes: ResendRequests, selection: Selection, caller: Any
+) -> None:
     @routes.post(
         "/resends",
         summary="Another attempt of every message that a filter finds",

@@ -108,7 +108,7 @@ class _Standing:
         return Answer.CANCELLED if self.shown == Status.CANCELLED else Answer.FORGOTTEN
 
 
-class Wishes:
+class ResendRequests:
     """Wishes of tenants, in PostgreSQL."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:

@@ -10,8 +10,8 @@ from datetime import datetime
 import structlog
 
 from comms.platform.masking import masked
-from consumers.sdk.outcomes import Accepted, Blocked, Outcome, Refused
-from schemas.events import ProviderWords
+from consumers.sdk.outcomes import Accepted, AccountError, Outcome, Refused, label_of
+from schemas.events import ProviderResponse
 
 log = structlog.get_logger(__name__)
 
@@ -59,19 +59,19 @@ class ProviderHealth:
         if isinstance(outcome, Accepted | Refused):  # a refusal of one message is a good answer
             seen.problem, seen.fault = None, None
         else:
-            words = outcome.words
-            said = words.detail or words.code or type(outcome).__name__.lower()
+            response = outcome.response
+            said = response.detail or response.code or label_of(outcome)
             seen.last_error = masked(said)
             seen.last_error_at = at
-        if isinstance(outcome, Blocked) and seen.fault != (
-            fault := without_recipients(outcome.words)
+        if isinstance(outcome, AccountError) and seen.fault != (
+            fault := without_recipients(outcome.response)
         ):
             seen.fault = fault
             log.error("provider.account_fault", provider=provider, problem=fault)
 
 
-def without_recipients(words: ProviderWords) -> str:
+def without_recipients(response: ProviderResponse) -> str:
     """A provider's sentence and code as operators and logs may see it: it may quote a number or an
     address."""
-    said = masked(words.detail or "no words")
-    return said if words.code is None else f"{said} ({words.code})"
+    said = masked(response.detail or "no words")
+    return said if response.code is None else f"{said} ({response.code})"

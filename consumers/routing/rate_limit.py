@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform.clock import Clock, utc_now
 from comms.platform.database import DatabaseError
 from comms.platform.limits import Limit
-from comms.platform.rate_limit import Buckets, Purse, lease_of
+from comms.platform.rate_limit import TokenBuckets, TokenLease, lease_of
 from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
@@ -38,13 +38,13 @@ class Allowance:
         channel: Channel,
         clock: Clock = utc_now,
     ) -> None:
-        self._buckets = Buckets(pool, ("consumers", "allowance"), ("channel", "provider"))
+        self._buckets = TokenBuckets(pool, ("consumers", "allowance"), ("channel", "provider"))
         self._limits = {
             provider: Limit(rate=rate, burst=max(1.0, rate * BURST_SECONDS))
             for provider, rate in limits.items()
         }
         self._channel, self._clock = channel, clock
-        self._purses = {provider: Purse() for provider in limits}
+        self._purses = {provider: TokenLease() for provider in limits}
         self._asked: set[str] = set()
 
     def permits(self, provider: str) -> bool:
@@ -87,7 +87,7 @@ class Allowance:
         """
         limit = self._limits[provider]
         taken = await self._buckets.take(
-            self._channel, provider, limit=limit, wish=lease_of(limit.rate)
+            self._channel, provider, limit=limit, wanted=lease_of(limit.rate)
         )
         if taken is None or taken.count == 0:
             return 0

@@ -10,8 +10,8 @@ from comms.platform.settings import RoutingPolicy
 from consumers.routing.breaker import Breaker, State
 from consumers.routing.health import without_recipients
 from consumers.routing.weights import Window
-from consumers.sdk.capabilities import Takes, no_way
-from consumers.sdk.outcomes import Ambiguous, Blocked, Outcome, TryLater
+from consumers.sdk.capabilities import Capabilities, no_way
+from consumers.sdk.outcomes import AccountError, Ambiguous, Outcome, TryLater
 from consumers.sdk.provider import Provider
 from schemas.messages import Message
 from schemas.vocabulary import Mode, Reason
@@ -35,7 +35,7 @@ class Route:
     provider: Provider[Message]
     weight: int
     missing: str | None = None
-    takes: Takes = field(default_factory=Takes)
+    takes: Capabilities = field(default_factory=Capabilities)
     kind: str = ""
     probes: bool = True
     knows_repeats: bool = False
@@ -65,7 +65,7 @@ class NoWay:
 
 
 @dataclass(slots=True)
-class Standing:
+class RouteState:
     """What the router knows of one provider.
 
     Args:
@@ -99,7 +99,8 @@ class Router:
         refund: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.standings = {
-            route.provider.name: Standing(route, Breaker(policy), route.weight) for route in routes
+            route.provider.name: RouteState(route, Breaker(policy), route.weight)
+            for route in routes
         }
         self._policy, self._source = policy, source
         self._has_allowance, self._spend, self._refund = has_allowance, spend, refund
@@ -136,7 +137,7 @@ class Router:
             return None
         return Aside(max(LEAST_ASIDE, min(rest for rest in rests if rest is not None)))
 
-    def again(self, name: str, now: float) -> Choice | None:
+    def same_provider(self, name: str, now: float) -> Choice | None:
         """The same provider, for a call whose answer was lost; None while it cannot be called.
 
         Raises:
@@ -147,7 +148,7 @@ class Router:
             return None
         return self._take(standing, "as before: its answer was lost", now)
 
-    def instead(self, message: Message, name: str, now: float) -> Choice | None:
+    def alternative_to(self, message: Message, name: str, now: float) -> Choice | None:
         """Another provider than the one that failed a message; None where there is none that works
         and has a weight."""
         others = [s for s in self._takers(message) if s.route.provider.name != name and s.weight]
@@ -174,15 +175,17 @@ class Router:
     def observe(self, name: str, outcome: Outcome, *, seconds: float, now: float) -> None:
         """A call ended, after so many seconds."""
         standing = self.standings[name]
-        is_error = isinstance(outcome, Ambiguous | Blocked) or (
+        is_error = isinstance(outcome, Ambiguous | AccountError) or (
             isinstance(outcome, TryLater) and outcome.reason is not Reason.RATE_LIMITED
         )
         slow = seconds > self._policy.slow_seconds
         standing.seen = standing.seen.with_call(error=is_error, slow=slow)
         if is_error:
-            standing.problem = masked(outcome.words.detail or outcome.words.code or "no answer")
-        if isinstance(outcome, Blocked):
-            standing.problem = f"{_ACCOUNT}{without_recipients(outcome.words)}"
+            standing.problem = masked(
+                outcome.response.detail or outcome.response.code or "no answer"
+            )
+        if isinstance(outcome, AccountError):
+            standing.problem = f"{_ACCOUNT}{without_recipients(outcome.response)}"
             standing.breaker.blocked(now)
         elif is_error:
             standing.breaker.failed(now)
@@ -216,30 +219,30 @@ class Router:
         able = [s for s in self.standings.values() if s.route.missing is None]
         return any(s.breaker.state(now) is State.PROBING and s.breaker.allows(now) for s in able)
 
-    def _takers(self, message: Message) -> list[Standing]:
+    def _takers(self, message: Message) -> list[RouteState]:
         standings = list(self.standings.values())
         if self.are_alike and standings and standings[0].route.takes.takes(message):
             return standings
         return [s for s in standings if s.route.takes.takes(message)]
 
-    def _rest(self, standing: Standing, now: float) -> float | None:
+    def _rest(self, standing: RouteState, now: float) -> float | None:
         """Seconds for which a provider is left alone; None while it is not."""
         if standing.route.missing is not None:
             return self._policy.account_rest_seconds
         until = standing.breaker.open_until
         return None if until is None else max(0.0, until - now)
 
-    def _can_be_called(self, standing: Standing, now: float) -> bool:
+    def _can_be_called(self, standing: RouteState, now: float) -> bool:
         if standing.route.missing is not None or not standing.breaker.allows(now):
             return False
         return self._has_allowance(standing.route.provider.name)
 
-    def _take(self, standing: Standing, why: str, now: float) -> Choice:
+    def _take(self, standing: RouteState, why: str, now: float) -> Choice:
         standing.breaker.begin(now)
         self._spend(standing.route.provider.name)
         return Choice(standing.route.provider, standing.weight, f"weight {standing.weight} {why}")
 
-    def _why(self, chosen: Standing, total: int, now: float) -> str:
+    def _why(self, chosen: RouteState, total: int, now: float) -> str:
         away = [n for n, s in self.standings.items() if s.breaker.state(now) is not State.CLOSED]
         left = f"of {total}"
         return f"{left}; left alone: {', '.join(away)}" if away else left

@@ -16,7 +16,7 @@ from comms.platform import metrics
 from comms.platform.clock import Clock, utc_now
 from comms.platform.database import DatabaseError, translated
 from comms.platform.settings import RoutingPolicy
-from consumers.routing.router import Router, Standing
+from consumers.routing.router import Router, RouteState
 from consumers.routing.weights import Share, Window, judge
 from schemas.vocabulary import Channel
 
@@ -128,7 +128,9 @@ class Sharing:
             standing.breaker.changed = False
         self._adopt(words)
 
-    async def _introduce(self, connection: AsyncConnection, standings: Iterable[Standing]) -> None:
+    async def _introduce(
+        self, connection: AsyncConnection, standings: Iterable[RouteState]
+    ) -> None:
         routes = [standing.route for standing in standings]
         names, weights = [r.provider.name for r in routes], [r.weight for r in routes]
         await connection.execute(_INTRODUCE, (self._channel, names, weights))
@@ -144,7 +146,7 @@ class Sharing:
             )
             await connection.execute(_COUNT, (self._channel, SLOT_SECONDS, list(active), *counts))
 
-    async def _break(self, connection: AsyncConnection, changed: Sequence[Standing]) -> None:
+    async def _break(self, connection: AsyncConnection, changed: Sequence[RouteState]) -> None:
         if not changed:
             return
         now = self._clock().timestamp()

@@ -17,7 +17,7 @@ ANY_MODE = frozenset(Mode)
 
 
 @dataclass(frozen=True, slots=True)
-class Takes:
+class Capabilities:
     """What one provider takes.
 
     Args:

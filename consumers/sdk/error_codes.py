@@ -22,8 +22,15 @@ import structlog
 
 from comms.platform import metrics
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.outcomes import Ambiguous, Blocked, Outcome, Refused, TryLater, taken
-from schemas.events import ProviderWords
+from consumers.sdk.outcomes import (
+    AccountError,
+    Ambiguous,
+    Outcome,
+    Refused,
+    TryLater,
+    accepted_or_ambiguous,
+)
+from schemas.events import ProviderResponse
 from schemas.vocabulary import Channel, Reason, SuppressionReason
 
 log = structlog.get_logger(__name__)
@@ -120,7 +127,7 @@ class Classifier:
 
     def answered(
         self,
-        words: ProviderWords,
+        response: ProviderResponse,
         answer: Answer,
         *,
         own_sender: bool = False,
@@ -132,9 +139,9 @@ class Classifier:
             is_success: whether one of 2xx is what its status says; some tell of a failure.
         """
         if 200 <= answer.status < 300 and is_success:
-            return taken(words)
+            return accepted_or_ambiguous(response)
         return self.outcome(
-            words,
+            response,
             status=answer.status,
             retry_after=answer.retry_after(),
             own_sender=own_sender,
@@ -142,7 +149,7 @@ class Classifier:
 
     def outcome(
         self,
-        words: ProviderWords,
+        response: ProviderResponse,
         *,
         status: int,
         retry_after: float | None = None,
@@ -151,26 +158,26 @@ class Classifier:
         """What an answer that was no success comes to.
 
         Args:
-            words: what the provider said; `words.code` is looked up.
+            words: what the provider said; `response.code` is looked up.
             status: of HTTP; retry_after: seconds.
             own_sender: the message named its sender itself.
         """
-        meaning = self.meaning(words.code, status=status)
+        meaning = self.meaning(response.code, status=status)
         match meaning.fault:
             case Fault.PERMANENT:
-                return Refused(reason=meaning.reason, words=words, suppress=meaning.suppress)
+                return Refused(reason=meaning.reason, response=response, suppress=meaning.suppress)
             case Fault.SENDER if own_sender:
-                return Refused(reason=Reason.INVALID_CONTENT, words=words)
+                return Refused(reason=Reason.INVALID_CONTENT, response=response)
             case Fault.SENDER | Fault.ACCOUNT:
-                return Blocked(words=words)
+                return AccountError(response=response)
             case Fault.RATE_LIMITED:
                 after = meaning.after if retry_after is None else retry_after
-                return TryLater(reason=Reason.RATE_LIMITED, after=after, words=words)
+                return TryLater(reason=Reason.RATE_LIMITED, after=after, response=response)
             case Fault.TRANSIENT:
                 after = meaning.after if retry_after is None else retry_after
-                return TryLater(reason=Reason.PROVIDER_ERROR, after=after, words=words)
+                return TryLater(reason=Reason.PROVIDER_ERROR, after=after, response=response)
             case Fault.UNCLEAR:
-                return Ambiguous(words=words)
+                return Ambiguous(response=response)
             case _:
                 assert_never(meaning.fault)
 

@@ -1,6 +1,6 @@
 """An adapter over HTTP as data: how to write a request, and how to read its answer.
 
-An adapter's module defines a `Dialect`, and its builder returns an `HttpProvider` of it. The
+An adapter's module defines a `RequestCodec`, and its builder returns an `HttpProvider` of it. The
 provider calls, once, and turns a lost connection into what it means; it repeats nothing. One whose
 message takes several requests (a push to many devices) writes its own `send` over `HttpTransport`
 and the same `Classifier`.
@@ -24,7 +24,7 @@ from consumers.sdk.http_transport import (
 )
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Setup
+from consumers.sdk.provider_type import ProviderContext
 from schemas.messages import Message
 
 M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
@@ -90,7 +90,7 @@ def text_or_none(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-class Dialect(Protocol, Generic[M_contra]):
+class RequestCodec(Protocol, Generic[M_contra]):
     """One provider's way of writing requests and answers; it keeps the secrets."""
 
     async def request(self, message: M_contra, attempt: Attempt) -> Request | Outcome:
@@ -120,14 +120,14 @@ class HttpProvider(Generic[M]):
     def __init__(
         self,
         name: str,
-        dialect: Dialect[M],
+        dialect: RequestCodec[M],
         transport: HttpTransport,
         *,
-        proves: Callable[[Answer], bool] = lambda _: False,
-        doubts: Callable[[Answer], str | None] = lambda _: None,
+        probe_ok: Callable[[Answer], bool] = lambda _: False,
+        probe_problem: Callable[[Answer], str | None] = lambda _: None,
     ) -> None:
         self._name, self._dialect, self._transport = name, dialect, transport
-        self._proves, self._doubts = proves, doubts
+        self._proves, self._doubts = probe_ok, probe_problem
 
     @property
     def name(self) -> str:
@@ -186,7 +186,7 @@ class HttpProvider(Generic[M]):
 
 
 def transport_of(
-    setup: Setup,
+    setup: ProviderContext,
     *,
     may_reach: Callable[[str], bool] | None = None,
     answer_limit: int = ANSWER_LIMIT,
@@ -208,7 +208,7 @@ def transport_of(
     )
 
 
-def seconds_of(setup: Setup) -> float:
+def seconds_of(setup: ProviderContext) -> float:
     """How long a call may take, by the option `timeout_seconds`.
 
     Raises:

@@ -21,7 +21,7 @@ from typing import cast
 import aiohttp
 
 from consumers.sdk.outcomes import Ambiguous, Refused, TryLater
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.vocabulary import Reason
 
 CONNECT_SECONDS = 3.0
@@ -56,12 +56,12 @@ class AnswerLostError(TransportError):
 
 def outcome_of(error: TransportError) -> Refused | TryLater | Ambiguous:
     """What a call that ended in `error` came to."""
-    words = ProviderWords(detail=str(error))
+    response = ProviderResponse(detail=str(error))
     if isinstance(error, OffLimitsError):
-        return Refused(reason=Reason.INVALID_RECIPIENT, words=words)
+        return Refused(reason=Reason.INVALID_RECIPIENT, response=response)
     if isinstance(error, NotSentError):
-        return TryLater(reason=error.reason, words=words)
-    return Ambiguous(words=words)
+        return TryLater(reason=error.reason, response=response)
+    return Ambiguous(response=response)
 
 
 @dataclass(frozen=True, slots=True)

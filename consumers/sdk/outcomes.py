@@ -13,24 +13,24 @@ into a row of the ledger and an event.
 
 from dataclasses import dataclass, field, replace
 
-from schemas.events import SILENCE, ProviderWords
+from schemas.events import NO_RESPONSE, ProviderResponse
 from schemas.vocabulary import Reason, SuppressionReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The provider took the message; `words.provider_message_id` is its id there.
+    """The provider took the message; `response.provider_message_id` is its id there.
 
     Where one message became several there (the parts of a long text), it is the first one's; the
-    others stand in `words.response`. Their receipts carry our own id, and are matched by that; of
+    others stand in `response.raw`. Their receipts carry our own id, and are matched by that; of
     receipts that do not (SMPP), one decides, and it is that one's.
 
     Args:
         gone: of the message's several recipients, those whom nobody can be reached at any more.
     """
 
-    words: ProviderWords = SILENCE
-    gone: tuple[str, ...] = field(default=(), repr=False)
+    response: ProviderResponse = NO_RESPONSE
+    invalid_recipients: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,9 @@ class Refused:
     """
 
     reason: Reason
-    words: ProviderWords = SILENCE
+    response: ProviderResponse = NO_RESPONSE
     suppress: SuppressionReason | None = None
-    gone: tuple[str, ...] = field(default=(), repr=False)
+    invalid_recipients: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,45 +60,64 @@ class TryLater:
 
     reason: Reason
     after: float | None = None
-    words: ProviderWords = SILENCE
+    response: ProviderResponse = NO_RESPONSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocked:
+class AccountError:
     """The account is refused: a bad key, no credit, suspended, a sender that is not ours to use.
 
     Nothing was sent. Every message would meet the same, so it is the provider that waits, and a
-    person that has to act; `words` tell them what about.
+    person that has to act; `response` tell them what about.
     """
 
-    words: ProviderWords = SILENCE
+    response: ProviderResponse = NO_RESPONSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ambiguous:
     """The request was written and no answer came: it may or may not have been carried out."""
 
-    words: ProviderWords = SILENCE
+    response: ProviderResponse = NO_RESPONSE
 
 
-Outcome = Accepted | Refused | TryLater | Blocked | Ambiguous
+Outcome = Accepted | Refused | TryLater | AccountError | Ambiguous
 
 
-def taken(words: ProviderWords) -> Accepted | Ambiguous:
+def label_of(outcome: Outcome) -> str:
+    """The outcome's word in metrics and logs; dashboards and alerts rely on it."""
+    match outcome:
+        case Accepted():
+            return "accepted"
+        case Refused():
+            return "refused"
+        case TryLater():
+            return "trylater"
+        case AccountError():
+            return "blocked"
+        case Ambiguous():
+            return "ambiguous"
+
+
+def accepted_or_ambiguous(response: ProviderResponse) -> Accepted | Ambiguous:
     """What a success comes to: the provider took the message, if the answer names it. Another is
     not the provider's own (a gateway's page, half an answer), and nobody knows."""
-    return Accepted(words=words) if words.provider_message_id else Ambiguous(words=words)
+    return (
+        Accepted(response=response)
+        if response.provider_message_id
+        else Ambiguous(response=response)
+    )
 
 
-def of_a_test(outcome: Outcome) -> Outcome:
+def without_side_effects(outcome: Outcome) -> Outcome:
     """What an outcome means for a message that was not meant to arrive: an account's fault ends it,
     since nobody waits for it, and no recipient is suppressed by what was not theirs."""
     match outcome:
-        case Blocked(words=words):
-            return Refused(reason=Reason.REJECTED, words=words)
+        case AccountError(response=response):
+            return Refused(reason=Reason.REJECTED, response=response)
         case Refused():
-            return replace(outcome, suppress=None, gone=())
+            return replace(outcome, suppress=None, invalid_recipients=())
         case Accepted():
-            return replace(outcome, gone=())
+            return replace(outcome, invalid_recipients=())
         case _:
             return outcome

@@ -28,13 +28,13 @@ class Attempt:
 
     message_id: UUID
     number: int
-    known_as: int = 1
-    left_out: frozenset[str] = field(default=frozenset(), repr=False)
+    idempotency_attempt: int = 1
+    suppressed_recipients: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def idempotency_key(self) -> str:
         """For providers that take one: the same for every repetition that nobody asked for."""
-        chapter = () if self.known_as == 1 else (self.known_as,)
+        chapter = () if self.idempotency_attempt == 1 else (self.idempotency_attempt,)
         return str(event_id(self.message_id, "provider-call", *chapter))
 
 

@@ -1,7 +1,7 @@
 """Kinds of providers: what a channel package declares, and what a builder is given.
 
-`consumers.registry` looks a configured provider's kind up in its channel's `KINDS` and calls the
-builder with a `Setup`. Adding a provider is adding an entry there.
+`consumers.registry` looks a configured provider's kind up in its channel's `PROVIDER_TYPES` and
+calls the builder with a `ProviderContext`. Adding a provider is adding an entry there.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from schemas.vocabulary import Channel, Mode, Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class ProviderContext:
     """What a builder may know: the provider's own table first, then its channel's limits.
 
     Args:
@@ -38,20 +38,20 @@ class Setup:
         return f"{self.settings.public_url}/receipts/{self.channel}/{self.name}"
 
 
-def live_only(setup: Setup) -> frozenset[Mode]:
+def live_only(setup: ProviderContext) -> frozenset[Mode]:
     """Of a kind without a test mode."""
     del setup
     return LIVE
 
 
-def live_and_test(setup: Setup) -> frozenset[Mode]:
+def live_and_test(setup: ProviderContext) -> frozenset[Mode]:
     """Of a kind whose test mode needs no setting up: a message says that it is a test."""
     del setup
     return LIVE_AND_TEST
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProviderType:
     """How providers of one kind are made.
 
     Args:
@@ -67,13 +67,13 @@ class Kind:
             `Mode.TEST` calls for such a message in a way that delivers nothing.
     """
 
-    build: Callable[[Setup], Provider[Any]]
-    receipts: Callable[[Setup, Clock], ReceiptParser] | None = None
+    build: Callable[[ProviderContext], Provider[Any]]
+    receipts: Callable[[ProviderContext, Clock], ReceiptParser] | None = None
     confirms: bool = False
     probes: bool = True
     knows_repeats: bool = False
     platform: Platform | None = None
-    modes: Callable[[Setup], frozenset[Mode]] = live_only
+    modes: Callable[[ProviderContext], frozenset[Mode]] = live_only
 
     @property
     def owes_receipts(self) -> bool:

@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Protocol, runtime_checkable
 from uuid import UUID
 
-from consumers.sdk.receipts import Said
+from consumers.sdk.receipts import ReceiptEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keeping:
+class PollSchedule:
     """When a provider has its answers.
 
     Args:
@@ -38,7 +38,7 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class ReceiptQuery:
     """A message that the provider took, and of which it has said nothing more.
 
     Args:
@@ -52,7 +52,7 @@ class Question:
     age: timedelta
 
 
-class UnansweredError(Exception):
+class ReceiptPollError(Exception):
     """The provider did not answer, or not what was asked; ask again.
 
     Attributes:
@@ -65,19 +65,19 @@ class UnansweredError(Exception):
 
 
 @runtime_checkable
-class Asked(Protocol):
+class PollableProvider(Protocol):
     """A provider that is asked."""
 
     @property
-    def keeping(self) -> Keeping:
+    def keeping(self) -> PollSchedule:
         """When it has its answers."""
 
-    async def ask(self, questions: Sequence[Question]) -> Sequence[Said]:
+    async def ask(self, questions: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
         """What became of these messages, each by our id; nothing of those that it cannot tell of
         yet. Runs beside `send`, on the same loop, and returns within the adapter's own limit.
 
         A word given is the last: the message is not asked about again. So a provider that can say
-        no more than that it passed the message on says that (`HandedOn`).
+        no more than that it passed the message on says that (`HandedToCarrier`).
 
         Raises:
             UnansweredError: nothing is known of any of them.

@@ -9,15 +9,15 @@ announced as one that was posted, and a person's STOP is acted on as ever.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from consumers.sdk.receipts import Said
+from consumers.sdk.receipts import ReceiptEvent
 
 
-class NotTakenError(Exception):
+class ReceiptNotStoredError(Exception):
     """What a provider said is not on record, since the database or the broker cannot take it now;
     it must be said again."""
 
 
-Tell = Callable[[Sequence[Said]], Awaitable[None]]
+StoreReceipts = Callable[[Sequence[ReceiptEvent]], Awaitable[None]]
 """Takes what a provider said. Returns when all of it is durable, so that the provider may forget
 it; saying it twice is one event. May be called while another call has not returned, and what is
 told at the same time shares the wait for the broker; what is told in one call costs least.
@@ -27,11 +27,11 @@ Raises NotTakenError where the provider must say it again.
 
 
 @runtime_checkable
-class Listening(Protocol):
+class StreamingProvider(Protocol):
     """A provider that hands over what it hears by itself. Its `Kind` says `confirms=True` where
     it speaks of every message, so that silence is noticed."""
 
-    async def listen(self, tell: Tell) -> None:
+    async def listen(self, tell: StoreReceipts) -> None:
         """Run beside `send` until cancelled, and `tell` what the provider says.
 
         Called once, on the loop that calls `send`, after `open`. It begins anew by itself whenever
@@ -39,7 +39,7 @@ class Listening(Protocol):
         cancelled after the last call of `send` has ended, and before `close`.
 
         A receipt with our own id (`Receipt`) is always placed; one with the provider's alone
-        (`Unplaced`) is not if it overtakes the record of the call that it speaks of.
+        (`UnmatchedReceipt`) is not if it overtakes the record of the call that it speaks of.
 
         Raises nothing but CancelledError: any other error, one that `tell` raised too, is a defect
         that stops the process.

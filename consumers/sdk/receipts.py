@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
-from schemas.events import SILENCE, ProviderWords
+from schemas.events import NO_RESPONSE, ProviderResponse
 from schemas.vocabulary import Reason, SuppressionReason
 
 _OUR_ID = "m"  # in the query of a receipt's address
@@ -38,9 +38,9 @@ class NotSetUpError(WebhookError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unplaced:
+class UnmatchedReceipt:
     """What a provider says became of a message that it names by its own id alone, which stands in
-    `words.provider_message_id`; `consumers.receipts.inbound` looks for it in the ledger.
+    `response.provider_message_id`; `consumers.receipts.inbound` looks for it in the ledger.
 
     Args:
         reason: why it failed, where it did.
@@ -51,7 +51,7 @@ class Unplaced:
     delivered: bool
     occurred_at: datetime
     reason: Reason = Reason.UNDELIVERED
-    words: ProviderWords = SILENCE
+    response: ProviderResponse = NO_RESPONSE
     suppress: SuppressionReason | None = None
 
     def of(self, message_id: UUID) -> "Receipt":
@@ -61,35 +61,35 @@ class Unplaced:
             delivered=self.delivered,
             occurred_at=self.occurred_at,
             reason=self.reason,
-            words=self.words,
+            response=self.response,
             suppress=self.suppress,
         )
 
-    def of_ours(self, message_id: UUID | None) -> "Receipt | Unplaced":
+    def of_ours(self, message_id: UUID | None) -> "Receipt | UnmatchedReceipt":
         """The same where our id is known, else this."""
         return self if message_id is None else self.of(message_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What a provider says became of one message; the rest as in `Unplaced`."""
+    """What a provider says became of one message; the rest as in `UnmatchedReceipt`."""
 
     message_id: UUID
     delivered: bool
     occurred_at: datetime
     reason: Reason = Reason.UNDELIVERED
-    words: ProviderWords = SILENCE
+    response: ProviderResponse = NO_RESPONSE
     suppress: SuppressionReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HandedOn:
+class HandedToCarrier:
     """A provider has given a message to whoever reaches the person, and will say no more of it:
     its last word, and none of arrival, so that the message stays `sent`."""
 
     message_id: UUID
     occurred_at: datetime
-    words: ProviderWords = SILENCE
+    response: ProviderResponse = NO_RESPONSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -110,13 +110,13 @@ class Inbound:
         return "Inbound(…)"
 
 
-Said = Receipt | Unplaced | HandedOn | Inbound
+ReceiptEvent = Receipt | UnmatchedReceipt | HandedToCarrier | Inbound
 
 
 class ReceiptParser(Protocol):
     """One provider's way of signing and writing receipts."""
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         """The receipts in a request, and what people wrote; none where it speaks of nothing final
         (`queued`, `sent`).
 
@@ -132,7 +132,7 @@ def callback_url(receipts_url: str, message_id: UUID) -> str:
     """Where a provider shall send the receipts of one message.
 
     Args:
-        receipts_url: of `consumers.sdk.provider_type.Setup`.
+        receipts_url: of `consumers.sdk.provider_type.ProviderContext`.
     """
     return f"{receipts_url}?{_OUR_ID}={message_id}"
 

@@ -7,10 +7,10 @@ missing, and the receipt endpoint asks for its receipts to be sent again.
 
 from collections.abc import Mapping, Sequence
 
-from consumers.sdk.outcomes import Blocked, Outcome
+from consumers.sdk.outcomes import AccountError, Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.receipts import NotSetUpError, Said
-from schemas.events import ProviderWords
+from consumers.sdk.receipts import NotSetUpError, ReceiptEvent
+from schemas.events import ProviderResponse
 from schemas.messages import Message
 
 _WHY = "the provider is not set up"
@@ -31,7 +31,7 @@ class MissingProvider:
 
     async def send(self, message: Message, attempt: Attempt) -> Outcome:
         del message, attempt
-        return Blocked(words=ProviderWords(detail=_WHY))
+        return AccountError(response=ProviderResponse(detail=_WHY))
 
     async def probe(self) -> str | None:
         return _WHY
@@ -49,5 +49,5 @@ class MissingReceipts:
     def __init__(self, problem: str) -> None:
         self._problem = problem
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         raise NotSetUpError(self._problem)

@@ -18,14 +18,14 @@ from consumers.sdk.capabilities import ANY_MODE, NEVER_LIVE
 from consumers.sdk.http_transport import Answer, HttpTransport, TransportError, outcome_of
 from consumers.sdk.outcomes import Accepted, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.provider_type import ProviderContext, ProviderType
 from consumers.sdk.receipts import (
     SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Receipt,
     UnreadableReceiptError,
 )
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage, Message, PushMessage, SmsMessage
 from schemas.vocabulary import Mode, Reason, SuppressionReason
 
@@ -105,21 +105,27 @@ def digest_of(message: Message) -> str:
 
 def _outcome(answer: Answer) -> Outcome:
     said = _object(answer.text)
-    words = ProviderWords(
+    response = ProviderResponse(
         provider_message_id=_text(said.get("id")),
         code=_text(said.get("code")) or str(answer.status),
         detail=_text(said.get("message")),
-        response=answer.text,
+        raw=answer.text,
     )
     match answer.status:
         case status if 200 <= status < 300:
-            return Accepted(words=words)
+            return Accepted(response=response)
         case 429:
-            return TryLater(reason=Reason.RATE_LIMITED, after=answer.retry_after(), words=words)
+            return TryLater(
+                reason=Reason.RATE_LIMITED, after=answer.retry_after(), response=response
+            )
         case 400 | 404 | 409 | 413 | 422:
-            return Refused(reason=_REFUSALS.get(words.code or "", Reason.REJECTED), words=words)
+            return Refused(
+                reason=_REFUSALS.get(response.code or "", Reason.REJECTED), response=response
+            )
         case _:  # a server's trouble, or ours with our account: not the message's fault
-            return TryLater(reason=Reason.PROVIDER_ERROR, after=answer.retry_after(), words=words)
+            return TryLater(
+                reason=Reason.PROVIDER_ERROR, after=answer.retry_after(), response=response
+            )
 
 
 def _object(text: str | bytes) -> Mapping[str, Any]:
@@ -177,16 +183,16 @@ def _receipt(item: Mapping[str, Any]) -> Receipt:
         delivered=status == "delivered",
         suppress=SuppressionReason(item["suppress"]) if item.get("suppress") else None,
         occurred_at=at,
-        words=ProviderWords(
+        response=ProviderResponse(
             provider_message_id=_text(item.get("id")),
             code=_text(item.get("code")),
             detail=_text(item.get("detail")),
-            response=json.dumps(item),
+            raw=json.dumps(item),
         ),
     )
 
 
-def _build(setup: Setup) -> SimulatedProvider:
+def _build(setup: ProviderContext) -> SimulatedProvider:
     url = setup.options.text("url", setup.settings.simulator_url).rstrip("/")
     setup.options.others(_TESTS_ONLY)
     setup.options.done()
@@ -200,11 +206,11 @@ def _build(setup: Setup) -> SimulatedProvider:
     )
 
 
-def _modes(setup: Setup) -> frozenset[Mode]:
+def _modes(setup: ProviderContext) -> frozenset[Mode]:
     return NEVER_LIVE if setup.options.flag(_TESTS_ONLY, False) else ANY_MODE
 
 
-SIMULATED = Kind(
+SIMULATED = ProviderType(
     build=_build,
     modes=_modes,
     receipts=lambda setup, clock: SimulatedReceipts(setup.settings.receipt_secret, clock),

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from consumers.sdk.provider_type import Kind
+from consumers.sdk.provider_type import ProviderType
 from consumers.simulator.adapter import SIMULATED
 from consumers.sms.aws import AWS
 from consumers.sms.smpp import SMPP
@@ -15,7 +15,7 @@ from consumers.sms.telnyx import TELNYX
 from consumers.sms.twilio import TWILIO
 from consumers.sms.vonage import VONAGE
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
+PROVIDER_TYPES: Mapping[str, ProviderType] = MappingProxyType(
     {
         "aws": AWS,
         "simulated": SIMULATED,

@@ -38,17 +38,17 @@ from consumers.sdk.http_transport import Answer
 from consumers.sdk.options import Options
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup, live_and_test
+from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
 from consumers.sdk.receipts import (
     Inbound,
     NotSetUpError,
-    Said,
-    Unplaced,
+    ReceiptEvent,
+    UnmatchedReceipt,
     UnreadableReceiptError,
     uuid_or_none,
 )
 from consumers.vendors import sigv4, sns
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Mode
 
@@ -129,7 +129,7 @@ _KNOWN = ("ValidationException", "ConflictException", "ThrottlingException")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Account:
+class AwsSmsAccount:
     """Whose account is used, and what is said with every message.
 
     Args:
@@ -144,7 +144,7 @@ class Account:
     message_type: str
 
     @classmethod
-    def read(cls, options: Options) -> "Account":
+    def read(cls, options: Options) -> "AwsSmsAccount":
         """Out of a provider's table; the secrets are not looked into.
 
         Raises:
@@ -165,7 +165,9 @@ class Account:
 class AwsSms:
     """The dialect."""
 
-    def __init__(self, account: Account, *, classifier: Classifier, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, account: AwsSmsAccount, *, classifier: Classifier, clock: Clock = utc_now
+    ) -> None:
         self._account, self._classifier, self._clock = account, classifier, clock
 
     async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
@@ -183,13 +185,13 @@ class AwsSms:
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         said = json_object(answer.text)
-        words = ProviderWords(
+        response = ProviderResponse(
             provider_message_id=text_or_none(said.get("MessageId")),
             code=_code(said, answer),
             detail=text_or_none(said.get("Message") or said.get("message")),
-            response=answer.text,
+            raw=answer.text,
         )
-        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
+        return self._classifier.answered(response, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         """A message to AWS's simulator that is checked and not sent."""
@@ -223,7 +225,7 @@ class AwsSmsReceipts:
     def __init__(self, topic: sns.Topic, *, classifier: Classifier, clock: Clock) -> None:
         self._topic, self._classifier, self._clock = topic, classifier, clock
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         del headers, url  # nothing of them is signed
         text = self._topic.message_in(body, now=self._clock())
         if text is None:
@@ -238,18 +240,18 @@ class AwsSmsReceipts:
             return []  # on its way, or its end is not known
         return [self._receipt(said, kind, text).of_ours(_our_id(said))]
 
-    def _receipt(self, said: Mapping[str, Any], kind: str, text: str) -> Unplaced:
+    def _receipt(self, said: Mapping[str, Any], kind: str, text: str) -> UnmatchedReceipt:
         meaning = None if kind in _DELIVERED else self._classifier.of_receipt(kind)
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=kind in _DELIVERED,
             occurred_at=_moment(said.get("eventTimestamp"), self._clock),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else None,
-            words=ProviderWords(
+            response=ProviderResponse(
                 provider_message_id=text_or_none(said.get("messageId")),
                 code=kind,
                 detail=text_or_none(said.get("messageStatusDescription")),
-                response=text,
+                raw=text,
             ),
         )
 
@@ -260,7 +262,7 @@ class _NoTopic:
     def __init__(self, where: str) -> None:
         self._where = where
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         del headers, body, url
         raise NotSetUpError(self._where)
 
@@ -305,16 +307,16 @@ def _inbound(said: Mapping[str, Any]) -> Inbound:
     )
 
 
-def _build(setup: Setup) -> HttpProvider[SmsMessage]:
-    account, transport = Account.read(setup.options), transport_of(setup)
+def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
+    account, transport = AwsSmsAccount.read(setup.options), transport_of(setup)
     setup.options.others("topic_arn")
     setup.options.done()
     classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
     dialect = AwsSms(account, classifier=classifier)
-    return HttpProvider(setup.name, dialect, transport, proves=knows_us)
+    return HttpProvider(setup.name, dialect, transport, probe_ok=knows_us)
 
 
-def _receipts(setup: Setup, clock: Clock) -> AwsSmsReceipts | _NoTopic:
+def _receipts(setup: ProviderContext, clock: Clock) -> AwsSmsReceipts | _NoTopic:
     options = setup.options
     options.others("access_key_id_env", "secret_access_key_env", "session_token_env", "region")
     options.others("timeout_seconds", "base_url", "from", "configuration_set", "message_type")
@@ -328,4 +330,4 @@ def _receipts(setup: Setup, clock: Clock) -> AwsSmsReceipts | _NoTopic:
     return AwsSmsReceipts(sns.Topic(arn), classifier=classifier, clock=clock)
 
 
-AWS = Kind(build=_build, receipts=_receipts, modes=live_and_test)
+AWS = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)

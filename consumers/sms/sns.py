@@ -27,9 +27,9 @@ from consumers.sdk.http_transport import Answer
 from consumers.sdk.options import Options
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.provider_type import ProviderContext, ProviderType
 from consumers.vendors import sigv4
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 
 SERVICE, VERSION = "sns", "2010-03-31"
@@ -79,7 +79,7 @@ _PARAMETER = re.compile(r"Invalid parameter: (\w+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Account:
+class SnsAccount:
     """Whose account is used, and how its texts are sent.
 
     Args:
@@ -93,7 +93,7 @@ class Account:
     message_type: str
 
     @classmethod
-    def read(cls, options: Options) -> "Account":
+    def read(cls, options: Options) -> "SnsAccount":
         """Out of a provider's table; the secrets are not looked into.
 
         Raises:
@@ -113,7 +113,9 @@ class Account:
 class SnsSms:
     """The dialect."""
 
-    def __init__(self, account: Account, *, classifier: Classifier, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, account: SnsAccount, *, classifier: Classifier, clock: Clock = utc_now
+    ) -> None:
         self._account, self._classifier, self._clock = account, classifier, clock
 
     async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
@@ -127,13 +129,13 @@ class SnsSms:
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         detail = _element(answer.text, "Message")
-        words = ProviderWords(
+        response = ProviderResponse(
             provider_message_id=_element(answer.text, "MessageId"),
             code=_code(_element(answer.text, "Code") or str(answer.status), detail),
             detail=detail,
-            response=answer.text,
+            raw=answer.text,
         )
-        return self._classifier.answered(words, answer, own_sender=message.sender is not None)
+        return self._classifier.answered(response, answer, own_sender=message.sender is not None)
 
     def probe(self) -> Request:
         """The account's own defaults for texts."""
@@ -182,11 +184,11 @@ def _code(code: str, detail: str | None) -> str:
     return named if named in CODES.codes else code
 
 
-def _build(setup: Setup) -> HttpProvider[SmsMessage]:
-    account, transport = Account.read(setup.options), transport_of(setup)
+def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
+    account, transport = SnsAccount.read(setup.options), transport_of(setup)
     setup.options.done()
     classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
     return HttpProvider(setup.name, SnsSms(account, classifier=classifier), transport)
 
 
-SNS = Kind(build=_build)
+SNS = ProviderType(build=_build)

@@ -45,21 +45,21 @@ from consumers.sdk.http_provider import (
 )
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.options import LOOPBACK, Options
-from consumers.sdk.outcomes import Outcome, taken
+from consumers.sdk.outcomes import Outcome, accepted_or_ambiguous
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.provider_type import ProviderContext, ProviderType
 from consumers.sdk.receipts import (
     SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Inbound,
-    Said,
-    Unplaced,
+    ReceiptEvent,
+    UnmatchedReceipt,
     UnreadableReceiptError,
     callback_url,
     message_id_in,
     moment,
 )
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 
 BASE_URL = "https://api.telnyx.com"
@@ -152,7 +152,7 @@ _FAILED = frozenset({"sending_failed", "delivery_failed", "expired"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Account:
+class TelnyxAccount:
     """Whose account is used, and what is said of senders.
 
     Args:
@@ -176,7 +176,7 @@ class Account:
 class TelnyxSms:
     """The dialect."""
 
-    def __init__(self, account: Account, *, classifier: Classifier) -> None:
+    def __init__(self, account: TelnyxAccount, *, classifier: Classifier) -> None:
         self._account, self._classifier = account, classifier
 
     async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
@@ -196,10 +196,10 @@ class TelnyxSms:
         said = json_object(answer.text)
         data = _object(said.get("data"))
         if 200 <= answer.status < 300 and _status(data) not in _FAILED:
-            return taken(_words(data, "accepted", answer.text))
+            return accepted_or_ambiguous(_provider_response(data, "accepted", answer.text))
         failure = said if "errors" in said else data
         return self._classifier.outcome(
-            _words(failure, str(answer.status), answer.text),
+            _provider_response(failure, str(answer.status), answer.text),
             # A refusal in an answer of success is judged by its code, else as a bad request.
             status=answer.status if answer.status >= 300 else 400,
             retry_after=answer.retry_after(),
@@ -218,7 +218,7 @@ class TelnyxSmsReceipts:
     def __init__(self, key: Ed25519PublicKey, *, classifier: Classifier, clock: Clock) -> None:
         self._key, self._classifier, self._clock = key, classifier, clock
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         verify(headers, body, key=self._key, now=self._clock())
         data = _object(json_object(body).get("data"))
         payload = _object(data.get("payload"))
@@ -233,18 +233,18 @@ class TelnyxSmsReceipts:
             case _:
                 return []  # on its way, or its end will not be known
 
-    def _receipt(self, data: Mapping[str, Any], payload: Mapping[str, Any]) -> Unplaced:
+    def _receipt(self, data: Mapping[str, Any], payload: Mapping[str, Any]) -> UnmatchedReceipt:
         status = _status(payload)
         delivered = status in _DELIVERED
-        words = _words(payload, status, json.dumps(data, ensure_ascii=False))
-        told = words.code if words.code != status else None
+        response = _provider_response(payload, status, json.dumps(data, ensure_ascii=False))
+        told = response.code if response.code != status else None
         meaning = None if delivered else self._classifier.of_receipt(told)
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=delivered,
             occurred_at=moment(data.get("occurred_at"), otherwise=self._clock()),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else None,
-            words=words,
+            response=response,
         )
 
 
@@ -283,14 +283,14 @@ def _status(payload: Mapping[str, Any]) -> str:
     return text_or_none(_first(payload.get("to")).get("status")) or ""
 
 
-def _words(said: Mapping[str, Any], code: str, response: str) -> ProviderWords:
+def _provider_response(said: Mapping[str, Any], code: str, response: str) -> ProviderResponse:
     """What is said of a message, with the first of its errors; `code` where there is none."""
     error = _first(said.get("errors"))
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=text_or_none(said.get("id")),
         code=_code(error) or code,
         detail=text_or_none(error.get("detail")) or text_or_none(error.get("title")) or code,
-        response=response,
+        raw=response,
     )
 
 
@@ -310,7 +310,7 @@ def _inbound(payload: Mapping[str, Any]) -> Inbound:
     )
 
 
-def _build(setup: Setup) -> HttpProvider[SmsMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
     options, transport = setup.options, transport_of(setup)
     base_url = options.url("base_url", BASE_URL)
     key = options.secret("api_key_env", "TELNYX_API_KEY")
@@ -322,7 +322,7 @@ def _build(setup: Setup) -> HttpProvider[SmsMessage]:
     options.done()
     here, there = urlsplit(setup.receipts_url).hostname, urlsplit(base_url).hostname
     reachable = here not in LOOPBACK or there in LOOPBACK
-    account = Account(
+    account = TelnyxAccount(
         base_url=base_url,
         key=key,
         sender=sender,
@@ -333,7 +333,7 @@ def _build(setup: Setup) -> HttpProvider[SmsMessage]:
     return HttpProvider(setup.name, TelnyxSms(account, classifier=classifier), transport)
 
 
-def _receipts(setup: Setup, clock: Clock) -> TelnyxSmsReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> TelnyxSmsReceipts:
     options = setup.options
     secret = options.secret("public_key_env", "TELNYX_PUBLIC_KEY")
     options.others("base_url", "timeout_seconds", "api_key_env", "from", "messaging_profile_id")
@@ -349,4 +349,4 @@ def _public_key(options: Options, secret: Secret) -> Ed25519PublicKey:
         raise options.wrong("public_key_env", "must hold the account's public key") from error
 
 
-TELNYX = Kind(build=_build, receipts=_receipts)
+TELNYX = ProviderType(build=_build, receipts=_receipts)

@@ -26,10 +26,16 @@ from consumers.sdk.http_provider import HttpProvider, Request, form_request, tra
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from consumers.sdk.receipts import Inbound, Said, Unplaced, callback_url, message_id_in
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from consumers.sdk.receipts import (
+    Inbound,
+    ReceiptEvent,
+    UnmatchedReceipt,
+    callback_url,
+    message_id_in,
+)
 from consumers.vendors import twilio
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Mode
 
@@ -94,7 +100,7 @@ class TwilioSms:
 
     def __init__(
         self,
-        account: twilio.Account,
+        account: twilio.TwilioAccount,
         *,
         sender: tuple[str, str],
         receipts_url: str,
@@ -117,9 +123,9 @@ class TwilioSms:
         return form_request(account.url("Messages.json"), fields, account.headers)
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
-        words = twilio.words_of(answer)
+        response = twilio.words_of(answer)
         return self._classifier.answered(
-            words,
+            response,
             answer,
             own_sender=message.sender is not None,
             is_success=twilio.is_success(answer),
@@ -142,7 +148,7 @@ class TwilioSmsReceipts:
     def __init__(self, keys: twilio.Keys, *, classifier: Classifier, clock: Clock) -> None:
         self._keys, self._classifier, self._clock = keys, classifier, clock
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         fields = twilio.verified(headers, body, url, keys=self._keys)
         if "MessageStatus" not in fields and "Body" in fields:
             return [_inbound(fields)]
@@ -151,20 +157,20 @@ class TwilioSmsReceipts:
             return []  # on its way
         return [self._receipt(fields, status).of_ours(message_id_in(url))]
 
-    def _receipt(self, fields: Mapping[str, str], status: str) -> Unplaced:
+    def _receipt(self, fields: Mapping[str, str], status: str) -> UnmatchedReceipt:
         code = fields.get("ErrorCode") or None
         delivered = status in _DELIVERED
         meaning = None if delivered else self._classifier.of_receipt(code)
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=delivered,
             occurred_at=self._clock(),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else None,
-            words=ProviderWords(
+            response=ProviderResponse(
                 provider_message_id=fields.get("MessageSid") or fields.get("SmsSid"),
                 code=code or status,
                 detail=fields.get("ErrorMessage") or status,
-                response=json.dumps(fields, ensure_ascii=False),
+                raw=json.dumps(fields, ensure_ascii=False),
             ),
         )
 
@@ -178,7 +184,7 @@ def _inbound(fields: Mapping[str, str]) -> Inbound:
     )
 
 
-def _build(setup: Setup) -> HttpProvider[SmsMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
     table, transport = twilio.AccountTable.read(setup.options), transport_of(setup)
     sender = _sender(setup)
     setup.options.done()
@@ -188,10 +194,10 @@ def _build(setup: Setup) -> HttpProvider[SmsMessage]:
         receipts_url=setup.receipts_url,
         classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
     )
-    return HttpProvider(setup.name, dialect, transport, doubts=twilio.doubts)
+    return HttpProvider(setup.name, dialect, transport, probe_problem=twilio.probe_problem)
 
 
-def _receipts(setup: Setup, clock: Clock) -> TwilioSmsReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> TwilioSmsReceipts:
     keys = twilio.read_keys(setup.options)
     setup.options.others("timeout_seconds", "from", "messaging_service_sid")
     setup.options.done()
@@ -199,7 +205,7 @@ def _receipts(setup: Setup, clock: Clock) -> TwilioSmsReceipts:
     return TwilioSmsReceipts(keys, classifier=classifier, clock=clock)
 
 
-def _sender(setup: Setup) -> tuple[str, str]:
+def _sender(setup: ProviderContext) -> tuple[str, str]:
     service = setup.options.optional_text("messaging_service_sid")
     number = setup.options.optional_text("from")
     if (service is None) is (number is None):
@@ -207,4 +213,4 @@ def _sender(setup: Setup) -> tuple[str, str]:
     return ("MessagingServiceSid", service) if service else ("From", number or "")
 
 
-TWILIO = Kind(build=_build, receipts=_receipts, modes=twilio.modes)
+TWILIO = ProviderType(build=_build, receipts=_receipts, modes=twilio.modes)

@@ -35,10 +35,10 @@ from consumers.sdk.http_provider import (
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from consumers.sdk.receipts import Inbound, Said, Unplaced, moment, uuid_or_none
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from consumers.sdk.receipts import Inbound, ReceiptEvent, UnmatchedReceipt, moment, uuid_or_none
 from consumers.vendors import vonage
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 
 SHORTEST_TTL, LONGEST_TTL = 20, 604_800  # seconds, both Vonage's
@@ -106,7 +106,7 @@ class VonageSms:
 
     def __init__(
         self,
-        account: vonage.Account,
+        account: vonage.VonageAccount,
         *,
         sender: str,
         receipts_url: str | None,
@@ -133,12 +133,12 @@ class VonageSms:
         return json_request(self._url, value, self._account.headers())
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
-        words = vonage.words_of(answer)
+        response = vonage.words_of(answer)
         return self._classifier.answered(
-            words,
+            response,
             answer,
             own_sender=message.sender is not None,
-            is_success=vonage.is_success(answer, words),
+            is_success=vonage.is_success(answer, response),
         )
 
     def probe(self) -> Request:
@@ -156,7 +156,7 @@ class VonageSmsReceipts:
     def __init__(self, secret: Secret, *, classifier: Classifier, clock: Clock) -> None:
         self._secret, self._classifier, self._clock = secret, classifier, clock
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         said = vonage.verified(headers, body, secret=self._secret, clock=self._clock)
         status = text_or_none(said.get("status")) or ""
         if not status and isinstance(said.get("text"), str):
@@ -166,21 +166,21 @@ class VonageSmsReceipts:
         ours = uuid_or_none(text_or_none(said.get("client_ref")))
         return [self._receipt(said, status).of_ours(ours)]
 
-    def _receipt(self, said: Mapping[str, Any], status: str) -> Unplaced:
+    def _receipt(self, said: Mapping[str, Any], status: str) -> UnmatchedReceipt:
         problem = said.get("error")
         problem = problem if isinstance(problem, dict) else {}
         code, delivered = vonage.problem_code(problem), status in _DELIVERED
         meaning = None if delivered else self._classifier.of_receipt(code)
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=delivered,
             occurred_at=moment(said.get("timestamp"), otherwise=self._clock()),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else None,
-            words=ProviderWords(
+            response=ProviderResponse(
                 provider_message_id=text_or_none(said.get("message_uuid")),
                 code=code or status,
                 detail=text_or_none(problem.get("detail")) or status,
-                response=json.dumps(said, ensure_ascii=False),
+                raw=json.dumps(said, ensure_ascii=False),
             ),
         )
 
@@ -196,7 +196,7 @@ def refused_as_empty(answer: Answer) -> bool:
     return answer.status == 422
 
 
-def _build(setup: Setup) -> HttpProvider[SmsMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
     table = vonage.AccountTable.read(setup.options, application_only=False)
     transport, sender = transport_of(setup), setup.options.text("from")
     setup.options.done()
@@ -207,10 +207,10 @@ def _build(setup: Setup) -> HttpProvider[SmsMessage]:
         receipts_url=setup.receipts_url if account.callbacks else None,
         classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
     )
-    return HttpProvider(setup.name, dialect, transport, proves=refused_as_empty)
+    return HttpProvider(setup.name, dialect, transport, probe_ok=refused_as_empty)
 
 
-def _receipts(setup: Setup, clock: Clock) -> VonageSmsReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> VonageSmsReceipts:
     secret = vonage.read_signature_secret(setup.options)
     setup.options.others("timeout_seconds", "from")
     setup.options.done()
@@ -218,4 +218,4 @@ def _receipts(setup: Setup, clock: Clock) -> VonageSmsReceipts:
     return VonageSmsReceipts(secret, classifier=classifier, clock=clock)
 
 
-VONAGE = Kind(build=_build, receipts=_receipts)
+VONAGE = ProviderType(build=_build, receipts=_receipts)

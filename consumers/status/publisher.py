@@ -1,7 +1,7 @@
 """Says on `comms.status` what happened, and keeps saying it until the broker has it.
 
 The dispatcher announces from the event loop, where the acknowledgements are collected too
-(`Collected`), every few milliseconds while any are missing. `done` is called once the broker
+(`PolledProducer`), every few milliseconds while any are missing. `done` is called once the broker
 acknowledged; who else serves or flushes the same producer may be the one that calls it: it must be
 quick and thread-safe.
 """
@@ -24,7 +24,7 @@ COLLECT_SECONDS = 0.005
 Done = Callable[[], None]
 
 
-class Collected:
+class PolledProducer:
     """A producer without a thread of its own, whose acknowledgements an event loop collects."""
 
     def __init__(self, producer: EventProducer, loop: asyncio.AbstractEventLoop) -> None:
@@ -44,13 +44,13 @@ class Collected:
             self._loop.call_later(COLLECT_SECONDS, self._collect)
 
 
-class Announcer:
+class StatusPublisher:
     """Publishes status events from one event loop."""
 
     def __init__(
         self, producer: EventProducer, codec: Codec, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._producer, self._codec, self._loop = Collected(producer, loop), codec, loop
+        self._producer, self._codec, self._loop = PolledProducer(producer, loop), codec, loop
 
     def announce(self, event: StatusEvent, done: Done | None = None) -> None:
         """Publish `event`; `done` follows when the broker has it, however long that takes."""

@@ -13,7 +13,7 @@ from consumers.routing.health import Seen
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Assessment:
     """How ready a provider is.
 
     Args:
@@ -28,7 +28,7 @@ class Verdict:
 
 def judged(
     seen: Seen, *, is_simulated: bool, probes: bool, missing: str | None, resting: str | None
-) -> Verdict:
+) -> Assessment:
     """What is known of a provider.
 
     Args:
@@ -36,25 +36,27 @@ def judged(
         missing: what a person has to put right; resting: why it is left alone.
     """
     if missing is not None:
-        return Verdict("setup_needed", missing, missing)
+        return Assessment("setup_needed", missing, missing)
     if resting is not None:
-        return Verdict("paused", resting, resting)
+        return Assessment("paused", resting, resting)
     if seen.problem is not None:
-        return Verdict("degraded", seen.problem, f"its probe failed: {seen.problem}")
+        return Assessment("degraded", seen.problem, f"its probe failed: {seen.problem}")
     return _of_what_works(seen, is_simulated=is_simulated, probes=probes)
 
 
-def _of_what_works(seen: Seen, *, is_simulated: bool, probes: bool) -> Verdict:
+def _of_what_works(seen: Seen, *, is_simulated: bool, probes: bool) -> Assessment:
     took = _since("it took a message", seen.last_success)
     answered = _since("its probe succeeded", seen.probed_at) if probes else None
     if is_simulated:
-        return Verdict("simulated", None, took or answered or "it was not asked yet")
+        return Assessment("simulated", None, took or answered or "it was not asked yet")
     if took is not None:
-        return Verdict("live", None, took)
+        return Assessment("live", None, took)
     if answered is not None:
-        return Verdict("probed", None, f"{answered}; it took no message yet")
+        return Assessment("probed", None, f"{answered}; it took no message yet")
     why = "it is about to be probed" if probes else "its account cannot be probed"
-    return Verdict("configured", None, f"all that it needs is set; {why}; it took no message yet")
+    return Assessment(
+        "configured", None, f"all that it needs is set; {why}; it took no message yet"
+    )
 
 
 def _since(what: str, at: datetime | None) -> str | None:

@@ -18,9 +18,9 @@ from consumers.sdk.error_codes import ACCOUNT, LIMITED, NOBODY, REJECTED, SENDER
 from consumers.sdk.http_provider import Request, basic_auth, json_object, text_or_none
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.options import LOOPBACK, Options
-from consumers.sdk.provider_type import Setup
+from consumers.sdk.provider_type import ProviderContext
 from consumers.sdk.receipts import BadSignatureError, UnreadableReceiptError
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.vocabulary import Mode
 
 BASE_URL = "https://api.twilio.com"
@@ -54,7 +54,7 @@ _DIGESTS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Account:
+class TwilioAccount:
     """Whose account is used, and how calls prove it: the auth token, or an API key.
 
     Args:
@@ -67,9 +67,9 @@ class Account:
     base_url: str
     headers: Mapping[str, str]
     callbacks: bool
-    for_tests: "Account | None" = None
+    for_tests: "TwilioAccount | None" = None
 
-    def meant(self, mode: Mode) -> "Account":
+    def meant(self, mode: Mode) -> "TwilioAccount":
         """The account that a message so meant is sent by.
 
         Raises:
@@ -142,7 +142,7 @@ class AccountTable:
             test_token=test_token,
         )
 
-    def account(self, setup: Setup) -> Account:
+    def account(self, setup: ProviderContext) -> TwilioAccount:
         """The account, once `Options.done` has found everything set.
 
         Raises:
@@ -153,7 +153,7 @@ class AccountTable:
             raise setup.options.wrong("account_sid_env", "must hold an account SID (AC…)")
         user = self.user.value if self.user else sid
         here, there = urlsplit(setup.receipts_url).hostname, urlsplit(self.base_url).hostname
-        return Account(
+        return TwilioAccount(
             sid=sid,
             base_url=self.base_url,
             headers=MappingProxyType(basic_auth(user, self.password)),
@@ -161,15 +161,15 @@ class AccountTable:
             for_tests=self._for_tests(),
         )
 
-    def _for_tests(self) -> Account | None:
+    def _for_tests(self) -> TwilioAccount | None:
         if self.test_sid is None or self.test_token is None:
             return None
         sid = self.test_sid.value
         headers = MappingProxyType(basic_auth(sid, self.test_token))
-        return Account(sid=sid, base_url=self.base_url, headers=headers, callbacks=False)
+        return TwilioAccount(sid=sid, base_url=self.base_url, headers=headers, callbacks=False)
 
 
-def modes(setup: Setup) -> frozenset[Mode]:
+def modes(setup: ProviderContext) -> frozenset[Mode]:
     """Tests are taken where their credentials are set."""
     return LIVE if None in _test_credentials(setup.options) else LIVE_AND_TEST
 
@@ -195,21 +195,21 @@ def read_keys(options: Options) -> Keys:
     return Keys(token=token, shared=shared)
 
 
-def doubts(answer: Answer) -> str | None:
+def probe_problem(answer: Answer) -> str | None:
     """What the account's own page says against it: it may be suspended or closed.
     https://www.twilio.com/docs/iam/api/account#account-properties"""
     status = text_or_none(json_object(answer.text).get("status"))
     return None if status in (None, "active") else f"the account is {status}"
 
 
-def words_of(answer: Answer) -> ProviderWords:
+def words_of(answer: Answer) -> ProviderResponse:
     """What an answer says: `{sid, status}` of what was taken, `{code, message}` of what was not."""
     said = json_object(answer.text)
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=text_or_none(said.get("sid")),
         code=text_or_none(said.get("code") or said.get("error_code") or None) or str(answer.status),
         detail=text_or_none(said.get("message")) or text_or_none(said.get("status")),
-        response=answer.text,
+        raw=answer.text,
     )
 
 

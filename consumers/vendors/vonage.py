@@ -31,9 +31,9 @@ from consumers.sdk.error_codes import ACCOUNT, CONTENT, LIMITED, NOBODY, SENDER,
 from consumers.sdk.http_provider import basic_auth, bearer, json_object, text_or_none
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.options import LOOPBACK, Options
-from consumers.sdk.provider_type import Setup
+from consumers.sdk.provider_type import ProviderContext
 from consumers.sdk.receipts import SIGNATURE_AGE_SECONDS, BadSignatureError, UnreadableReceiptError
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 
 BASE_URL = "https://api.nexmo.com"
 ERRORS_PAGE = "https://developer.vonage.com/en/api-errors"
@@ -93,7 +93,7 @@ class Application:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Account:
+class VonageAccount:
     """Whose account is used.
 
     Args:
@@ -146,20 +146,20 @@ class AccountTable:
             base_url=base_url, application=application is not None, user=user, password=password
         )
 
-    def account(self, setup: Setup) -> Account:
+    def account(self, setup: ProviderContext) -> VonageAccount:
         """The account, once `Options.done` has found everything set.
 
         Raises:
             SettingsError: what the variable holds is no private key.
         """
         here, there = urlsplit(setup.receipts_url).hostname, urlsplit(self.base_url).hostname
-        return Account(
+        return VonageAccount(
             base_url=self.base_url,
             headers=self._headers(setup),
             callbacks=here not in LOOPBACK or there in LOOPBACK,
         )
 
-    def _headers(self, setup: Setup) -> Callable[[], Mapping[str, str]]:
+    def _headers(self, setup: ProviderContext) -> Callable[[], Mapping[str, str]]:
         if self.application:
             return Application(self.user.value, _private_key(setup.options, self.password)).headers
         header = MappingProxyType(basic_auth(self.user.value, self.password))
@@ -177,20 +177,20 @@ def read_signature_secret(options: Options) -> Secret:
     return options.secret("signature_secret_env", "VONAGE_SIGNATURE_SECRET")
 
 
-def words_of(answer: Answer) -> ProviderWords:
+def words_of(answer: Answer) -> ProviderResponse:
     """What an answer says: an id of what was taken, a problem (RFC 9457) of what was not."""
     said = json_object(answer.text)
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=text_or_none(said.get("message_uuid") or said.get("uuid")),
         code=problem_code(said) or str(answer.status),
         detail=text_or_none(said.get("detail") or said.get("title") or said.get("error_title")),
-        response=answer.text,
+        raw=answer.text,
     )
 
 
-def is_success(answer: Answer, words: ProviderWords) -> bool:
+def is_success(answer: Answer, response: ProviderResponse) -> bool:
     """Whether something was taken: the answer has the status of success, and tells no problem."""
-    return 200 <= answer.status < 300 and words.code == str(answer.status)
+    return 200 <= answer.status < 300 and response.code == str(answer.status)
 
 
 def problem_code(said: Mapping[str, Any]) -> str | None:

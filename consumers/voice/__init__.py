@@ -6,11 +6,11 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from consumers.sdk.provider_type import Kind
+from consumers.sdk.provider_type import ProviderType
 from consumers.simulator.adapter import SIMULATED
 from consumers.voice.twilio import TWILIO
 from consumers.voice.vonage import VONAGE
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
+PROVIDER_TYPES: Mapping[str, ProviderType] = MappingProxyType(
     {"simulated": SIMULATED, "twilio": TWILIO, "vonage": VONAGE}
 )

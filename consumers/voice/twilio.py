@@ -28,10 +28,10 @@ from consumers.sdk.http_transport import Answer
 from consumers.sdk.options import Options
 from consumers.sdk.outcomes import Outcome, Refused
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from consumers.sdk.receipts import Said, Unplaced, callback_url, message_id_in
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from consumers.sdk.receipts import ReceiptEvent, UnmatchedReceipt, callback_url, message_id_in
 from consumers.vendors import twilio
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import VoiceMessage
 from schemas.vocabulary import Mode, Reason
 
@@ -140,7 +140,7 @@ class TwilioVoice:
 
     def __init__(
         self,
-        account: twilio.Account,
+        account: twilio.TwilioAccount,
         rules: CallRules,
         *,
         receipts_url: str,
@@ -153,7 +153,7 @@ class TwilioVoice:
         said = twiml(message)
         if len(said) > LONGEST_TWIML:
             detail = f"longer than the {LONGEST_TWIML} characters that the provider takes"
-            return Refused(reason=Reason.INVALID_CONTENT, words=ProviderWords(detail=detail))
+            return Refused(reason=Reason.INVALID_CONTENT, response=ProviderResponse(detail=detail))
         account, is_test = self._account.meant(message.mode), message.mode is Mode.TEST
         fields = {
             "To": message.to,
@@ -168,9 +168,9 @@ class TwilioVoice:
         return form_request(account.url("Calls.json"), fields, account.headers)
 
     def read(self, message: VoiceMessage, answer: Answer) -> Outcome:
-        words = twilio.words_of(answer)
+        response = twilio.words_of(answer)
         return self._classifier.answered(
-            words,
+            response,
             answer,
             own_sender=message.sender is not None,
             is_success=twilio.is_success(answer),
@@ -186,7 +186,7 @@ class TwilioVoiceReceipts:
     def __init__(self, keys: twilio.Keys, *, classifier: Classifier, clock: Clock) -> None:
         self._keys, self._classifier, self._clock = keys, classifier, clock
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         fields = twilio.verified(headers, body, url, keys=self._keys)
         status = fields.get("CallStatus", "")
         if status not in _ENDED:
@@ -194,40 +194,42 @@ class TwilioVoiceReceipts:
         found = self._completed(fields) if status == "completed" else self._failed(fields, status)
         return [found.of_ours(message_id_in(url))]
 
-    def _completed(self, fields: Mapping[str, str]) -> Unplaced:
+    def _completed(self, fields: Mapping[str, str]) -> UnmatchedReceipt:
         """Who answered is the code, so that calls which a machine took can be told apart."""
         answered_by = fields.get("AnsweredBy") or None
         who = answered_by or "somebody or something"
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=answered_by is None or answered_by in _HEARD,
             occurred_at=self._clock(),
-            words=_words(fields, answered_by or "completed", f"answered by {who}"),
+            response=_provider_response(fields, answered_by or "completed", f"answered by {who}"),
         )
 
-    def _failed(self, fields: Mapping[str, str], status: str) -> Unplaced:
+    def _failed(self, fields: Mapping[str, str], status: str) -> UnmatchedReceipt:
         code = fields.get("ErrorCode") or None
         if code is None and status == "failed" and fields.get("SipResponseCode"):
             code = f"sip:{fields['SipResponseCode']}"
         meaning = self._classifier.of_receipt(code)
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=False,
             occurred_at=self._clock(),
             reason=reason_of_failure(meaning),
             suppress=meaning.suppress if meaning else None,
-            words=_words(fields, code or status, fields.get("ErrorMessage") or status),
+            response=_provider_response(
+                fields, code or status, fields.get("ErrorMessage") or status
+            ),
         )
 
 
-def _words(fields: Mapping[str, str], code: str, detail: str) -> ProviderWords:
-    return ProviderWords(
+def _provider_response(fields: Mapping[str, str], code: str, detail: str) -> ProviderResponse:
+    return ProviderResponse(
         provider_message_id=fields.get("CallSid"),
         code=code,
         detail=detail,
-        response=json.dumps(fields, ensure_ascii=False),
+        raw=json.dumps(fields, ensure_ascii=False),
     )
 
 
-def _build(setup: Setup) -> HttpProvider[VoiceMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[VoiceMessage]:
     table, transport = twilio.AccountTable.read(setup.options), transport_of(setup)
     rules = CallRules.read(setup.options)
     setup.options.done()
@@ -237,10 +239,10 @@ def _build(setup: Setup) -> HttpProvider[VoiceMessage]:
         receipts_url=setup.receipts_url,
         classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
     )
-    return HttpProvider(setup.name, dialect, transport, doubts=twilio.doubts)
+    return HttpProvider(setup.name, dialect, transport, probe_problem=twilio.probe_problem)
 
 
-def _receipts(setup: Setup, clock: Clock) -> TwilioVoiceReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> TwilioVoiceReceipts:
     keys = twilio.read_keys(setup.options)
     setup.options.others("timeout_seconds", "from", "machine_detection", "ring_seconds")
     setup.options.done()
@@ -248,4 +250,4 @@ def _receipts(setup: Setup, clock: Clock) -> TwilioVoiceReceipts:
     return TwilioVoiceReceipts(keys, classifier=classifier, clock=clock)
 
 
-TWILIO = Kind(build=_build, receipts=_receipts, modes=twilio.modes)
+TWILIO = ProviderType(build=_build, receipts=_receipts, modes=twilio.modes)

@@ -32,10 +32,16 @@ from consumers.sdk.http_provider import (
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from consumers.sdk.receipts import Said, Unplaced, callback_url, message_id_in, moment
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from consumers.sdk.receipts import (
+    ReceiptEvent,
+    UnmatchedReceipt,
+    callback_url,
+    message_id_in,
+    moment,
+)
 from consumers.vendors import vonage
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import VoiceMessage
 
 LONGEST_TALK = 1_500  # characters that are said at once; Vonage's own bound
@@ -104,7 +110,7 @@ class VonageVoice:
     """The dialect."""
 
     def __init__(
-        self, account: vonage.Account, rules: CallRules, *, classifier: Classifier
+        self, account: vonage.VonageAccount, rules: CallRules, *, classifier: Classifier
     ) -> None:
         self._account, self._rules, self._classifier = account, rules, classifier
 
@@ -122,12 +128,12 @@ class VonageVoice:
         return json_request(self._url, value, self._account.headers())
 
     def read(self, message: VoiceMessage, answer: Answer) -> Outcome:
-        words = vonage.words_of(answer)
+        response = vonage.words_of(answer)
         return self._classifier.answered(
-            words,
+            response,
             answer,
             own_sender=message.sender is not None,
-            is_success=vonage.is_success(answer, words),
+            is_success=vonage.is_success(answer, response),
         )
 
     def probe(self) -> Request:
@@ -146,31 +152,31 @@ class VonageVoiceReceipts:
     def __init__(self, secret: Secret, *, classifier: Classifier, clock: Clock) -> None:
         self._secret, self._classifier, self._clock = secret, classifier, clock
 
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Said]:
+    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
         said = vonage.verified(headers, body, secret=self._secret, clock=self._clock)
         status = text_or_none(said.get("status")) or ""
         if status != "completed" and status not in _FAILED:
             return []  # it rings, or somebody listens
         return [self._receipt(said, status).of_ours(message_id_in(url))]
 
-    def _receipt(self, said: Mapping[str, Any], status: str) -> Unplaced:
+    def _receipt(self, said: Mapping[str, Any], status: str) -> UnmatchedReceipt:
         delivered = status == "completed"
         detail = None if delivered else text_or_none(said.get("detail"))
         meaning = self._classifier.of_receipt(detail)
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=delivered,
             occurred_at=moment(said.get("timestamp"), otherwise=self._clock()),
             reason=reason_of_failure(meaning),
-            words=ProviderWords(
+            response=ProviderResponse(
                 provider_message_id=text_or_none(said.get("uuid")),
                 code=detail or status,
                 detail=status,
-                response=json.dumps(said, ensure_ascii=False),
+                raw=json.dumps(said, ensure_ascii=False),
             ),
         )
 
 
-def _build(setup: Setup) -> HttpProvider[VoiceMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[VoiceMessage]:
     options, transport = setup.options, transport_of(setup)
     table = vonage.AccountTable.read(options, application_only=True)
     sender, seconds = options.text("from"), options.number("ring_seconds", 60, at_least=1)
@@ -187,7 +193,7 @@ def _build(setup: Setup) -> HttpProvider[VoiceMessage]:
     return HttpProvider(setup.name, VonageVoice(account, rules, classifier=classifier), transport)
 
 
-def _receipts(setup: Setup, clock: Clock) -> VonageVoiceReceipts:
+def _receipts(setup: ProviderContext, clock: Clock) -> VonageVoiceReceipts:
     secret = vonage.read_signature_secret(setup.options)
     setup.options.others("timeout_seconds", "from", "ring_seconds")
     setup.options.done()
@@ -195,4 +201,4 @@ def _receipts(setup: Setup, clock: Clock) -> VonageVoiceReceipts:
     return VonageVoiceReceipts(secret, classifier=classifier, clock=clock)
 
 
-VONAGE = Kind(build=_build, receipts=_receipts)
+VONAGE = ProviderType(build=_build, receipts=_receipts)

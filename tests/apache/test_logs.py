@@ -6,13 +6,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient
 
 from comms.platform.kafka import (
     Broker,
+    KafkaDataLossError,
     KafkaFault,
-    KafkaForgotError,
     KafkaUnavailableError,
     Record,
     TopicConsumer,
@@ -44,7 +44,7 @@ def test_what_outlived_its_retention_is_passed_over(broker: Broker) -> None:
     consumer.commit({PLACE: 1})
     consumer.close()
     admin = AdminClient(dict(broker.properties))
-    for future in admin.delete_records([TopicPartition(TOPIC, 0, 3)]).values():
+    for future in admin.delete_records([KafkaTopicPartition(TOPIC, 0, 3)]).values():
         future.result(20)
     consumer = broker.consumer(group, [TOPIC])
     assert read(consumer, until="four") == ["four"]
@@ -83,7 +83,7 @@ def test_a_node_that_lost_its_latest_records_is_noticed_by_who_wrote_and_who_rea
     shutil.rmtree(log)
     shutil.copytree(earlier, log)
     kafka.start()
-    assert isinstance(outcome(producer, "five"), KafkaForgotError)
+    assert isinstance(outcome(producer, "five"), KafkaDataLossError)
     producer.renew()
     assert outcome(producer, "six") is None
     assert read(consumer, until="six") == ["one", "six"]

@@ -9,21 +9,21 @@ import psycopg
 
 from comms.platform.kafka import Broker
 from comms.platform.settings import Settings
-from producer.health_state import Conditions
+from producer.health_state import HealthState
 from producer.outbox import Outbox
-from producer.relay import Pace, relay
+from producer.relay import RelayIntervals, relay
 from schemas.codec import Codec
 from schemas.messages import Message
 from schemas.vocabulary import Reason, Status
 from tests.consumers.harness import Listener, SimulatorClient
 
-_QUICK = Pace(schedule=0.05, shards=0.1, sweep=0.5, settle=0.5, measure=0.5, verify=0.5)
+_QUICK = RelayIntervals(schedule=0.05, shards=0.1, sweep=0.5, settle=0.5, measure=0.5, verify=0.5)
 
 
 @contextmanager
-def relaying(broker: Broker, settings: Settings) -> Iterator[Conditions]:
+def relaying(broker: Broker, settings: Settings) -> Iterator[HealthState]:
     """A relay on a thread, stopped at the end."""
-    stop, conditions = Event(), Conditions()
+    stop, conditions = Event(), HealthState()
     thread = Thread(
         target=relay,
         args=(broker, settings.need_database(), Codec()),

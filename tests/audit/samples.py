@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from schemas import events
-from schemas.events import ProviderWords, StatusEvent
+from schemas.events import ProviderResponse, StatusEvent
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Reason, Status
@@ -75,14 +75,14 @@ def deferred(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
         provider=PROVIDER,
         at=after(message, at),
         reason=Reason.PROVIDER_ERROR,
-        words=ProviderWords(code="500", detail="try later", response='{"error": 500}'),
+        response=ProviderResponse(code="500", detail="try later", raw='{"error": 500}'),
     )
 
 
 def accepted(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
-    words = ProviderWords(provider_message_id=f"SM{attempt}", response='{"ok": true}')
+    response = ProviderResponse(provider_message_id=f"SM{attempt}", raw='{"ok": true}')
     return events.accepted(
-        message, attempt=attempt, provider=PROVIDER, at=after(message, at), words=words
+        message, attempt=attempt, provider=PROVIDER, at=after(message, at), response=response
     )
 
 
@@ -93,7 +93,7 @@ def refused(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
         at=after(message, at),
         attempt=attempt,
         provider=PROVIDER,
-        words=ProviderWords(code="21211", detail="no such number", response='{"code": 21211}'),
+        response=ProviderResponse(code="21211", detail="no such number", raw='{"code": 21211}'),
     )
 
 
@@ -106,7 +106,7 @@ def receipt(message: SmsMessage, attempt: int, at: int, *, delivered: bool) -> S
         attempt=attempt,
         delivered=delivered,
         at=after(message, at),
-        words=ProviderWords(provider_message_id=f"SM{attempt}", code="30003"),
+        response=ProviderResponse(provider_message_id=f"SM{attempt}", code="30003"),
     )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from audit import merge
 from schemas import events
-from schemas.events import ProviderWords, StatusEvent
+from schemas.events import ProviderResponse, StatusEvent
 from schemas.ids import new_message_id
 from schemas.messages import EmailMessage, Envelope, PushMessage, SmsMessage, VoiceMessage
 from schemas.vocabulary import Reason
@@ -63,12 +63,12 @@ def _life(message: Envelope, dice: random.Random, now: datetime) -> list[StatusE
     def at(milliseconds: float) -> datetime:
         return message.created_at + timedelta(milliseconds=milliseconds)
 
-    words = ProviderWords(provider_message_id=f"SM{message.id.hex[-20:]}", response='{"ok": true}')
+    response = ProviderResponse(provider_message_id=f"SM{message.id.hex[-20:]}", raw='{"ok": true}')
     whole = [
         events.queued(message),
         events.claimed(message, attempt=1, provider=provider, at=at(dice.uniform(8, 40))),
         events.accepted(
-            message, attempt=1, provider=provider, at=at(dice.uniform(80, 400)), words=words
+            message, attempt=1, provider=provider, at=at(dice.uniform(80, 400)), response=response
         ),
         events.receipt(
             message_id=message.id,
@@ -78,7 +78,7 @@ def _life(message: Envelope, dice: random.Random, now: datetime) -> list[StatusE
             attempt=1,
             delivered=dice.random() > 0.05,
             at=at(dice.uniform(900, 4000)),
-            words=replace(words, response=None),
+            response=replace(response, raw=None),
         ),
     ]
     if message.channel == "email":
@@ -90,15 +90,15 @@ def _refused_life(message: Envelope) -> list[StatusEvent]:
     def at(seconds: float) -> datetime:
         return message.created_at + timedelta(seconds=seconds)
 
-    busy = ProviderWords(
+    busy = ProviderResponse(
         code="20503",
         detail="Service unavailable, try again",
-        response='{"code": 20503, "message": "Service unavailable, try again", "status": 503}',
+        raw='{"code": 20503, "message": "Service unavailable, try again", "status": 503}',
     )
-    no = ProviderWords(
+    no = ProviderResponse(
         code="21211",
         detail="The 'To' number is not a valid phone number.",
-        response='{"code": 21211, "message": "The \'To\' number is not a valid phone number.",'
+        raw='{"code": 21211, "message": "The \'To\' number is not a valid phone number.",'
         ' "more_info": "https://www.twilio.example/docs/errors/21211", "status": 400}',
     )
     return [
@@ -110,7 +110,7 @@ def _refused_life(message: Envelope) -> list[StatusEvent]:
             provider="twilio",
             at=at(0.31),
             reason=Reason.PROVIDER_ERROR,
-            words=busy,
+            response=busy,
         ),
         events.claimed(message, attempt=2, provider="twilio", at=at(2.4)),
         events.failed(
@@ -119,7 +119,7 @@ def _refused_life(message: Envelope) -> list[StatusEvent]:
             attempt=2,
             provider="twilio",
             at=at(2.62),
-            words=no,
+            response=no,
         ),
     ]
 

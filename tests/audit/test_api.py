@@ -17,7 +17,7 @@ from audit.feed import Feed
 from audit.queries.changes import Cursor
 from comms.platform.clock import utc_now
 from schemas import events
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Mode
 from tests.audit import samples
@@ -29,8 +29,8 @@ async def get(client: httpx.AsyncClient, path: str, **params: str | int) -> Any:
     return response.json()
 
 
-def recent(n: int, **words: Any) -> SmsMessage:
-    return samples.sms(at=utc_now() - timedelta(seconds=100 - n), **words)
+def recent(n: int, **response: Any) -> SmsMessage:
+    return samples.sms(at=utc_now() - timedelta(seconds=100 - n), **response)
 
 
 def accept(connection: psycopg.Connection, message: SmsMessage, *, queue: str) -> None:
@@ -293,10 +293,10 @@ async def test_a_provider_is_live_where_it_took_a_message_and_else_what_can_be_s
         },
     )
     test = replace(recent(1), mode=Mode.TEST)
-    words = ProviderWords(provider_message_id="SM1")
+    response = ProviderResponse(provider_message_id="SM1")
     for number, message in enumerate((test, recent(2))):
         accepted = events.accepted(
-            message, attempt=1, provider="twilio", at=message.created_at, words=words
+            message, attempt=1, provider="twilio", at=message.created_at, response=response
         )
         merge.merge(connection, [accepted], {})
         readiness, providers = await sms()

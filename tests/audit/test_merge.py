@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from audit import merge
 from schemas import events
-from schemas.events import ProviderWords, StatusEvent
+from schemas.events import ProviderResponse, StatusEvent
 from schemas.lifecycle import RANK, place_of
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Reason, Status
@@ -48,14 +48,14 @@ def empty(connection: merge.Connection) -> None:
 
 def life(message: SmsMessage) -> list[StatusEvent]:
     """Everything that can be said of one message, contradictions included."""
-    words = ProviderWords(detail="no answer")
+    response = ProviderResponse(detail="no answer")
     return [
         events.queued(message),
         samples.claimed(message, 1, 10),
         samples.deferred(message, 1, 60),
         samples.claimed(message, 2, 900),
         events.in_doubt(
-            message, attempt=2, provider="other", at=samples.after(message, 950), words=words
+            message, attempt=2, provider="other", at=samples.after(message, 950), response=response
         ),
         samples.accepted(message, 3, 1000),
         samples.accepted(message, 2, 2000),
@@ -244,7 +244,7 @@ def test_an_event_that_cannot_be_stored_takes_the_offset_back_with_it(
         message,
         reason=Reason.REJECTED,
         at=samples.after(message, 1),
-        words=ProviderWords(code="poison"),
+        response=ProviderResponse(code="poison"),
     )
     with pytest.raises(merge.EventRefusedError):
         merge.merge(connection, [event], {PLACE: merge.Step(None, 1, 5, samples.NOW)})
@@ -259,7 +259,7 @@ def test_nul_in_a_provider_answer_is_recorded_as_a_replacement(
         message,
         reason=Reason.REJECTED,
         at=samples.after(message, 1),
-        words=ProviderWords(detail="bad\x00answer"),
+        response=ProviderResponse(detail="bad\x00answer"),
     )
     merge.merge(connection, [event], {})
     assert connection.execute("SELECT detail FROM audit.history").fetchone() == ("bad\ufffdanswer",)

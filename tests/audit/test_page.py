@@ -9,7 +9,7 @@ from audit import merge
 from audit.page.rendering import relative
 from comms.platform.clock import utc_now
 from schemas import events
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.vocabulary import Reason
 from tests.audit import samples, scene
 
@@ -72,9 +72,9 @@ async def test_a_message_shows_the_providers_words_as_text(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
     message = samples.sms()
-    words = ProviderWords(code="7", detail="<script>alert(1)</script>", response="{'raw': 1}")
+    response = ProviderResponse(code="7", detail="<script>alert(1)</script>", raw="{'raw': 1}")
     event = events.failed(
-        message, reason=Reason.REJECTED, at=samples.after(message, 9), words=words
+        message, reason=Reason.REJECTED, at=samples.after(message, 9), response=response
     )
     merge.merge(connection, [events.queued(message), event], {})
     text = (await client.get(f"/messages/{message.id}")).text
@@ -88,7 +88,7 @@ async def test_what_is_unknown_can_be_settled_and_nothing_else_can(
 ) -> None:
     unknown, known = samples.sms(), samples.sms()
     at = samples.after(unknown, 9)
-    doubt = events.in_doubt(unknown, attempt=1, provider="p", at=at, words=ProviderWords())
+    doubt = events.in_doubt(unknown, attempt=1, provider="p", at=at, response=ProviderResponse())
     merge.merge(connection, [doubt, *samples.delivered_life(known)], {})
     text = (await client.get(f"/messages/{unknown.id}", headers={"X-Fragment": "live"})).text
     for how in ("sent", "failed", "resend"):

@@ -9,24 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from comms.cli.app import run
-from comms.platform.kafka import Place
+from comms.platform.kafka import TopicPartition
 from consumers.ledger.store import Claim, Ledger
-from consumers.pipeline.offsets import Watermark
+from consumers.pipeline.offsets import OffsetTracker
 from producer import queue
 from producer.relay import Relay
 
 
 def commit_on_fetch() -> None:
     """What was read counts as done."""
-    furthest: dict[Place, int] = {}
-    fetched = Watermark.fetched
+    furthest: dict[TopicPartition, int] = {}
+    fetched = OffsetTracker.fetched
 
-    def noting(self: Watermark, place: Place, offset: int, timestamp: int) -> object:
+    def noting(self: OffsetTracker, place: TopicPartition, offset: int, timestamp: int) -> object:
         furthest[place] = offset + 1
         return fetched(self, place, offset, timestamp)
 
-    Watermark.fetched = noting  # type: ignore[assignment,method-assign]
-    Watermark.to_commit = lambda self: {  # type: ignore[method-assign]
+    OffsetTracker.fetched = noting  # type: ignore[assignment,method-assign]
+    OffsetTracker.to_commit = lambda self: {  # type: ignore[method-assign]
         place: furthest[place] for place in self.places() if place in furthest
     }
 
@@ -35,7 +35,7 @@ def skip_the_claim() -> None:
     """Every process may make every call."""
 
     async def claim(_: Ledger, claims: Sequence[Claim]) -> dict[UUID, str | None]:
-        return {wish.delivery.message.id: None for wish in claims}
+        return {resend_request.delivery.message.id: None for resend_request in claims}
 
     Ledger.claim = claim  # type: ignore[assignment,method-assign]
 

@@ -17,10 +17,10 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.outcomes import Outcome, taken
+from consumers.sdk.outcomes import Outcome, accepted_or_ambiguous
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from schemas.events import ProviderWords
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 from tests.provider_types import install
 
@@ -40,20 +40,20 @@ class Keyed:
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         del message
         said = json_object(answer.text)
-        words = ProviderWords(
+        response = ProviderResponse(
             provider_message_id=text_or_none(said.get("sid")),
             code=text_or_none(said.get("code")) or str(answer.status),
-            response=answer.text,
+            raw=answer.text,
         )
         if 200 <= answer.status < 300:
-            return taken(words)
-        return self._classifier.outcome(words, status=answer.status)
+            return accepted_or_ambiguous(response)
+        return self._classifier.outcome(response, status=answer.status)
 
     def probe(self) -> None:
         return None
 
 
-def _build(setup: Setup) -> HttpProvider[SmsMessage]:
+def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
     setup.options.others("from")
     url, transport = setup.options.url("base_url", "https://keyed.example.com"), transport_of(setup)
     setup.options.done()
@@ -61,7 +61,7 @@ def _build(setup: Setup) -> HttpProvider[SmsMessage]:
     return HttpProvider(setup.name, Keyed(url, classifier), transport)
 
 
-KEYED = Kind(build=_build, probes=False, knows_repeats=True)
+KEYED = ProviderType(build=_build, probes=False, knows_repeats=True)
 
 
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,10 @@ import pytest
 
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
-from consumers.sdk.provider_type import Kind, Setup
-from consumers.sdk.receipt_stream import NotTakenError, Tell
-from consumers.sdk.receipts import Inbound, Receipt, Said
-from schemas.events import ProviderWords
+from consumers.sdk.provider_type import ProviderContext, ProviderType
+from consumers.sdk.receipt_stream import ReceiptNotStoredError, StoreReceipts
+from consumers.sdk.receipts import Inbound, Receipt, ReceiptEvent
+from schemas.events import ProviderResponse
 from schemas.messages import Message
 from tests.provider_types import install
 from tests.waiting import wait_for
@@ -38,20 +38,20 @@ class Pager:
 
     async def send(self, message: Message, attempt: Attempt) -> Outcome:
         del attempt
-        return Accepted(words=ProviderWords(provider_message_id=f"page-{message.id}"))
+        return Accepted(response=ProviderResponse(provider_message_id=f"page-{message.id}"))
 
     async def probe(self) -> str | None:
         return None
 
     async def close(self) -> None: ...
 
-    async def listen(self, tell: Tell) -> None:
+    async def listen(self, tell: StoreReceipts) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             while line := await reader.readline():
                 try:
                     await tell(_said(json.loads(line)))
-                except NotTakenError:
+                except ReceiptNotStoredError:
                     writer.write(b"again\n")
                 else:
                     writer.write(b"taken\n")
@@ -59,7 +59,7 @@ class Pager:
             writer.close()
 
 
-def _said(line: Mapping[str, Any]) -> list[Said]:
+def _said(line: Mapping[str, Any]) -> list[ReceiptEvent]:
     if "text" in line:
         return [Inbound(from_=line["from"], to="+12025550100", text=line["text"])]
     return [
@@ -67,18 +67,18 @@ def _said(line: Mapping[str, Any]) -> list[Said]:
             message_id=UUID(line["id"]),
             delivered=line["delivered"],
             occurred_at=datetime.now(UTC),
-            words=ProviderWords(provider_message_id=f"page-{line['id']}"),
+            response=ProviderResponse(provider_message_id=f"page-{line['id']}"),
         )
     ]
 
 
-def _build(setup: Setup) -> Pager:
+def _build(setup: ProviderContext) -> Pager:
     port = int(setup.options.number("port", 0, at_least=1))
     setup.options.done()
     return Pager(setup.name, port)
 
 
-PAGER = Kind(build=_build, confirms=True)
+PAGER = ProviderType(build=_build, confirms=True)
 
 
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from comms.platform.settings import Settings
-from consumers.registry import KINDS, takes_of
+from consumers.registry import PROVIDER_TYPES, capabilities_of
 from consumers.sdk.capabilities import ANY_MODE, LIVE, LIVE_AND_TEST
-from consumers.sdk.outcomes import Accepted, Blocked, Refused, of_a_test
-from schemas.events import ProviderWords
+from consumers.sdk.outcomes import Accepted, AccountError, Refused, without_side_effects
+from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage, Message
 from schemas.vocabulary import Channel, Mode, Reason, SuppressionReason
 from tests.consumers.contract.http_suite import Dialogue, Recorded, Stub
@@ -137,7 +137,7 @@ async def test_where_addresses_are_the_test_mode_no_other_is_written_to(
 
 def modes(channel: Channel, kind: str, settings: Settings) -> frozenset[Mode]:
     wanted = replace(settings.channels[channel].providers[0], kind=kind, name=kind)
-    return takes_of(channel, wanted, settings).modes
+    return capabilities_of(channel, wanted, settings).modes
 
 
 def test_who_has_a_test_mode() -> None:
@@ -145,7 +145,7 @@ def test_who_has_a_test_mode() -> None:
     plain = settings_with(Channel.SMS, {"name": "any"})
     found = {
         f"{channel} {kind}": modes(channel, kind, plain)
-        for channel, kinds in KINDS.items()
+        for channel, kinds in PROVIDER_TYPES.items()
         for kind in kinds
     }
     with_test = {name for name, its in found.items() if its == LIVE_AND_TEST}
@@ -162,8 +162,10 @@ def test_who_has_a_test_mode() -> None:
 
 
 def test_what_a_test_comes_to_has_no_consequences() -> None:
-    words = ProviderWords(code="20003")
-    assert of_a_test(Blocked(words=words)) == Refused(reason=Reason.REJECTED, words=words)
+    response = ProviderResponse(code="20003")
+    assert without_side_effects(AccountError(response=response)) == Refused(
+        reason=Reason.REJECTED, response=response
+    )
     opted_out = Refused(reason=Reason.SUPPRESSED, suppress=SuppressionReason.OPT_OUT)
-    assert of_a_test(opted_out) == replace(opted_out, suppress=None)
-    assert of_a_test(Accepted(words=words)) == Accepted(words=words)
+    assert without_side_effects(opted_out) == replace(opted_out, suppress=None)
+    assert without_side_effects(Accepted(response=response)) == Accepted(response=response)

@@ -17,20 +17,20 @@ _OF_A_HOP = ("host", "content-length", "transfer-encoding", "connection", "accep
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReceiptEvent:
     """A request, as far as it may be changed."""
 
     headers: dict[str, str]  # by names in small letters
     body: bytes
 
 
-Change = Callable[[Said], Said]
+Change = Callable[[ReceiptEvent], ReceiptEvent]
 
 
 def without(name: str) -> Change:
     """Leaves a header out."""
 
-    def change(said: Said) -> Said:
+    def change(said: ReceiptEvent) -> ReceiptEvent:
         kept = {key: value for key, value in said.headers.items() if key != name}
         return replace(said, headers=kept)
 
@@ -44,7 +44,7 @@ async def between(url: str, change: Change) -> AsyncIterator[str]:
     async def passed_on(request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         kept = {name: value for name, value in headers.items() if name not in _OF_A_HOP}
-        said = change(Said(kept, await request.read()))
+        said = change(ReceiptEvent(kept, await request.read()))
         async with session.request(
             request.method, f"{url}{request.path_qs}", data=said.body, headers=said.headers
         ) as answer:

@@ -108,7 +108,7 @@ async def test_a_notification_with_everything_is_taken(apple: Apple) -> None:
     async with opened(apple) as provider:
         outcome = await call(provider, made)
     assert isinstance(outcome, Accepted), outcome
-    assert outcome.words.provider_message_id
+    assert outcome.response.provider_message_id
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ async def test_a_device_that_is_gone_is_told_since_when(apple: Apple) -> None:
     async with opened(apple) as provider:
         outcome = await call(provider, push("gone1"))
     assert isinstance(outcome, Refused)
-    assert outcome.words.detail == "gone since 2026-09-21T14:13:20+00:00"
+    assert outcome.response.detail == "gone since 2026-09-21T14:13:20+00:00"
 
 
 async def test_another_key_or_topic_is_the_accounts_fault(apple: Apple) -> None:
@@ -151,7 +151,7 @@ async def test_another_key_or_topic_is_the_accounts_fault(apple: Apple) -> None:
     other = ec.generate_private_key(ec.SECP256R1())
     async with opened(apple, key=pem_of(other)) as provider:
         outcome = await call(provider, push("taken1"))
-    assert (told(outcome), outcome.words.code) == ("blocked", "InvalidProviderToken")
+    assert (told(outcome), outcome.response.code) == ("blocked", "InvalidProviderToken")
 
 
 async def test_silence_is_ambiguous_and_costs_only_its_own_call(apple: Apple) -> None:
@@ -184,7 +184,7 @@ async def test_many_devices_share_a_connection_that_takes_one_at_first_and_ten_t
     tokens = [f"taken{n}" for n in range(300)]
     async with opened(apple) as provider:
         outcome = await call(provider, push(*tokens))
-    assert outcome.words.detail == "300 of 300 devices accepted, 0 are gone"
+    assert outcome.response.detail == "300 of 300 devices accepted, 0 are gone"
     assert apple.sessions == before + 1
     assert apple.most_open == 10
 

@@ -21,7 +21,7 @@ from comms.platform.clock import utc_now
 from consumers.sdk.error_codes import Classifier
 from consumers.sdk.outcomes import Accepted, Refused
 from consumers.sdk.provider import Provider
-from consumers.sdk.receipts import BadSignatureError, NotSetUpError, Receipt, Said
+from consumers.sdk.receipts import BadSignatureError, NotSetUpError, Receipt, ReceiptEvent
 from consumers.sms import aws
 from consumers.vendors import sns
 from schemas.ids import new_message_id
@@ -94,7 +94,7 @@ async def test_a_text_is_signed_as_amazon_wants_it_and_arrives(moto: Moto, users
         assert await provider.probe() is None
     assert isinstance(outcome, Accepted), outcome
     kept = {one["message_id"]: one for one in moto.kept("sns", "SMS")}
-    found = kept[outcome.words.provider_message_id or ""]
+    found = kept[outcome.response.provider_message_id or ""]
     assert (found["phone_number"], found["message"]) == (made.to, made.body)
 
 
@@ -102,8 +102,8 @@ async def test_a_number_that_is_none_is_refused(moto: Moto, users: Users) -> Non
     async with opened(moto, Channel.SMS, users.allowed) as provider:
         outcome = await call(provider, replace(text(), to="+02025550142"))
     assert isinstance(outcome, Refused)
-    assert outcome.words.code == "InvalidParameter"
-    assert "E164" in (outcome.words.detail or "")
+    assert outcome.response.code == "InvalidParameter"
+    assert "E164" in (outcome.response.detail or "")
 
 
 async def test_a_mail_is_signed_as_amazon_wants_it_and_arrives(moto: Moto, users: Users) -> None:
@@ -112,7 +112,7 @@ async def test_a_mail_is_signed_as_amazon_wants_it_and_arrives(moto: Moto, users
         outcome = await call(provider, made)
     assert isinstance(outcome, Accepted), outcome
     kept = {one["id"]: one for one in moto.kept("ses", "RawMessage")}
-    found = kept[outcome.words.provider_message_id or ""]
+    found = kept[outcome.response.provider_message_id or ""]
     assert {"person@example.com", "bo@example.com"} <= set(found["destinations"])
     mail = email.message_from_string(found["raw_data"], policy=email.policy.default)
     assert mail["subject"] == made.subject
@@ -196,7 +196,7 @@ async def test_its_notifications_are_taken_and_changed_ones_are_not(
     proof = sns.Topic(topic, fetch=moto.certificate)
     parser = aws.AwsSmsReceipts(proof, classifier=classifier, clock=utc_now)
 
-    def parsed(body: bytes) -> Sequence[Said] | None:
+    def parsed(body: bytes) -> Sequence[ReceiptEvent] | None:
         try:
             return parser.parse({}, body, "")
         except NotSetUpError:
@@ -206,7 +206,7 @@ async def test_its_notifications_are_taken_and_changed_ones_are_not(
     (receipt,) = parsed(body) or ()
     assert isinstance(receipt, Receipt)
     assert (receipt.message_id, receipt.delivered) == (ours, True)
-    assert receipt.words.detail == "À bientôt 🐟"
+    assert receipt.response.detail == "À bientôt 🐟"
     for changed in (
         body.replace(b"TEXT_DELIVERED", b"TEXT_INVALID!!"),
         body.replace(topic.encode(), topic.replace("texts", "mails").encode()),

@@ -28,7 +28,7 @@ from tests.consumers.email.mails import TO, full_mail
 from tests.consumers.push import test_fcm
 from tests.consumers.sms import test_aws_sms, test_telnyx_sms, test_twilio_sms, test_vonage_sms
 from tests.consumers.voice import test_twilio_voice, test_vonage_voice
-from tests.counterparts.between import Change, Said, between, without
+from tests.counterparts.between import Change, ReceiptEvent, between, without
 from tests.counterparts.documents import DOCUMENTS, cut
 from tests.counterparts.prism import Prism
 
@@ -88,7 +88,7 @@ class Case:
     always: Change | None = None
 
 
-def as_json(said: Said) -> Said:
+def as_json(said: ReceiptEvent) -> ReceiptEvent:
     """Prism reads no JSON that is called otherwise, and Amazon takes none that is not."""
     assert said.headers["content-type"] == "application/x-amz-json-1.0"
     return replace(said, headers={**said.headers, "content-type": "application/json"})
@@ -221,7 +221,7 @@ async def outcome_of(
 ) -> Outcome:
     """What a request comes to that was changed on its way."""
 
-    def both(said: Said) -> Said:
+    def both(said: ReceiptEvent) -> ReceiptEvent:
         return change(said if case.always is None else case.always(said))
 
     async with between(prism.url, both) as url, opened(case, url, google) as provider:
@@ -245,7 +245,7 @@ async def test_what_is_sent_is_what_the_document_allows(
         for sent in case.messages:
             outcome = await call(provider, sent)
             assert isinstance(outcome, Accepted), prism.said_of_requests()
-            assert outcome.words.provider_message_id == case.names
+            assert outcome.response.provider_message_id == case.names
 
 
 async def test_what_proves_the_account_is_what_the_document_allows(
@@ -258,7 +258,7 @@ async def test_what_proves_the_account_is_what_the_document_allows(
 async def test_a_request_without_what_it_needs_is_refused(
     case: Case, prism: Prism, google: str
 ) -> None:
-    def change(said: Said) -> Said:
+    def change(said: ReceiptEvent) -> ReceiptEvent:
         if said.headers["content-type"].endswith("urlencoded"):
             form = f"&{said.body.decode()}".replace(f"&{case.needs}=", "&Novelty=")
             return replace(said, body=form[1:].encode())

@@ -147,7 +147,7 @@ def published(relay: psycopg.Connection) -> list[tuple[UUID, str]]:
     rows, found = queue.read(relay, ALL), []
     for lane in URGENCY:
         if batch := [row for row in rows if row.lane is lane]:
-            found += in_order(batch, queue.company(relay, batch))
+            found += in_order(batch, queue.pending_for_recipients(relay, batch))
     return [(row.message_id, row.topic) for row in found]
 
 
@@ -178,7 +178,7 @@ def test_what_was_moved_to_another_lane_stays_in_it(relay: psycopg.Connection) -
     for lane in URGENCY:
         batch = [row for row in queue.read(relay, ALL) if row.lane is lane]
         if batch:
-            rows = in_order(batch, queue.company(relay, batch))
+            rows = in_order(batch, queue.pending_for_recipients(relay, batch))
             queue.advance(relay, batch, [row for row in rows if row.is_moved])
     assert queue.claimed(relay, [urgent.id]) == 1
     another = sms("another newsletter", priority=Priority.BULK)
@@ -202,7 +202,7 @@ def test_what_stands_in_the_faster_lane_is_not_published_again(relay: psycopg.Co
         OUTBOX.enqueue(relay, sms(f"{number}", priority=Priority.HIGH))
         for lane in URGENCY:
             if batch := [row for row in queue.read(relay, ALL) if row.lane is lane]:
-                rows = in_order(batch, queue.company(relay, batch))
+                rows = in_order(batch, queue.pending_for_recipients(relay, batch))
                 assert len(rows) <= len(batch) + 1
                 queue.advance(relay, batch, [row for row in rows if row.is_moved])
 

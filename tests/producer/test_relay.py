@@ -15,9 +15,9 @@ import pytest
 from comms.platform.kafka import Broker
 from comms.stack.broker import EmbeddedBroker
 from producer import queue
-from producer.health_state import Conditions
+from producer.health_state import HealthState
 from producer.outbox import Outbox
-from producer.relay import Pace, relay
+from producer.relay import RelayIntervals, relay
 from producer.shards import SHARDS
 from schemas.codec import Codec
 from schemas.events import StatusEvent, cancelled, claimed
@@ -28,7 +28,7 @@ from tests import waiting
 from tests.producer.samples import sms
 
 OUTBOX, CODEC = Outbox(), Codec()
-QUICK = Pace(schedule=0.05, shards=0.1, sweep=0.1, settle=0.1, measure=0.1)
+QUICK = RelayIntervals(schedule=0.05, shards=0.1, sweep=0.1, settle=0.1, measure=0.1)
 
 
 @dataclass
@@ -73,8 +73,10 @@ def topics(broker: Broker) -> Topics:
 
 
 @contextmanager
-def relaying(broker: Broker, database_url: str, pace: Pace = QUICK) -> Iterator[Conditions]:
-    stop, conditions = Event(), Conditions()
+def relaying(
+    broker: Broker, database_url: str, pace: RelayIntervals = QUICK
+) -> Iterator[HealthState]:
+    stop, conditions = Event(), HealthState()
     thread = Thread(
         target=relay,
         args=(broker, database_url, CODEC),
@@ -106,7 +108,7 @@ def test_what_is_committed_is_published_with_its_event_and_in_order(
     broker: Broker, database_url: str, database: psycopg.Connection, topics: Topics
 ) -> None:
     messages = [sms(str(n)) for n in range(700)]
-    with relaying(broker, database_url, Pace()):
+    with relaying(broker, database_url, RelayIntervals()):
         OUTBOX.enqueue(database, messages[:300])
         OUTBOX.enqueue(database, messages[300:])
         ids = {message.id for message in messages}
@@ -124,10 +126,10 @@ def test_a_relay_that_starts_again_goes_on_where_it_was(
 ) -> None:
     first, second = sms(), sms()
     OUTBOX.enqueue(database, first)
-    with relaying(broker, database_url, Pace()):
+    with relaying(broker, database_url, RelayIntervals()):
         wait_for(lambda: unread(database) == 0)
     OUTBOX.enqueue(database, second)
-    with relaying(broker, database_url, Pace()):
+    with relaying(broker, database_url, RelayIntervals()):
         topics.read_until(lambda t: t.times(second.id) > 0)
     assert (topics.times(first.id), topics.times(second.id)) == (1, 1)
 
@@ -137,7 +139,7 @@ def test_a_row_stays_until_a_consumer_has_claimed_its_message(
 ) -> None:
     taken, kept = sms(), sms()
     OUTBOX.enqueue(database, [taken, kept])
-    with relaying(broker, database_url, Pace()):
+    with relaying(broker, database_url, RelayIntervals()):
         wait_for(lambda: unread(database) == 0)
         assert queued_rows(database) == 2
         announce(broker, claimed(taken, attempt=1, provider="p", at=taken.created_at))
@@ -205,8 +207,8 @@ def test_a_second_relay_stands_by_and_takes_over(
     broker: Broker, database_url: str, database: psycopg.Connection, topics: Topics
 ) -> None:
     messages = [sms() for _ in range(3)]
-    with relaying(broker, database_url, Pace(shards=0.1)):
-        with relaying(broker, database_url, Pace(shards=0.1)):
+    with relaying(broker, database_url, RelayIntervals(shards=0.1)):
+        with relaying(broker, database_url, RelayIntervals(shards=0.1)):
             OUTBOX.enqueue(database, messages[0])
             topics.read_until(lambda t: t.times(messages[0].id) == 1)
         OUTBOX.enqueue(database, messages[1])
@@ -272,7 +274,7 @@ def test_a_broker_that_forgot_everything_gets_it_again_in_order(
     broker.apply_topics()
     before, after = [sms(f"{n}") for n in range(20)], [sms(f"{n}") for n in range(20, 25)]
     try:
-        with relaying(broker, database_url, Pace()):
+        with relaying(broker, database_url, RelayIntervals()):
             OUTBOX.enqueue(database, before)
             wait_for(lambda: unread(database) == 0)
             engine.stop(grace=0)

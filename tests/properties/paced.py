@@ -18,7 +18,15 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform.clock import Clock
 from comms.platform.database import DatabaseUnavailableError
 from comms.platform.settings import ChannelSettings
-from consumers.ledger.decisions import Begin, Hold, Known, Repeat, StepAside, Suppress, Verdict
+from consumers.ledger.decisions import (
+    AlreadySettled,
+    AttemptHistory,
+    Begin,
+    ClaimDecision,
+    Defer,
+    HoldUnknown,
+    Suppress,
+)
 from consumers.ledger.delivery import Delivery, Lease
 from consumers.ledger.store import Claim, Ledger, Listed, Settlement
 from consumers.pipeline.claiming import CLAIM_IS_STALE, Claimer
@@ -79,7 +87,7 @@ class PacedLedger(Ledger):
         await self._pace.stop(Where.HEAR)
         return ours
 
-    async def look_up(self, deliveries: Sequence[Delivery]) -> dict[UUID, Known]:
+    async def look_up(self, deliveries: Sequence[Delivery]) -> dict[UUID, AttemptHistory]:
         return await self._paced(Where.LOOK_UP, partial(super().look_up, deliveries))
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
@@ -166,19 +174,19 @@ class Flight:
             case Begin(choice=other):
                 name = (other or self._choice).provider.name
                 await self._make(Call.of(verdict, self.delivery, name), asked)
-            case Repeat():
+            case AlreadySettled():
                 await self._finish()
             case Suppress(begin=begin, why=why):
                 call = Call.of(begin, self.delivery, (begin.choice or self._choice).provider.name)
                 await self._settle(self.process.settler.suppressed(call, why))
-            case Hold():
+            case HoldUnknown():
                 await self._settle(self.process.settler.held(self.delivery, verdict))
-            case StepAside(seconds=seconds):
+            case Defer(seconds=seconds):
                 await self._step_aside(seconds)
             case _:
                 assert_never(verdict)
 
-    async def _verdict(self) -> tuple[Verdict, float]:
+    async def _verdict(self) -> tuple[ClaimDecision, float]:
         while True:
             asked = self._now()
             try:

@@ -153,9 +153,9 @@ class ProcessesShareALedger(RuleBasedStateMachine):
 
     # What happens
 
-    @initialize(wish=st.sampled_from([None, None, OnDoubt.HOLD]))
-    def begin(self, wish: OnDoubt | None) -> None:
-        self.messages[0] = replace(self.messages[0], on_doubt=wish)
+    @initialize(resend_request=st.sampled_from([None, None, OnDoubt.HOLD]))
+    def begin(self, resend_request: OnDoubt | None) -> None:
+        self.messages[0] = replace(self.messages[0], on_doubt=resend_request)
 
     @rule(event=events)
     def happens(self, event: Event) -> None:
@@ -302,9 +302,9 @@ class ProcessesShareALedger(RuleBasedStateMachine):
 
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
-    opened = World(database_url)
-    yield opened
-    opened.close()
+    cycle_start = World(database_url)
+    yield cycle_start
+    cycle_start.close()
 
 
 def test_processes_share_a_ledger(world: World) -> None:

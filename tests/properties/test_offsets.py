@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from comms.platform.kafka import Place
+from comms.platform.kafka import TopicPartition
 from consumers.ledger.delivery import Offset
-from consumers.pipeline.offsets import Watermark
+from consumers.pipeline.offsets import OffsetTracker
 from tests.properties.effort import effort
 
-PLACES: tuple[Place, ...] = (("comms.sms", 0), ("comms.sms", 1))
+PLACES: tuple[TopicPartition, ...] = (("comms.sms", 0), ("comms.sms", 1))
 SECOND = 1000  # in a record's timestamp
 
 places = st.sampled_from(PLACES)
@@ -45,17 +45,17 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.watermark = Watermark()
-        self.log: dict[Place, list[int]] = {place: [] for place in PLACES}
+        self.watermark = OffsetTracker()
+        self.log: dict[TopicPartition, list[int]] = {place: [] for place in PLACES}
         self.kept = dict.fromkeys(PLACES, 0)  # by the broker, for the group
-        self.settled: dict[Place, set[int]] = {place: set() for place in PLACES}
-        self.held: dict[Place, Held] = {}
+        self.settled: dict[TopicPartition, set[int]] = {place: set() for place in PLACES}
+        self.held: dict[TopicPartition, Held] = {}
         self.ever_read: list[Offset] = []
         for place in PLACES:
             self._comes(place)
 
     @rule(place=places, change=st.sampled_from(["begins to leave", "is gone", "comes"]))
-    def rebalances(self, place: Place, change: str) -> None:
+    def rebalances(self, place: TopicPartition, change: str) -> None:
         match change:
             case "begins to leave":
                 self.watermark.revoke([place])
@@ -67,7 +67,7 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
             case _ if place not in self.held:
                 self._comes(place)
 
-    def _comes(self, place: Place) -> None:
+    def _comes(self, place: TopicPartition) -> None:
         self.watermark.assign([place])
         self.held[place] = Held()
 
@@ -76,7 +76,9 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
         gaps=st.lists(st.integers(0, 2), max_size=5),
         newest=st.lists(st.integers(0, 15), max_size=4),
     )
-    def some_are_read_and_some_end(self, place: Place, gaps: list[int], newest: list[int]) -> None:
+    def some_are_read_and_some_end(
+        self, place: TopicPartition, gaps: list[int], newest: list[int]
+    ) -> None:
         """Read are the next from where the group stands; a log may lack offsets. Those that end are
         any that were ever read: again, or from before a rebalance, for all we know."""
         for gap in gaps:
@@ -87,7 +89,7 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
         for number in newest if self.ever_read else ():
             self._ends(self.ever_read[-1 - number % len(self.ever_read)])
 
-    def _read(self, place: Place, gap: int) -> None:
+    def _read(self, place: TopicPartition, gap: int) -> None:
         held, log = self.held[place], self.log[place]
         begin = held.read[-1].offset + 1 if held.read else self.kept[place]
         offset = next((known for known in log if known >= begin), None)

@@ -125,7 +125,7 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
     @rule(name=names)
     def repeats_a_call_in_doubt(self, name: str) -> None:
         able = self.known[name].can_be_called(self.now)
-        choice = self.router.again(name, self.now)
+        choice = self.router.same_provider(name, self.now)
         assert (choice is not None) == able
         if choice is not None:
             assert choice.provider.name == name
@@ -191,7 +191,7 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
         known.may_be_called = True
         for _ in range(2 + known.configured // POLICY.step):
             self.now += POLICY.recover_seconds  # longer than any rest, and than a lost probe
-            choice = self.router.again(name, self.now)
+            choice = self.router.same_provider(name, self.now)
             assert choice is not None
             self._ends(name, Accepted(), 0.1)
             self._judge(name)

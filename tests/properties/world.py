@@ -127,7 +127,7 @@ class World:
     def adopt(self, process: Process) -> None:
         """A process looks for claims that were left without an outcome."""
         self.run(
-            self._ledger(process).adopt_orphans(
+            self._ledger(process).requeue_abandoned_claims(
                 claimed_within=FAR_BACK,
                 older_than=DOUBT_AFTER,
                 even_of_the_living=EVEN_OF_THE_LIVING,

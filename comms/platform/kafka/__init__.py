@@ -7,26 +7,26 @@ Every service gets a `Broker` from its settings and asks it for an `EventProduce
 from comms.platform.kafka.cluster import Broker
 from comms.platform.kafka.consuming import Rebalance, Record, TopicConsumer
 from comms.platform.kafka.errors import (
+    KafkaDataLossError,
     KafkaFault,
-    KafkaForgotError,
     KafkaRefusedError,
     KafkaUnavailableError,
     fault_of,
 )
-from comms.platform.kafka.producing import Ack, EventProducer, Headers, Place
+from comms.platform.kafka.producing import Ack, EventProducer, Headers, TopicPartition
 
 __all__ = [
     "Ack",
     "Broker",
     "EventProducer",
     "Headers",
+    "KafkaDataLossError",
     "KafkaFault",
-    "KafkaForgotError",
     "KafkaRefusedError",
     "KafkaUnavailableError",
-    "Place",
     "Rebalance",
     "Record",
     "TopicConsumer",
+    "TopicPartition",
     "fault_of",
 ]

@@ -19,7 +19,7 @@ from comms.platform.kafka.errors import (
     KafkaUnavailableError,
     fault_of,
 )
-from comms.platform.kafka.producing import EventProducer, Place
+from comms.platform.kafka.producing import EventProducer, TopicPartition
 from comms.platform.kafka.reading import read_to_the_end
 from schemas.topics import LARGEST_RECORD, TOPICS, Topic
 
@@ -48,7 +48,7 @@ class Broker:
         topics: Sequence[str],
         *,
         rebalance: Rebalance | None = None,
-        positions: Callable[[Sequence[Place]], Mapping[Place, int]] | None = None,
+        positions: Callable[[Sequence[TopicPartition]], Mapping[TopicPartition, int]] | None = None,
     ) -> TopicConsumer:
         """A member of `group` reading `topics`."""
         return TopicConsumer(

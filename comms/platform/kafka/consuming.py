@@ -12,7 +12,9 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaTopicPartition,
 )
 
 from comms.platform.kafka.errors import (
@@ -23,7 +25,7 @@ from comms.platform.kafka.errors import (
     fault_of,
 )
 from comms.platform.kafka.membership import GroupState, Identify, Idle, LogIdentity
-from comms.platform.kafka.producing import Headers, Place
+from comms.platform.kafka.producing import Headers, TopicPartition
 from schemas.topics import LARGEST_RECORD
 
 log = structlog.get_logger(__name__)
@@ -44,7 +46,7 @@ class Record:
     headers: Headers = field(default_factory=dict)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TopicPartition:
         return self.topic, self.partition
 
 
@@ -74,10 +76,10 @@ class Rebalance:
             what came next: offsets seen before may come again, and mean other records.
     """
 
-    assigned: Callable[[Sequence[Place]], None] = lambda _: None
-    revoked: Callable[[Sequence[Place]], None] = lambda _: None
-    lost: Callable[[Sequence[Place]], None] = lambda _: None
-    begun_anew: Callable[[Place], None] = lambda _: None
+    assigned: Callable[[Sequence[TopicPartition]], None] = lambda _: None
+    revoked: Callable[[Sequence[TopicPartition]], None] = lambda _: None
+    lost: Callable[[Sequence[TopicPartition]], None] = lambda _: None
+    begun_anew: Callable[[TopicPartition], None] = lambda _: None
 
 
 class TopicConsumer:
@@ -102,11 +104,11 @@ class TopicConsumer:
         rebalance: Rebalance | None = None,
         identify: Identify,
         dissolve_if_stuck: Callable[[str], bool],
-        positions: Callable[[Sequence[Place]], Mapping[Place, int]] | None = None,
+        positions: Callable[[Sequence[TopicPartition]], Mapping[TopicPartition, int]] | None = None,
     ) -> None:
         self._rebalance = rebalance or Rebalance()
         self._positions = positions or self._committed
-        self.assignment: set[Place] = set()
+        self.assignment: set[TopicPartition] = set()
         self.resets = 0
         self._admission, self._group = Admission(), GroupState()
         self._logs, self._held = LogIdentity(identify, topics), list[Record]()
@@ -134,7 +136,7 @@ class TopicConsumer:
         )
         self.group, self._dissolve_if_stuck = group, dissolve_if_stuck
         self._topics, self._idle = list(topics), Idle()
-        self._paused: set[Place] = set()
+        self._paused: set[TopicPartition] = set()
         self._join()
 
     def poll(self, most: int, seconds: float) -> list[Record]:
@@ -146,7 +148,7 @@ class TopicConsumer:
         """
         try:
             if going := self._paused & self.assignment:
-                self._consumer.resume([TopicPartition(*place) for place in going])
+                self._consumer.resume([KafkaTopicPartition(*place) for place in going])
             self._paused.clear()
             if self._idle.is_too_long(bool(self.assignment)):
                 self._join_anew()
@@ -167,7 +169,7 @@ class TopicConsumer:
             log.warning("kafka.fault", problem=str(fault))
         return self._of_the_same_log(records)
 
-    def commit(self, offsets: Mapping[Place, int]) -> None:
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit the next offset to read of each partition that is still ours; waits for it.
 
         Nothing is committed into a log that is another one: read from there, it would be skipped.
@@ -176,7 +178,7 @@ class TopicConsumer:
             KafkaUnavailableError: the commit did not happen; the records will be read again.
         """
         ours = [
-            TopicPartition(topic, partition, offset)
+            KafkaTopicPartition(topic, partition, offset)
             for (topic, partition), offset in offsets.items()
             if (topic, partition) in self.assignment
         ]
@@ -200,7 +202,7 @@ class TopicConsumer:
         standing = self.assignment - self._paused
         try:
             if standing:
-                self._consumer.pause([TopicPartition(*place) for place in standing])
+                self._consumer.pause([KafkaTopicPartition(*place) for place in standing])
                 self._paused |= standing
             message = self._consumer.poll(seconds)
         except KafkaException as error:
@@ -208,9 +210,9 @@ class TopicConsumer:
         if message is not None and isinstance(record := self._record(message), Record):
             self._held.append(record)  # it was on its way
 
-    def high_watermark(self, place: Place) -> int:
+    def high_watermark(self, place: TopicPartition) -> int:
         """The end of a partition as the last fetch saw it; -1 before one."""
-        _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+        _, high = self._consumer.get_watermark_offsets(KafkaTopicPartition(*place), cached=True)
         return int(high)
 
     def close(self) -> None:
@@ -295,55 +297,57 @@ class TopicConsumer:
             return None
         return fault_of(error)
 
-    def _start_over(self, place: Place) -> None:
+    def _start_over(self, place: TopicPartition) -> None:
         if place not in self.assignment:
             return
         log.error("kafka.offset_out_of_range", topic=place[0], partition=place[1])
         self._begin_anew(place)
 
-    def _begin_anew(self, place: Place) -> None:
+    def _begin_anew(self, place: TopicPartition) -> None:
         self.resets += 1
         self._held = [record for record in self._held if record.place != place]
         self._paused.discard(place)
         try:
             # Assigned anew, for the client has stopped fetching it and seeks only where it fetches.
-            self._consumer.incremental_unassign([TopicPartition(*place)])
-            self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING)])
-            self._consumer.resume([TopicPartition(*place)])
+            self._consumer.incremental_unassign([KafkaTopicPartition(*place)])
+            self._consumer.incremental_assign([KafkaTopicPartition(*place, OFFSET_BEGINNING)])
+            self._consumer.resume([KafkaTopicPartition(*place)])
         except KafkaException as error:
             raise fault_of(error.args[0]) from error
         self._rebalance.begun_anew(place)
 
-    def _committed(self, places: Sequence[Place]) -> Mapping[Place, int]:
-        asked = [TopicPartition(*place) for place in places]
+    def _committed(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        asked = [KafkaTopicPartition(*place) for place in places]
         found = self._consumer.committed(asked, timeout=10)
         return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
         self._group.moved()
         known = self._positions(places) if places else {}
-        found = [TopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places]
+        found = [
+            KafkaTopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places
+        ]
         consumer.incremental_assign(found)
         consumer.resume(found)  # a pause outlives the assignment in which it began
         self.assignment.update(places)
         self._rebalance.assigned(places)
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
         self._group.moved()
         self._rebalance.revoked(places)
         self._gone(places)
         consumer.incremental_unassign(partitions)
 
-    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_lost(self, consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
         self._group.moved()
         self._gone(places)
         self._rebalance.lost(places)
         consumer.incremental_unassign(partitions)
 
-    def _gone(self, places: Sequence[Place]) -> None:
+    def _gone(self, places: Sequence[TopicPartition]) -> None:
         self.assignment.difference_update(places)
         self._paused.difference_update(places)
         self._held = [record for record in self._held if record.place in self.assignment]

@@ -21,7 +21,7 @@ class KafkaUnavailableError(KafkaFault):
     """No broker answers, or it cannot do it now; the same call may succeed later."""
 
 
-class KafkaForgotError(KafkaUnavailableError):
+class KafkaDataLossError(KafkaUnavailableError):
     """The broker does not remember this producer: it lost what it held, or a part of it."""
 
 
@@ -61,7 +61,7 @@ def fault_of(error: KafkaError) -> KafkaFault:
     if error.code() in _REFUSALS:
         kind = KafkaRefusedError
     elif error.fatal() or error.code() in _FORGOT:
-        kind = KafkaForgotError
+        kind = KafkaDataLossError
     return kind(f"{error.name()}: {error.str()}")
 
 

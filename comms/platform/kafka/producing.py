@@ -14,8 +14,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from comms.platform.kafka.errors import (
     CLIENT_LOG,
+    KafkaDataLossError,
     KafkaFault,
-    KafkaForgotError,
     KafkaUnavailableError,
     fault_of,
 )
@@ -24,7 +24,7 @@ from schemas.topics import LARGEST_RECORD
 log = structlog.get_logger(__name__)
 
 Headers = Mapping[str, bytes]
-Place = tuple[str, int]  # (topic, partition)
+TopicPartition = tuple[str, int]  # (topic, partition)
 Ack = Callable[[KafkaFault | None], None]
 
 
@@ -156,7 +156,7 @@ class EventProducer:
         if not self._broken:
             return self._client
         if self._idempotent:
-            raise KafkaForgotError("the broker has forgotten this producer")
+            raise KafkaDataLossError("the broker has forgotten this producer")
         with self._lock:
             if self._broken:
                 self._replace()
@@ -178,7 +178,7 @@ class EventProducer:
         def report(error: KafkaError | None, _: Message) -> None:
             fault = None if error is None else fault_of(error)
             # A client that was replaced proves nothing about the present one.
-            if client is self._client and isinstance(fault, KafkaForgotError):
+            if client is self._client and isinstance(fault, KafkaDataLossError):
                 self._broken = True
             if on_ack is not None:
                 on_ack(fault)

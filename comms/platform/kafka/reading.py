@@ -13,12 +13,14 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaTopicPartition,
 )
 
 from comms.platform.kafka.consuming import Record, record_of
 from comms.platform.kafka.errors import CLIENT_LOG, KafkaUnavailableError, fault_of
-from comms.platform.kafka.producing import Place
+from comms.platform.kafka.producing import TopicPartition
 from schemas.topics import LARGEST_RECORD
 
 SILENCE_SECONDS = 15.0
@@ -47,7 +49,7 @@ def read_to_the_end(properties: Mapping[str, str], topic: str, partitions: int) 
     )
     try:
         open_places = {(topic, number) for number in range(partitions)}
-        consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in open_places])
+        consumer.assign([KafkaTopicPartition(*place, OFFSET_BEGINNING) for place in open_places])
         heard = monotonic()
         while open_places:
             messages = consumer.consume(BATCH, 0.1)
@@ -62,7 +64,7 @@ def read_to_the_end(properties: Mapping[str, str], topic: str, partitions: int) 
         consumer.close()
 
 
-def _records(messages: list[Message], open_places: set[Place]) -> Iterator[Record]:
+def _records(messages: list[Message], open_places: set[TopicPartition]) -> Iterator[Record]:
     for message in messages:
         error = message.error()
         if error is None:

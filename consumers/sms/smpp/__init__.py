@@ -18,10 +18,10 @@ from typing import Any
 
 from comms.platform.settings import SettingsError
 from consumers.sdk.provider import Provider
-from consumers.sdk.provider_type import Kind, Setup
+from consumers.sdk.provider_type import ProviderContext, ProviderType
 
 
-def _build(setup: Setup) -> Provider[Any]:
+def _build(setup: ProviderContext) -> Provider[Any]:
     try:
         from consumers.sms.smpp.options import build  # noqa: PLC0415 - optional extra
     except ModuleNotFoundError as error:
@@ -32,4 +32,4 @@ def _build(setup: Setup) -> Provider[Any]:
     return build(setup)
 
 
-SMPP = Kind(build=_build, confirms=True)
+SMPP = ProviderType(build=_build, confirms=True)

@@ -12,8 +12,8 @@ from collections import deque
 import structlog
 
 from comms.platform import metrics
-from consumers.sdk.receipt_stream import NotTakenError, Tell
-from consumers.sdk.receipts import Said
+from consumers.sdk.receipt_stream import ReceiptNotStoredError, StoreReceipts
+from consumers.sdk.receipts import ReceiptEvent
 from consumers.sms.smpp.link import Link
 from consumers.sms.smpp.pdu import Delivery, Pdu, Status, UnreadableError, delivery
 from consumers.sms.smpp.receipts import DeliveryReader
@@ -44,7 +44,7 @@ class Ear:
         self._waiting.append((link, pdu))
         self._any.set()
 
-    async def tell_all(self, tell: Tell) -> None:
+    async def tell_all(self, tell: StoreReceipts) -> None:
         """Tell what was heard, and what will be, until cancelled."""
         while True:
             await self._any.wait()
@@ -53,7 +53,7 @@ class Ear:
             if not self._waiting:
                 self._any.clear()
 
-    async def _tell(self, arrivals: list[_Arrival], tell: Tell) -> None:
+    async def _tell(self, arrivals: list[_Arrival], tell: StoreReceipts) -> None:
         read = [(link, pdu, self._read(link, pdu)) for link, pdu in arrivals]
         deliveries = [(link, pdu, found) for link, pdu, found in read if found is not None]
         for link in {link for link, _, found in deliveries if self._reader.may_overtake(found)}:
@@ -63,12 +63,12 @@ class Ear:
         for (link, pdu, _), one in zip(deliveries, said, strict=True):
             link.respond(pdu, Status.OK if one is None else status)
 
-    async def _taken(self, said: list[Said], tell: Tell) -> Status:
+    async def _taken(self, said: list[ReceiptEvent], tell: StoreReceipts) -> Status:
         if not said:
             return Status.OK
         try:
             await tell(said)
-        except NotTakenError as error:
+        except ReceiptNotStoredError as error:
             log.warning("receipt.not_announced", provider=self._provider, problem=str(error))
             return Status.SAY_IT_AGAIN
         return Status.OK

@@ -5,7 +5,7 @@ import ssl
 from consumers.sdk.error_codes import Meaning
 from consumers.sdk.http_provider import seconds_of
 from consumers.sdk.options import Options
-from consumers.sdk.provider_type import Setup
+from consumers.sdk.provider_type import ProviderContext
 from consumers.sms.smpp.connecting import Server
 from consumers.sms.smpp.errors import MEANINGS, with_own
 from consumers.sms.smpp.provider import SmppProvider
@@ -17,7 +17,7 @@ _CONNECT_SECONDS = 10.0
 _HIGHEST_BYTE = 255
 
 
-def build(setup: Setup) -> SmppProvider:
+def build(setup: ProviderContext) -> SmppProvider:
     """The adapter, not yet open.
 
     Raises:
@@ -43,7 +43,7 @@ def build(setup: Setup) -> SmppProvider:
     )
 
 
-def _server(setup: Setup, timeout: float) -> Server:
+def _server(setup: ProviderContext, timeout: float) -> Server:
     options = setup.options
     security = options.choice("security", "tls", among=("tls", "none"))
     authority = options.optional_text("ca_file")

@@ -21,9 +21,9 @@ from functools import partial
 from comms.platform.clock import Clock, utc_now
 from consumers.sdk.error_codes import LIMITED, Classifier, ErrorTable
 from consumers.sdk.http_transport import NotSentError, TransportError, outcome_of
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused
 from consumers.sdk.provider import Attempt
-from consumers.sdk.receipt_stream import Tell
+from consumers.sdk.receipt_stream import StoreReceipts
 from consumers.sms.smpp.binding import Binding, Turn
 from consumers.sms.smpp.connecting import BindRefusedError, Server
 from consumers.sms.smpp.errors import NAMES, UNLISTED, code_of
@@ -32,7 +32,7 @@ from consumers.sms.smpp.pdu import Pdu, Status, Submission
 from consumers.sms.smpp.receipts import DeliveryReader, IdForm, Sending, SentIds
 from consumers.sms.smpp.submissions import Style
 from consumers.sms.smpp.text import TooLongError
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason
 
@@ -80,8 +80,8 @@ class SmppProvider:
         try:
             parts = self._style.submissions(message, attempt, now=self._clock())
         except TooLongError as error:
-            words = ProviderWords(detail=str(error))
-            return Refused(reason=Reason.INVALID_CONTENT, words=words)
+            response = ProviderResponse(detail=str(error))
+            return Refused(reason=Reason.INVALID_CONTENT, response=response)
         sending = Sending(message_id=attempt.message_id, parts=len(parts))
         try:
             async with self._binding.turn(until=until) as turn:
@@ -92,12 +92,12 @@ class SmppProvider:
         except TransportError as error:
             return _broken_off(sending, outcome_of(error))
         if answer.status == Status.OK:
-            return Accepted(words=_words(answer, sending))
-        words, own_sender = _words(answer, sending), message.sender is not None
-        refusal = self._classifier.outcome(words, status=UNLISTED, own_sender=own_sender)
+            return Accepted(response=_provider_response(answer, sending))
+        response, own_sender = _provider_response(answer, sending), message.sender is not None
+        refusal = self._classifier.outcome(response, status=UNLISTED, own_sender=own_sender)
         return _broken_off(sending, refusal)
 
-    async def listen(self, tell: Tell) -> None:
+    async def listen(self, tell: StoreReceipts) -> None:
         await self._ear.tell_all(tell)
 
     async def probe(self) -> str | None:
@@ -146,9 +146,9 @@ class SmppProvider:
         """Whatever of our table the SMSC refuses, it is no message's fault."""
         code = code_of(error.status)
         detail = f"the bind was refused: {NAMES.get(error.status, 'a code of its own')}"
-        words = ProviderWords(code=code, detail=detail, response=f"command_status={code}")
-        outcome = self._classifier.outcome(words, status=UNLISTED)
-        return Blocked(words=words) if isinstance(outcome, Refused) else outcome
+        response = ProviderResponse(code=code, detail=detail, raw=f"command_status={code}")
+        outcome = self._classifier.outcome(response, status=UNLISTED)
+        return AccountError(response=response) if isinstance(outcome, Refused) else outcome
 
 
 def _broken_off(sending: Sending, outcome: Outcome) -> Outcome:
@@ -156,21 +156,25 @@ def _broken_off(sending: Sending, outcome: Outcome) -> Outcome:
     if not sending.ids:
         return outcome
     taken = f"{len(sending.ids)} of {sending.parts} parts were taken"
-    words = outcome.words
+    response = outcome.response
     told = replace(
-        words,
-        detail=f"{taken}; {words.detail}" if words.detail else taken,
-        response=words.response or f"message_ids={','.join(sending.ids)}",
+        response,
+        detail=f"{taken}; {response.detail}" if response.detail else taken,
+        raw=response.raw or f"message_ids={','.join(sending.ids)}",
     )
-    return replace(outcome, words=told) if isinstance(outcome, Refused) else Ambiguous(words=told)
+    return (
+        replace(outcome, response=told)
+        if isinstance(outcome, Refused)
+        else Ambiguous(response=told)
+    )
 
 
-def _words(answer: Pdu, sending: Sending) -> ProviderWords:
+def _provider_response(answer: Pdu, sending: Sending) -> ProviderResponse:
     code, ids = code_of(answer.status), ",".join(sending.ids)
     taken = answer.status == Status.OK
-    return ProviderWords(
+    return ProviderResponse(
         provider_message_id=(sending.ids[-1] or None) if taken else None,
         code=code,
         detail=NAMES.get(answer.status),
-        response=f"command_status={code}" + (f" message_ids={ids}" if ids else ""),
+        raw=f"command_status={code}" + (f" message_ids={ids}" if ids else ""),
     )

@@ -3,7 +3,7 @@
 The adapter's `listen` reads each one here. A receipt names its message by the SMSC's id alone, so
 the ids of what this process has sent are remembered (`SentIds`): it finds its message even before
 the ledger has the call's outcome. Any other receipt (of another process, or from before a restart)
-is `Unplaced`, and looked for in the ledger.
+is `UnmatchedReceipt`, and looked for in the ledger.
 
 A long text has a receipt for each of its parts. The last part's tells that it was delivered, as its
 id is the message's; any part's failure is the message's failure, where the part is remembered.
@@ -22,11 +22,11 @@ from uuid import UUID
 
 from comms.platform.clock import Clock
 from consumers.sdk.error_codes import Classifier, Meaning, reason_of_failure
-from consumers.sdk.receipts import Inbound, Said, Unplaced
+from consumers.sdk.receipts import Inbound, ReceiptEvent, UnmatchedReceipt
 from consumers.sms.smpp import text
 from consumers.sms.smpp.errors import DELIVERED, FAILED, STATES
 from consumers.sms.smpp.pdu import Address, Delivery
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 
 _MOST_REMEMBERED = 50_000  # ids; some 15 MB
 _RECEIPTED_MESSAGE_ID, _MESSAGE_STATE, _SAR_SEGMENT = 0x001E, 0x0427, 0x020F
@@ -132,7 +132,7 @@ class DeliveryReader:
         self._form, self._sent = form, sent
         self._classifier, self._clock = classifier, clock
 
-    def read(self, delivery: Delivery) -> Said | None:
+    def read(self, delivery: Delivery) -> ReceiptEvent | None:
         """What it says; None where that is nothing final, or nothing to us."""
         if _is_receipt(delivery):
             found = self._found(delivery)
@@ -162,7 +162,7 @@ class DeliveryReader:
             response=_TEXT.sub("", said) or f"id:{theirs} stat:{state}",
         )
 
-    def _receipt(self, found: _Found) -> Said | None:
+    def _receipt(self, found: _Found) -> ReceiptEvent | None:
         delivered = found.state == DELIVERED
         if not delivered and found.state not in FAILED:
             if found.state not in STATES.values():
@@ -177,18 +177,18 @@ class DeliveryReader:
         theirs = sending.ids[-1] if sending.complete else found.theirs
         return self._unplaced(found, theirs).of(sending.message_id)
 
-    def _unplaced(self, found: _Found, theirs: str) -> Unplaced:
+    def _unplaced(self, found: _Found, theirs: str) -> UnmatchedReceipt:
         meaning: Meaning | None = FAILED.get(found.state)
         failed_by = f":{found.error}" if meaning is not None and found.error else ""
-        return Unplaced(
+        return UnmatchedReceipt(
             delivered=meaning is None,
             # An SMSC writes its own local time, and does not say which.
             occurred_at=self._clock(),
             reason=reason_of_failure(meaning),
-            words=ProviderWords(
+            response=ProviderResponse(
                 provider_message_id=theirs,
                 code=f"{found.state}{failed_by}",
-                response=found.response,
+                raw=found.response,
             ),
         )
 

@@ -27,11 +27,13 @@ def kafka(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Broker:
     return broker
 
 
-def bury(kafka: Broker, value: bytes, *, channel: str = "sms", topic: str = "comms.sms") -> str:
+def send_to_dead_letters(
+    kafka: Broker, value: bytes, *, channel: str = "sms", topic: str = "comms.sms"
+) -> str:
     """Put a record among the letters; its id there."""
     producer = kafka.producer()
     record = Record(topic, 3, 14, MESSAGE.key.encode(), value, 0)
-    dead_letters.bury(
+    dead_letters.send_to_dead_letters(
         producer, record, channel=channel, reason=Reason.UNDECODABLE, detail="why not"
     )
     producer.close()
@@ -52,8 +54,8 @@ def returned(kafka: Broker, topic: str, letter: str) -> list[Record]:
 
 
 def test_letters_are_listed_newest_last_and_can_be_told_apart(comms: Run, kafka: Broker) -> None:
-    ids = [bury(kafka, b"%d" % n) for n in range(3)]
-    other = bury(kafka, b"", channel="status", topic=STATUS)
+    ids = [send_to_dead_letters(kafka, b"%d" % n) for n in range(3)]
+    other = send_to_dead_letters(kafka, b"", channel="status", topic=STATUS)
     assert [item["id"] for item in listed(comms)][-4:] == [*ids, other]
     assert [item["id"] for item in listed(comms, "--channel", "status")][-1] == other
     assert [item["id"] for item in listed(comms, "--channel", "sms", "--limit", "2")] == ids[1:]
@@ -68,7 +70,7 @@ def test_letters_are_listed_newest_last_and_can_be_told_apart(comms: Run, kafka:
 
 
 def test_a_letter_is_shown_without_who_and_what_unless_asked_for(comms: Run, kafka: Broker) -> None:
-    letter = bury(kafka, GOOD)
+    letter = send_to_dead_letters(kafka, GOOD)
     ran = comms("dead-letters", "show", letter)
     assert ran.code == 0
     assert str(MESSAGE.id) in ran.out
@@ -81,7 +83,7 @@ def test_a_letter_is_shown_without_who_and_what_unless_asked_for(comms: Run, kaf
 
 
 def test_what_is_no_record_is_shown_as_bytes(comms: Run, kafka: Broker) -> None:
-    letter = bury(kafka, b"\x07\xff")
+    letter = send_to_dead_letters(kafka, b"\x07\xff")
     offset = letter.partition(":")[2]  # an offset alone will do
     hidden = json.loads(comms("dead-letters", "show", offset, "--json").out)
     assert "hidden" in hidden["value"]
@@ -91,7 +93,7 @@ def test_what_is_no_record_is_shown_as_bytes(comms: Run, kafka: Broker) -> None:
 
 
 def test_a_letter_goes_back_unchanged(comms: Run, kafka: Broker) -> None:
-    letter = bury(kafka, GOOD)
+    letter = send_to_dead_letters(kafka, GOOD)
     ran = comms("dead-letters", "replay", letter)
     assert (ran.code, ran.out) == (0, "1 replayed: 1 sms undecodable\n")
     [record] = returned(kafka, "comms.sms", letter)
@@ -100,25 +102,27 @@ def test_a_letter_goes_back_unchanged(comms: Run, kafka: Broker) -> None:
 
 def test_a_status_letter_goes_back_to_the_status_topic(comms: Run, kafka: Broker) -> None:
     value = CODEC.encode(queued(MESSAGE), topic=STATUS)
-    letter = bury(kafka, value, channel="status", topic=STATUS)
+    letter = send_to_dead_letters(kafka, value, channel="status", topic=STATUS)
     assert comms("dead-letters", "replay", "--channel", "status").code == 0
     [record] = returned(kafka, STATUS, letter)
     assert record.value == value
 
 
 def test_a_dry_run_puts_nothing_back(comms: Run, kafka: Broker) -> None:
-    letter = bury(kafka, GOOD, channel="voice", topic="comms.voice")
+    letter = send_to_dead_letters(kafka, GOOD, channel="voice", topic="comms.voice")
     ran = comms("dead-letters", "replay", "--channel", "voice", "--dry-run")
     assert ran.out == "1 would be replayed: 1 voice undecodable\n"
     assert returned(kafka, "comms.voice", letter) == []
 
 
 def test_what_came_back_once_is_not_put_back_by_its_first_letter_again(kafka: Broker) -> None:
-    first = bury(kafka, b"hopeless")
+    first = send_to_dead_letters(kafka, b"hopeless")
     dead_letters.replay(kafka, [first], on_acknowledged=lambda: None)
     [record] = returned(kafka, "comms.sms", first)
     producer = kafka.producer()
-    dead_letters.bury(producer, record, channel="sms", reason=Reason.UNDECODABLE, detail="again")
+    dead_letters.send_to_dead_letters(
+        producer, record, channel="sms", reason=Reason.UNDECODABLE, detail="again"
+    )
     producer.close()
     found = [letter for letter, _ in dead_letters.letters(kafka)]
     assert found[-1].replayed_from == first
@@ -128,13 +132,13 @@ def test_what_came_back_once_is_not_put_back_by_its_first_letter_again(kafka: Br
 
 
 def test_a_letter_from_elsewhere_stays(comms: Run, kafka: Broker) -> None:
-    letter = bury(kafka, b"", channel=Channel.PUSH, topic="somebody.elses")
+    letter = send_to_dead_letters(kafka, b"", channel=Channel.PUSH, topic="somebody.elses")
     ran = comms("dead-letters", "replay", letter, "--json")
     assert json.loads(ran.out) == {"replayed": 0, "letters": [], "without_origin": [letter]}
 
 
 def test_what_is_asked_wrongly_is_one_line_and_puts_nothing_back(comms: Run, kafka: Broker) -> None:
-    letter = bury(kafka, b"here")
+    letter = send_to_dead_letters(kafka, b"here")
     assert comms("dead-letters", "replay").code == 2
     assert comms("dead-letters", "replay", letter, "--all").code == 2
     ran = comms("dead-letters", "replay", letter, "0:999999")

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from consumers.registry import build_or_missing
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from consumers.sdk.provider import Provider
 from schemas.messages import Message
 from schemas.vocabulary import Channel
@@ -35,7 +35,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-SILENCE, HANG_UP = Reply(0, "silence"), Reply(0, "hang up")
+NO_RESPONSE, HANG_UP = Reply(0, "silence"), Reply(0, "hang up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def told(outcome: Outcome) -> str:
             return f"refused {reason}" + (f" {suppress}" if suppress else "")
         case TryLater(reason=reason, after=after):
             return f"later {reason}" + (f" {after:g}" if after is not None else "")
-        case Blocked():
+        case AccountError():
             return "blocked"
         case Ambiguous():
             return "ambiguous"
@@ -146,7 +146,7 @@ class Stub:
         )
         self.requests.append(asked)
         reply = self._reply(asked)
-        if reply is SILENCE:
+        if reply is NO_RESPONSE:
             await asyncio.Event().wait()
         if reply is HANG_UP and request.transport is not None:
             request.transport.abort()
@@ -183,7 +183,7 @@ class HttpContract(ProviderContract):
             Fate.ACCEPTED: None,
             Fate.REFUSED: dialogue.refused,
             Fate.TRANSIENT: dialogue.transient,
-            Fate.SILENCE: SILENCE,
+            Fate.NO_RESPONSE: NO_RESPONSE,
         }
         provider, hasty = dialogue.provider(stub.url), dialogue.provider(stub.url, seconds=0.5)
         unreachable = dialogue.provider(f"http://127.0.0.1:{closed_port()}")

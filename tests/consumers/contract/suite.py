@@ -26,7 +26,7 @@ class Fate(Enum):
     ACCEPTED = auto()
     REFUSED = auto()
     TRANSIENT = auto()
-    SILENCE = auto()
+    NO_RESPONSE = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,26 +69,26 @@ class ProviderContract:
     ) -> None:
         outcome = await call(subject.provider, subject.message(Fate.ACCEPTED))
         assert isinstance(outcome, Accepted)
-        assert outcome.words.provider_message_id
-        assert outcome.words.response
+        assert outcome.response.provider_message_id
+        assert outcome.response.raw
 
     async def test_a_message_that_is_refused_for_good_is_refused(self, subject: Subject) -> None:
         outcome = await call(subject.provider, subject.message(Fate.REFUSED))
         assert isinstance(outcome, Refused)
         assert outcome.reason is Reason.INVALID_RECIPIENT
-        assert outcome.words.code
-        assert outcome.words.response
+        assert outcome.response.code
+        assert outcome.response.raw
 
     async def test_trouble_of_the_moment_is_for_later(self, subject: Subject) -> None:
         outcome = await call(subject.provider, subject.message(Fate.TRANSIENT))
         assert isinstance(outcome, TryLater)
         assert outcome.reason is Reason.PROVIDER_ERROR
-        assert outcome.words.response
+        assert outcome.response.raw
 
     async def test_silence_after_the_request_is_ambiguous(self, subject: Subject) -> None:
-        outcome = await call(subject.hasty, subject.message(Fate.SILENCE))
+        outcome = await call(subject.hasty, subject.message(Fate.NO_RESPONSE))
         assert isinstance(outcome, Ambiguous)
-        assert outcome.words.detail
+        assert outcome.response.detail
 
     async def test_nobody_listening_is_for_later(self, subject: Subject) -> None:
         outcome = await call(subject.unreachable, subject.message(Fate.ACCEPTED))
@@ -101,12 +101,12 @@ class ProviderContract:
         outcomes = await asyncio.gather(*(call(subject.provider, one) for one in messages))
         expected = {Fate.ACCEPTED: Accepted, Fate.REFUSED: Refused, Fate.TRANSIENT: TryLater}
         assert [type(one) for one in outcomes] == [expected[fate] for fate in fates]
-        taken = [one.words.provider_message_id for one in outcomes if isinstance(one, Accepted)]
+        taken = [one.response.provider_message_id for one in outcomes if isinstance(one, Accepted)]
         assert len(set(taken)) == len(taken)
 
     async def test_it_works_on_after_a_cancelled_call(self, subject: Subject) -> None:
         calls = [
-            asyncio.create_task(call(subject.provider, subject.message(Fate.SILENCE)))
+            asyncio.create_task(call(subject.provider, subject.message(Fate.NO_RESPONSE)))
             for _ in range(3)
         ]
         await until(lambda: connections_to(subject.port) >= 3)

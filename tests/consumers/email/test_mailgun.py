@@ -219,7 +219,10 @@ def test_a_delivery_finds_its_message() -> None:
     (found,) = said(event("delivered", marked(id_), **{"delivery-status": status}))
     assert (found.message_id, found.delivered, found.suppress) == (id_, True, None)
     assert found.occurred_at == datetime(2026, 11, 23, 11, 59, 0, 500000, tzinfo=UTC)
-    assert (found.words.provider_message_id, found.words.detail) == ("1@mg.acme.example", "OK")
+    assert (found.response.provider_message_id, found.response.detail) == (
+        "1@mg.acme.example",
+        "OK",
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_the_last_try_is_the_last_though_it_is_called_temporary() -> None:
 def test_what_mailgun_rejects_names_no_recipient() -> None:
     mark = marked(new_message_id(), copies=True)
     (found,) = said(event("rejected", mark, recipient=None, reject={"reason": "Sandbox"}))
-    assert (found.delivered, found.words.detail) == (False, "Sandbox")
+    assert (found.delivered, found.response.detail) == (False, "Sandbox")
 
 
 @pytest.mark.parametrize(

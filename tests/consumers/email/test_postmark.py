@@ -154,7 +154,7 @@ class TestPostmark(NamingContract):
         made = stub.message(but_not_to("bo@example.com", "eve@example.com"))
         outcome = await call(subject.provider, made)
         assert isinstance(outcome, Accepted)
-        assert outcome.words.detail == "2 of the recipients inactive"
+        assert outcome.response.detail == "2 of the recipients inactive"
         made = stub.message(but_not_to("bo@example.com", recipient(2)))
         outcome = await call(subject.provider, made)
         assert isinstance(outcome, Refused)
@@ -162,7 +162,7 @@ class TestPostmark(NamingContract):
             Reason.SUPPRESSED,
             SuppressionReason.HARD_BOUNCE,
         )
-        assert recipient(2) not in (outcome.words.detail or "")
+        assert recipient(2) not in (outcome.response.detail or "")
 
     async def test_the_probe_reads_the_server(self, subject: Subject, stub: Stub) -> None:
         assert await subject.provider.probe() is None
@@ -198,7 +198,7 @@ def test_a_delivery_finds_its_message() -> None:
     )
     assert (found.message_id, found.delivered, found.suppress) == (id_, True, None)
     assert found.occurred_at == datetime(2026, 11, 23, 11, 59, tzinfo=UTC)
-    assert found.words.provider_message_id == "0a129aee"
+    assert found.response.provider_message_id == "0a129aee"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_delivery_finds_its_message() -> None:
 def test_a_bounce_says_why(kind: str, reason: Reason, suppress: SuppressionReason | None) -> None:
     (found,) = said(event("Bounce", Type=kind, Email=TO, BouncedAt="2026-11-23T11:59:00Z"))
     assert not found.delivered
-    assert (found.reason, found.suppress, found.words.code) == (reason, suppress, kind)
+    assert (found.reason, found.suppress, found.response.code) == (reason, suppress, kind)
 
 
 @pytest.mark.parametrize("kind", ["Transient", "DnsError", "AutoResponder", "AddressChange"])

@@ -215,7 +215,7 @@ def test_a_receipt_finds_its_message_by_the_tag(tags: Any) -> None:
     (found,) = said(event("delivered", tags(marked(id_))))
     assert (found.message_id, found.delivered, found.suppress) == (id_, True, None)
     assert found.occurred_at == datetime(2026, 11, 23, 11, 59, 0, 126000, tzinfo=UTC)
-    assert found.words.provider_message_id == "56761188"
+    assert found.response.provider_message_id == "56761188"
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_each_event_finds_its_message() -> None:
     assert [one.message_id for one in found] == ids
     assert all(one.delivered and one.suppress is None for one in found)
     assert found[0].occurred_at == datetime(2026, 11, 23, 11, 59, tzinfo=UTC)
-    assert found[0].words.provider_message_id == "14c5d75ce93"
+    assert found[0].response.provider_message_id == "14c5d75ce93"
 
 
 def test_an_event_that_comes_twice_in_a_request_counts_once() -> None:

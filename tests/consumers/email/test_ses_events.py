@@ -160,7 +160,10 @@ async def test_a_delivery_finds_its_message() -> None:
     (found,) = await said(event("Delivery", marked(id_), delivery=delivery))
     assert (found.message_id, found.delivered, found.suppress) == (id_, True, None)
     assert found.occurred_at == datetime(2026, 11, 23, 11, 59, tzinfo=UTC)
-    assert (found.words.provider_message_id, found.words.detail) == ("EXAMPLE7c191be45", "250 ok")
+    assert (found.response.provider_message_id, found.response.detail) == (
+        "EXAMPLE7c191be45",
+        "250 ok",
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from consumers.sdk.outcomes import Accepted, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Outcome, Refused, TryLater
 from consumers.sdk.provider import Provider
 from schemas.messages import Attachment, EmailMessage
 from schemas.vocabulary import Channel, Reason
@@ -29,7 +29,7 @@ _RECIPIENTS = {
     Fate.ACCEPTED: "ann@example.com",
     Fate.REFUSED: "rcpt_550_5.1.1@example.com",
     Fate.TRANSIENT: "data_451_4.3.0@example.com",
-    Fate.SILENCE: "silent@example.com",
+    Fate.NO_RESPONSE: "silent@example.com",
 }
 
 
@@ -119,7 +119,7 @@ async def test_a_mail_arrives_as_it_was_meant(provider: Provider[Any], mails: Ma
     message = _full()
     outcome = await call(provider, message)
     assert isinstance(outcome, Accepted)
-    assert outcome.words.provider_message_id == "Q00001"
+    assert outcome.response.provider_message_id == "Q00001"
     mail = parsed(mails)
     headers = {name: mail[name] for name in ("from", "to", "cc", "reply-to", "x-campaign")}
     assert headers == {
@@ -256,8 +256,8 @@ async def test_answers_are_read_as_they_are_meant(
 async def test_a_refusal_carries_the_servers_own_words(provider: Provider[Any]) -> None:
     outcome = await call(provider, mail_to("rcpt_550_5.1.1@example.com"))
     assert isinstance(outcome, Refused)
-    assert outcome.words.code == "5.1.1"
-    assert outcome.words.response == "550 5.1.1 As you asked"
+    assert outcome.response.code == "5.1.1"
+    assert outcome.response.raw == "550 5.1.1 As you asked"
 
 
 async def test_some_of_cc_refused_is_accepted_and_says_how_many(
@@ -270,7 +270,7 @@ async def test_some_of_cc_refused_is_accepted_and_says_how_many(
     )
     outcome = await call(provider, message)
     assert isinstance(outcome, Accepted)
-    assert (outcome.words.detail or "").startswith(
+    assert (outcome.response.detail or "").startswith(
         "2 of cc and bcc refused (the first by 550 5.1.1"
     )
     assert mails.deliveries[0].recipients == ["ann@example.com", "bob@example.com"]
@@ -380,8 +380,8 @@ async def test_a_refused_login_is_not_blamed_on_the_message() -> None:
         wrong = {**LOGIN, "username": "somebody"}
         async with adapter(mails.port, **wrong) as provider:
             outcome = await call(provider, mail_to("ann@example.com"))
-            assert isinstance(outcome, Blocked)
-            assert "not the message" in (outcome.words.detail or "")
+            assert isinstance(outcome, AccountError)
+            assert "not the message" in (outcome.response.detail or "")
             assert await provider.probe()
 
 

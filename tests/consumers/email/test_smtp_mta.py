@@ -141,7 +141,7 @@ async def test_a_mail_is_in_the_mailbox_as_it_was_meant(provider: Provider[Any],
     )
     outcome = await call(provider, message)
     assert isinstance(outcome, Accepted), outcome
-    assert outcome.words.provider_message_id
+    assert outcome.response.provider_message_id
     await until(lambda: len(mta.delivered()) == 1)
     (mail,) = mta.delivered()
     assert (mail["subject"], mail["to"]) == (message.subject, message.to)
@@ -171,7 +171,7 @@ async def test_some_of_cc_refused_is_delivered_to_the_others(
     message = mail_to("ann@example.com", cc=("bob@elsewhere.example",))
     outcome = await call(provider, message)
     assert isinstance(outcome, Accepted)
-    assert "1 of cc and bcc refused" in (outcome.words.detail or "")
+    assert "1 of cc and bcc refused" in (outcome.response.detail or "")
     await until(lambda: len(mta.delivered()) == 1)
 
 

@@ -1,7 +1,7 @@
 """What came by the front door is held to the same rules, the installation's own among them."""
 
 from consumers.ledger.delivery import Delivery, Lease
-from consumers.pipeline.decoding import Bad, Intake
+from consumers.pipeline.decoding import Decoder, RejectedRecord
 from schemas.rules import Policy
 from schemas.vocabulary import Channel, Reason
 from tests.consumers.harness import CODEC, sms
@@ -9,16 +9,16 @@ from tests.consumers.harness import CODEC, sms
 POLICY = Policy(countries=frozenset({"US"}), parts=2)
 
 
-def read(policy: Policy, **changes: object) -> Delivery | Bad:
+def read(policy: Policy, **changes: object) -> Delivery | RejectedRecord:
     message = sms(**changes)  # type: ignore[arg-type]
     value = CODEC.encode(message, topic="comms.sms")
-    return Intake(Channel.SMS, CODEC, policy).read(value, Lease(message.id))
+    return Decoder(Channel.SMS, CODEC, policy).read(value, Lease(message.id))
 
 
 def test_a_number_of_another_country_is_an_invalid_recipient() -> None:
     assert isinstance(read(POLICY), Delivery)
     found = read(POLICY, to="+4915112345678")
-    assert isinstance(found, Bad)
+    assert isinstance(found, RejectedRecord)
     assert found.reason is Reason.INVALID_RECIPIENT
     assert found.detail == "to: is of a country that this service does not send to"
     assert isinstance(read(Policy(), to="+4915112345678"), Delivery)
@@ -26,6 +26,6 @@ def test_a_number_of_another_country_is_an_invalid_recipient() -> None:
 
 def test_a_text_of_more_parts_than_allowed_is_invalid_content() -> None:
     found = read(POLICY, body="a" * 307)
-    assert isinstance(found, Bad)
+    assert isinstance(found, RejectedRecord)
     assert found.reason is Reason.INVALID_CONTENT
     assert "3 parts" in found.detail

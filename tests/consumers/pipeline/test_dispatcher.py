@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform.database import async_pool
 from comms.platform.kafka import Broker
 from comms.platform.settings import ChannelSettings, RoutingPolicy
-from consumers.ledger.delivery import Delivery, Lease, Source
+from consumers.ledger.delivery import Delivery, DeliverySource, Lease
 from consumers.ledger.store import Claim, Ledger, Listed
 from consumers.pipeline.claiming import CLAIM_IS_STALE
 from consumers.pipeline.dispatcher import Dispatcher
@@ -19,7 +19,7 @@ from consumers.routing import Route, Router
 from consumers.routing.health import ProviderHealth
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
-from consumers.status.publisher import Announcer
+from consumers.status.publisher import StatusPublisher
 from schemas.codec import Codec
 from schemas.messages import Message
 from schemas.vocabulary import Channel
@@ -69,7 +69,7 @@ async def test_a_claim_that_was_heard_of_late_is_not_called_under(
     provider, producer = Recording("p"), broker.producer(threaded=False)
     ended = asyncio.Event()
 
-    def done(_: Source) -> None:
+    def done(_: DeliverySource) -> None:
         ended.set()
 
     def passes() -> None:
@@ -80,7 +80,7 @@ async def test_a_claim_that_was_heard_of_late_is_not_called_under(
         settings=ChannelSettings(),
         ledger=HeardLate(pool, passes),
         router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
-        announcer=Announcer(producer, CODEC, asyncio.get_running_loop()),
+        announcer=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
         health=ProviderHealth(),
         done=done,
         abandoned=done,
@@ -110,13 +110,13 @@ async def test_what_follows_waits_until_the_call_elsewhere_has_begun_or_will_not
     )
     elsewhere = Ledger(pool, channel=Channel.SMS, owner=uuid4())
     await elsewhere.claim([Claim(delivery=first, attempt=1, provider="p")])
-    ended = asyncio.Queue[Source]()
+    ended = asyncio.Queue[DeliverySource]()
     dispatcher = Dispatcher(
         channel=Channel.SMS,
         settings=ChannelSettings(),
         ledger=Ledger(pool, channel=Channel.SMS, owner=uuid4()),
         router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
-        announcer=Announcer(producer, CODEC, asyncio.get_running_loop()),
+        announcer=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
         health=ProviderHealth(),
         done=ended.put_nowait,
         abandoned=ended.put_nowait,

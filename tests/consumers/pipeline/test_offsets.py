@@ -1,14 +1,14 @@
 """The watermark, case by case; what holds of all of them is in `tests.properties`."""
 
 from consumers.ledger.delivery import Offset
-from consumers.pipeline.offsets import Watermark
+from consumers.pipeline.offsets import OffsetTracker
 
 PLACE = ("comms.sms", 3)
 
 
-def fetched(count: int) -> tuple[Watermark, list[Offset]]:
+def fetched(count: int) -> tuple[OffsetTracker, list[Offset]]:
     """A watermark that saw offsets 10, 11, …"""
-    watermark = Watermark()
+    watermark = OffsetTracker()
     watermark.assign([PLACE])
     sources = [watermark.fetched(PLACE, 10 + number, 0) for number in range(count)]
     return watermark, [source for source in sources if source is not None]

@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from comms.platform.settings import ChannelSettings, RetryPolicy
 from consumers.ledger.decisions import (
     LOOK_AGAIN,
+    AlreadySettled,
+    AttemptHistory,
     Begin,
-    Hold,
-    Known,
+    ClaimDecision,
+    Defer,
+    HoldUnknown,
     LedgerEntry,
-    Repeat,
-    StepAside,
-    Verdict,
     decide,
 )
 from consumers.ledger.delivery import Delivery, Lease, Offset
 from consumers.pipeline.lanes import Lanes
 from consumers.pipeline.retry import is_past_deadline, wait_seconds
 from consumers.pipeline.settlement import Call, Settled, Settler
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt
-from schemas.events import SILENCE
+from schemas.events import NO_RESPONSE
 from schemas.vocabulary import OnDoubt, Reason, Status, SuppressionReason
 from tests.consumers.harness import sms
 
@@ -58,7 +58,7 @@ def entry(
         status=status,
         reason=reason,
         occurred_at=NOW if status else None,
-        words=SILENCE,
+        response=NO_RESPONSE,
     )
 
 
@@ -67,11 +67,11 @@ def verdict(
     wanted: Delivery,
     *,
     on_doubt: OnDoubt = OnDoubt.RESEND,
-    opened: int = 1,
-    wish: LedgerEntry | None = None,
-) -> Verdict:
+    cycle_start: int = 1,
+    resend_request: LedgerEntry | None = None,
+) -> ClaimDecision:
     """The decision, with doubt after 25 s and six attempts."""
-    known = Known(newest=newest, opened=opened, wish=wish)
+    known = AttemptHistory(newest=newest, cycle_start=cycle_start, resend_request=resend_request)
     return decide(known, wanted, on_doubt=on_doubt, doubt_after=25.0, most=6)
 
 
@@ -86,24 +86,24 @@ def test_what_is_discarded_leaves_the_rest_in_order() -> None:
 
 def test_a_settled_message_is_announced_again_and_not_sent() -> None:
     known = entry(Status.SENT, Reason.ACCEPTED)
-    assert verdict(known, delivery()) == Repeat(known)
+    assert verdict(known, delivery()) == AlreadySettled(known)
 
 
 def test_a_deferred_message_is_left_to_the_queue_and_sent_from_it() -> None:
     known = entry(Status.SENDING, Reason.PROVIDER_ERROR)
-    assert verdict(known, delivery()) == Repeat(known)
+    assert verdict(known, delivery()) == AlreadySettled(known)
     assert verdict(known, replace(delivery(), source=FROM_QUEUE)) == Begin(2)
 
 
 def test_a_call_that_may_still_run_is_waited_for() -> None:
-    assert verdict(entry(None, age=5.0), delivery()) == StepAside(20.0)
+    assert verdict(entry(None, age=5.0), delivery()) == Defer(20.0)
 
 
 def test_a_lost_call_is_repeated_or_held_as_the_sender_says() -> None:
     lost = entry(None, age=26.0)
     assert verdict(lost, delivery()) == Begin(2, Reason.AMBIGUOUS, "p")
-    assert verdict(lost, delivery(), on_doubt=OnDoubt.HOLD) == Hold(1, "p")
-    assert verdict(lost, delivery(on_doubt=OnDoubt.HOLD)) == Hold(1, "p")
+    assert verdict(lost, delivery(), on_doubt=OnDoubt.HOLD) == HoldUnknown(1, "p")
+    assert verdict(lost, delivery(on_doubt=OnDoubt.HOLD)) == HoldUnknown(1, "p")
 
 
 @pytest.mark.parametrize(
@@ -115,47 +115,49 @@ def test_a_lost_call_is_repeated_or_held_as_the_sender_says() -> None:
     ],
 )
 def test_a_wish_is_another_attempt_of_a_settled_message(newest: LedgerEntry) -> None:
-    expected = Begin(9, Reason.RESENT, opened=9, known_as=9)
-    assert verdict(newest, wished(), opened=3) == expected
+    expected = Begin(9, Reason.RESENT, cycle_start=9, idempotency_attempt=9)
+    assert verdict(newest, wished(), cycle_start=3) == expected
 
 
 def test_a_wish_for_what_is_in_doubt_goes_to_whoever_may_know_of_it() -> None:
     newest = entry(Status.UNKNOWN, Reason.AMBIGUOUS, attempt=2)
-    assert verdict(newest, wished()) == Begin(3, Reason.RESENT, "p", opened=3, known_as=1)
+    assert verdict(newest, wished()) == Begin(
+        3, Reason.RESENT, "p", cycle_start=3, idempotency_attempt=1
+    )
 
 
 def test_a_wish_that_was_made_is_not_made_again() -> None:
     made = entry(Status.SENDING, Reason.PROVIDER_ERROR, attempt=2)
-    assert verdict(made, wished(), wish=made) == Repeat(made)
-    assert verdict(entry(None, attempt=3), wished(), wish=made) == Repeat(made)
+    assert verdict(made, wished(), resend_request=made) == AlreadySettled(made)
+    assert verdict(entry(None, attempt=3), wished(), resend_request=made) == AlreadySettled(made)
 
 
 def test_a_wish_waits_for_an_open_call_and_does_not_settle_it() -> None:
-    assert verdict(entry(None, age=5.0), wished()) == StepAside(20.0)
-    assert verdict(entry(None, age=90.0), wished()) == StepAside(LOOK_AGAIN)
+    assert verdict(entry(None, age=5.0), wished()) == Defer(20.0)
+    assert verdict(entry(None, age=90.0), wished()) == Defer(LOOK_AGAIN)
 
 
 def test_a_wish_whose_own_call_was_cut_off_is_in_doubt_as_any() -> None:
     cut_off = entry(None, age=90.0, attempt=4)
-    expected = Begin(5, Reason.AMBIGUOUS, "p", opened=4, known_as=4)
-    assert verdict(cut_off, wished(), opened=4, wish=cut_off) == expected
+    expected = Begin(5, Reason.AMBIGUOUS, "p", cycle_start=4, idempotency_attempt=4)
+    assert verdict(cut_off, wished(), cycle_start=4, resend_request=cut_off) == expected
 
 
 def test_nothing_is_sent_of_what_was_cancelled() -> None:
     cancelled = entry(Status.CANCELLED, Reason.CANCELLED, attempt=2)
-    assert verdict(cancelled, wished()) == Repeat(cancelled)
-    assert verdict(cancelled, replace(delivery(), source=FROM_QUEUE)) == Repeat(cancelled)
+    assert verdict(cancelled, wished()) == AlreadySettled(cancelled)
+    assert verdict(cancelled, replace(delivery(), source=FROM_QUEUE)) == AlreadySettled(cancelled)
 
 
 def test_doubt_is_repeated_within_the_attempts_that_a_person_asked_for() -> None:
     lost = entry(None, age=26.0, attempt=8)
-    assert isinstance(verdict(lost, delivery(), opened=3), Hold)
-    assert isinstance(verdict(lost, delivery(), opened=4), Begin)
+    assert isinstance(verdict(lost, delivery(), cycle_start=3), HoldUnknown)
+    assert isinstance(verdict(lost, delivery(), cycle_start=4), Begin)
 
 
 def test_the_repetition_of_a_lost_call_is_not_repeated_when_it_is_lost_too() -> None:
     lost_twice = replace(entry(None, age=26.0), attempt=2, in_doubt_with="p")
-    assert verdict(lost_twice, delivery()) == Hold(2, "p")
+    assert verdict(lost_twice, delivery()) == HoldUnknown(2, "p")
 
 
 def test_a_repetition_that_was_refused_for_the_moment_stays_the_repetition() -> None:
@@ -174,7 +176,12 @@ def test_waits_stay_within_their_bounds(attempt: int, base: float, after: float 
 
 
 def settled(
-    outcome: Outcome, *, attempt: int = 1, opened: int = 1, doubt: bool = False, **changes: object
+    outcome: Outcome,
+    *,
+    attempt: int = 1,
+    cycle_start: int = 1,
+    doubt: bool = False,
+    **changes: object,
 ) -> Settled:
     """What a settler with three attempts makes of an outcome."""
     settings = ChannelSettings(retry=RetryPolicy(attempts=3, base_seconds=10))
@@ -183,7 +190,7 @@ def settled(
         delivery=delivery(TO, **changes),
         attempt=attempt,
         provider="p",
-        opened=opened,
+        cycle_start=cycle_start,
         repeats_doubt=doubt,
     )
     return settler.settle(call, outcome)
@@ -256,29 +263,31 @@ def test_a_refusal_for_the_moment_is_queued_until_attempts_run_out() -> None:
 
 def test_a_resend_has_the_attempts_of_a_new_message() -> None:
     later = TryLater(reason=Reason.PROVIDER_ERROR)
-    assert settled(later, attempt=5, opened=4).row.retry_after is not None
-    assert settled(later, attempt=6, opened=4).event.reason is Reason.RETRIES_EXHAUSTED
+    assert settled(later, attempt=5, cycle_start=4).row.retry_after is not None
+    assert settled(later, attempt=6, cycle_start=4).event.reason is Reason.RETRIES_EXHAUSTED
 
 
 def test_a_provider_knows_a_repetition_from_a_resend() -> None:
     message_id = uuid4()
     first, repeated = Attempt(message_id, 1), Attempt(message_id, 2)
     assert first.idempotency_key == repeated.idempotency_key
-    assert Attempt(message_id, 3, known_as=3).idempotency_key != first.idempotency_key
+    assert Attempt(message_id, 3, idempotency_attempt=3).idempotency_key != first.idempotency_key
 
 
 def test_an_account_fault_burns_no_attempt_however_often_it_comes() -> None:
-    blocked = settled(Blocked(), attempt=400)
+    blocked = settled(AccountError(), attempt=400)
     assert (blocked.event.status, blocked.event.reason) == (Status.SENDING, Reason.ACCOUNT_FAULT)
     assert blocked.row.retry_after is not None
-    begin = Begin(4, excused=2)
+    begin = Begin(4, uncounted_attempts=2)
     assert Call.of(begin, delivery(), "p").tries == 2
-    excused = Known(newest=entry(Status.SENDING, Reason.ACCOUNT_FAULT, attempt=9), excused=8)
-    assert excused.tries == 1
+    uncounted_attempts = AttemptHistory(
+        newest=entry(Status.SENDING, Reason.ACCOUNT_FAULT, attempt=9), uncounted_attempts=8
+    )
+    assert uncounted_attempts.tries == 1
 
 
 def test_an_account_fault_does_not_outlive_the_message() -> None:
-    found = settled(Blocked(), created_at=NOW, expires_at=NOW)
+    found = settled(AccountError(), created_at=NOW, expires_at=NOW)
     assert found.event.reason is Reason.EXPIRED
 
 

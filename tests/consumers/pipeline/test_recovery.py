@@ -13,17 +13,17 @@ from comms.platform.database import async_pool
 from comms.platform.kafka import Broker
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Claim, Ledger, Settlement
-from consumers.pipeline.decoding import Intake
+from consumers.pipeline.decoding import Decoder
 from consumers.pipeline.recovery import Recovery
-from consumers.status.publisher import Announcer
+from consumers.status.publisher import StatusPublisher
 from schemas.codec import Codec
-from schemas.events import ProviderWords, accepted, receipt
+from schemas.events import ProviderResponse, accepted, receipt
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import listener, sms
 
 CODEC, OWNER = Codec(), uuid4()
-WORDS = ProviderWords(provider_message_id="sim-1")
+WORDS = ProviderResponse(provider_message_id="sim-1")
 
 
 @pytest.fixture
@@ -70,13 +70,15 @@ def settlement(delivery: Delivery, at: datetime) -> Settlement:
         attempt=1,
         status=Status.SENT,
         reason=Reason.ACCEPTED,
-        words=WORDS,
+        response=WORDS,
         occurred_at=at,
     )
 
 
 async def adopt(ledger: Ledger) -> int:
-    return await ledger.adopt_orphans(claimed_within=3600, older_than=25, even_of_the_living=900)
+    return await ledger.requeue_abandoned_claims(
+        claimed_within=3600, older_than=25, even_of_the_living=900
+    )
 
 
 async def test_a_claim_without_an_outcome_is_queued_with_its_content(
@@ -124,12 +126,12 @@ async def test_an_outcome_that_was_never_announced_is_announced(
     delivery = await claimed(ledger, database)
     await ledger.settle([settlement(delivery, at)])
     producer = broker.producer()
-    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
-    recovery = Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25)
+    announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
+    recovery = Recovery(ledger, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
     await recovery.look()
     with listener(broker) as heard:
         event = await asyncio.to_thread(heard.wait_for, delivery.message.id, Status.SENT)
-    expected = accepted(delivery.message, attempt=1, provider="simulated", at=at, words=WORDS)
+    expected = accepted(delivery.message, attempt=1, provider="simulated", at=at, response=WORDS)
     assert replace(event, created_at=expected.created_at) == expected
     producer.close()
 
@@ -140,14 +142,14 @@ async def test_an_outcome_the_audit_store_has_is_not_announced_again(
     at = datetime.now(UTC) - timedelta(minutes=2)
     delivery = await claimed(ledger, database)
     await ledger.settle([settlement(delivery, at)])
-    found = await ledger.untold(settled_within=3600, older_than=60, most=10)
+    found = await ledger.unpublished_outcomes(settled_within=3600, older_than=60, most=10)
     assert [message_id for message_id, _, _ in found] == [delivery.message.id]
     database.execute(
         "INSERT INTO audit.history (message_id, id, tenant, channel, status, reason, attempt,"
         " occurred_at) VALUES (%s, gen_random_uuid(), 'acme', 'sms', 'sent', 'accepted', 1, now())",
         (delivery.message.id,),
     )
-    assert await ledger.untold(settled_within=3600, older_than=60, most=10) == []
+    assert await ledger.unpublished_outcomes(settled_within=3600, older_than=60, most=10) == []
 
 
 async def test_a_receipt_whose_event_was_lost_is_announced_again(
@@ -162,7 +164,7 @@ async def test_a_receipt_whose_event_was_lost_is_announced_again(
         attempt=1,
         delivered=True,
         at=datetime.now(UTC),
-        words=WORDS,
+        response=WORDS,
     )
     database.execute(
         "INSERT INTO consumers.receipt (message_id, event_id, channel, value, taken_at)"
@@ -170,8 +172,8 @@ async def test_a_receipt_whose_event_was_lost_is_announced_again(
         (message.id, event.id, CODEC.encode(event, topic="comms.status")),
     )
     producer = broker.producer()
-    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
-    await Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25).look()
+    announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
+    await Recovery(ledger, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25).look()
     with listener(broker) as heard:
         assert await asyncio.to_thread(heard.wait_for, message.id, Status.DELIVERED) == event
     producer.close()
@@ -216,8 +218,8 @@ async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
     await ledger.settle([settlement(silent, said)])
     listens(database, minutes_ago=5)
     producer = broker.producer()
-    announcer = Announcer(producer, CODEC, asyncio.get_running_loop())
-    recovery = Recovery(ledger, Intake(Channel.SMS, CODEC), announcer, doubt_after=25)
+    announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
+    recovery = Recovery(ledger, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
     await recovery.look()
     assert producer.serve() == 0
     listens(database)

@@ -25,7 +25,7 @@ def test_a_letter_put_back_twice_is_sent_once_and_opens_a_new_chapter(
     producer = broker.producer()
     record = Record("comms.sms", 0, 0, message.key.encode(), value, 0)
     # As if a rule had refused it that was wrong and is mended.
-    dead_letters.bury(
+    dead_letters.send_to_dead_letters(
         producer, record, channel="sms", reason=Reason.INVALID_RECIPIENT, detail="to: wrong"
     )
     producer.close()

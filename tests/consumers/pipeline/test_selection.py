@@ -10,7 +10,7 @@ from comms.platform.settings import RetryPolicy, RoutingPolicy
 from consumers.ledger.delivery import Delivery, Lease
 from consumers.pipeline.selection import Chooser, Sorted, is_nobody
 from consumers.routing import Route, Router
-from consumers.sdk.capabilities import ANY_MODE, LIVE, LIVE_AND_TEST, NEVER_LIVE, Takes
+from consumers.sdk.capabilities import ANY_MODE, LIVE, LIVE_AND_TEST, NEVER_LIVE, Capabilities
 from consumers.sdk.outcomes import TryLater
 from schemas.ids import new_message_id
 from schemas.messages import Message, PushMessage
@@ -20,7 +20,7 @@ from tests.consumers.harness import Named, sms
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 POLICY = RoutingPolicy(breaker_failures=1, breaker_rest_seconds=30)
 BROKEN = TryLater(reason=Reason.PROVIDER_ERROR)
-TO = {platform: Takes(LIVE, platform) for platform in Platform}
+TO = {platform: Capabilities(LIVE, platform) for platform in Platform}
 
 
 def push(platform: Platform | None, **changes: object) -> PushMessage:
@@ -39,7 +39,7 @@ def push(platform: Platform | None, **changes: object) -> PushMessage:
 class Channel:
     """A router and a chooser over providers by name, each with what it takes."""
 
-    def __init__(self, has_allowance: bool = True, **providers: Takes) -> None:
+    def __init__(self, has_allowance: bool = True, **providers: Capabilities) -> None:
         routes = [Route(Named(name), 100, takes=takes) for name, takes in providers.items()]
         self.router = Router(
             routes, POLICY, source=random.Random(7), has_allowance=lambda _: has_allowance
@@ -95,7 +95,7 @@ def test_with_the_whole_channel_left_alone_everything_waits_in_its_place() -> No
     channel.breaks("fcm", "apns")
     messages = [push(Platform.FCM), push(Platform.APNS)]
     assert [d.message for d in channel.sort(*messages).waiting] == messages
-    alike = Channel(a=Takes(), b=Takes())
+    alike = Channel(a=Capabilities(), b=Capabilities())
     alike.breaks("a", "b")
     assert len(alike.sort(sms(), sms(), sms()).waiting) == 3
 
@@ -115,13 +115,16 @@ def test_a_rate_limit_makes_messages_wait_and_not_step_aside() -> None:
 )
 def test_a_message_goes_only_where_it_is_meant_to(mode: Mode, names: set[str]) -> None:
     channel = Channel(
-        live=Takes(LIVE), sandbox=Takes(LIVE_AND_TEST), any=Takes(ANY_MODE), tests=Takes(NEVER_LIVE)
+        live=Capabilities(LIVE),
+        sandbox=Capabilities(LIVE_AND_TEST),
+        any=Capabilities(ANY_MODE),
+        tests=Capabilities(NEVER_LIVE),
     )
     assert set(by(channel.sort(*[sms(mode=mode) for _ in range(100)]))) == names
 
 
 def test_no_outage_leads_a_live_message_to_a_provider_for_tests() -> None:
-    channel = Channel(live=Takes(LIVE), tests=Takes(NEVER_LIVE))
+    channel = Channel(live=Capabilities(LIVE), tests=Capabilities(NEVER_LIVE))
     channel.breaks("live")
     assert len(channel.sort(sms(), sms()).waiting) == 2, "in their order, until it is back"
     assert by(channel.sort(sms(), sms(mode=Mode.SIMULATED))) == ["tests"]
@@ -129,6 +132,6 @@ def test_no_outage_leads_a_live_message_to_a_provider_for_tests() -> None:
 
 @pytest.mark.parametrize("mode", [Mode.TEST, Mode.SIMULATED])
 def test_what_is_not_meant_to_arrive_reaches_no_live_provider_even_as_the_last(mode: Mode) -> None:
-    channel = Channel(live=Takes(LIVE))
+    channel = Channel(live=Capabilities(LIVE))
     ((_, choice),) = channel.sort(replace(sms(), mode=mode)).chosen
     assert is_nobody(choice)

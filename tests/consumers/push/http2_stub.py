@@ -11,7 +11,14 @@ from h2.events import DataReceived, RequestReceived, StreamEnded
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from tests.consumers.contract.http_suite import HANG_UP, SILENCE, Dialogue, Recorded, Reply, Stub
+from tests.consumers.contract.http_suite import (
+    HANG_UP,
+    NO_RESPONSE,
+    Dialogue,
+    Recorded,
+    Reply,
+    Stub,
+)
 
 # GOAWAY, naming the call as not looked at, or as the last one; the second is answered, or lost.
 GONE_BEFORE, GONE_AFTER, GONE_SILENT = (Reply(0, f"goaway {n}") for n in range(3))
@@ -106,7 +113,7 @@ class _Conversation:
         reply = self._stub.answer_to(
             Recorded(headers[":method"], path.path, path.query, headers, bytes(body))
         )
-        if reply is SILENCE:
+        if reply is NO_RESPONSE:
             return
         if reply is HANG_UP:
             self._writer.transport.abort()

@@ -21,7 +21,7 @@ from consumers.sdk.http_transport import NotSentError
 from consumers.sdk.outcomes import Refused
 from schemas.messages import PushMessage
 from schemas.vocabulary import Channel, Platform, Priority
-from tests.consumers.contract.http_suite import SILENCE, Dialogue, HttpContract, Reply, told
+from tests.consumers.contract.http_suite import NO_RESPONSE, Dialogue, HttpContract, Reply, told
 from tests.consumers.contract.samples import (
     closed_port,
     message,
@@ -111,7 +111,7 @@ class TestApns(HttpContract):
 
     async def test_it_works_on_after_a_cancelled_call(self, subject: Subject) -> None:
         """They share a connection, so it is not connections that are counted."""
-        silent = subject.message(Fate.SILENCE)
+        silent = subject.message(Fate.NO_RESPONSE)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await call(subject.provider, silent)
@@ -162,7 +162,7 @@ class TestApns(HttpContract):
     ) -> None:
         outcome = await call(subject.provider, stub.message(GONE))
         assert isinstance(outcome, Refused)
-        assert outcome.words.detail == "gone since 2026-09-21T14:13:20+00:00"
+        assert outcome.response.detail == "gone since 2026-09-21T14:13:20+00:00"
 
     @pytest.mark.parametrize(
         "made",
@@ -183,7 +183,7 @@ class TestApns(HttpContract):
         outcome = await call(subject.provider, push(*(f"{n:064x}" for n in range(1000, 1500))))
         assert stub.connections == 1
         assert len(stub.requests) == 500
-        assert outcome.words.detail == "500 of 500 devices accepted, 0 are gone"
+        assert outcome.response.detail == "500 of 500 devices accepted, 0 are gone"
 
     async def test_a_connection_that_went_is_replaced(
         self, subject: Subject, stub: Http2Stub
@@ -196,7 +196,7 @@ class TestApns(HttpContract):
         self, subject: Subject, stub: Http2Stub
     ) -> None:
         """On one connection: a call in flight, then one that the server does not look at."""
-        silent = asyncio.create_task(call(subject.hasty, stub.message(SILENCE)))
+        silent = asyncio.create_task(call(subject.hasty, stub.message(NO_RESPONSE)))
         await until(lambda: len(stub.requests) == 1)
         assert told(await call(subject.hasty, stub.message(GONE_BEFORE))) == "later provider_error"
         assert told(await silent) == "ambiguous"

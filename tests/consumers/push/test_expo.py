@@ -112,8 +112,8 @@ class TestExpo(HttpContract):
         made = replace(made, tokens=(*made.tokens, token(801), token(802)))
         outcome = await call(subject.provider, made)
         assert isinstance(outcome, Accepted)
-        assert outcome.words.provider_message_id == "ticket-1"
-        devices = json.loads(outcome.words.response or "")
+        assert outcome.response.provider_message_id == "ticket-1"
+        devices = json.loads(outcome.response.raw or "")
         assert [(one["n"], one["became"]) for one in devices] == [
             (0, "invalid_recipient"),
             (2, "invalid_content"),
@@ -132,8 +132,8 @@ class TestExpo(HttpContract):
         made = stub.message(quoted)
         outcome = await call(subject.provider, made)
         assert token(1) == made.recipient
-        assert token(1) not in repr(outcome.words)
-        assert "is not a registered recipient" in (outcome.words.detail or "")
+        assert token(1) not in repr(outcome.response)
+        assert "is not a registered recipient" in (outcome.response.detail or "")
 
     @pytest.mark.parametrize(
         "made",

@@ -11,8 +11,8 @@ from consumers.push.devices import Device, folded
 from consumers.push.expo import ExpoPush
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.outcomes import Accepted, Outcome
-from consumers.sdk.receipt_polling import Asked, Question, UnansweredError
-from consumers.sdk.receipts import HandedOn, Receipt
+from consumers.sdk.receipt_polling import PollableProvider, ReceiptPollError, ReceiptQuery
+from consumers.sdk.receipts import HandedToCarrier, Receipt
 from schemas.ids import new_message_id
 from schemas.vocabulary import Channel, Reason, SuppressionReason
 from tests.consumers.contract.http_suite import Reply
@@ -46,7 +46,7 @@ async def provider(stub: ExpoStub) -> AsyncIterator[ExpoPush]:
     await made.close()
 
 
-def question(*tickets: dict[str, Any], age: timedelta = timedelta(minutes=20)) -> Question:
+def question(*tickets: dict[str, Any], age: timedelta = timedelta(minutes=20)) -> ReceiptQuery:
     """About a message whose devices had these tickets, as `send` put it into the ledger."""
     service = adapter("http://127.0.0.1:1")._expo
     tokens = [token(number) for number in range(len(tickets))]
@@ -54,11 +54,11 @@ def question(*tickets: dict[str, Any], age: timedelta = timedelta(minutes=20)) -
     outcomes: list[Outcome] = list(service.read(tokens, answer))
     sent = folded([Device(n, tokens[n], one) for n, one in enumerate(outcomes)])
     assert isinstance(sent, Accepted)
-    assert sent.words.provider_message_id
-    return Question(
+    assert sent.response.provider_message_id
+    return ReceiptQuery(
         message_id=new_message_id(),
-        provider_message_id=sent.words.provider_message_id,
-        response=sent.words.response,
+        provider_message_id=sent.response.provider_message_id,
+        response=sent.response.raw,
         age=age,
     )
 
@@ -66,14 +66,14 @@ def question(*tickets: dict[str, Any], age: timedelta = timedelta(minutes=20)) -
 async def test_what_google_or_apple_took_is_handed_on_and_not_delivered(
     stub: ExpoStub, provider: ExpoPush
 ) -> None:
-    assert isinstance(provider, Asked)
+    assert isinstance(provider, PollableProvider)
     asked = question(ticket(1))
     stub.receipts["ticket-1"] = OK
     (word,) = await provider.ask([asked])
-    assert isinstance(word, HandedOn)
+    assert isinstance(word, HandedToCarrier)
     assert word.message_id == asked.message_id
-    assert word.words.provider_message_id == "ticket-1"
-    assert word.words.detail == "Google or Apple took it"
+    assert word.response.provider_message_id == "ticket-1"
+    assert word.response.detail == "Google or Apple took it"
     assert stub.authorizations == ["Bearer an access token"]
 
 
@@ -99,8 +99,8 @@ async def test_each_error_is_a_failure_with_what_it_means(
     (word,) = await provider.ask([question(ticket(1))])
     assert isinstance(word, Receipt)
     assert (word.delivered, word.reason, word.suppress) == (False, reason, suppress)
-    assert (word.words.code, word.words.detail) == (error, "It says why")
-    assert word.words.provider_message_id == "ticket-1"
+    assert (word.response.code, word.response.detail) == (error, "It says why")
+    assert word.response.provider_message_id == "ticket-1"
 
 
 async def test_no_word_shows_a_device(stub: ExpoStub, provider: ExpoPush) -> None:
@@ -113,7 +113,7 @@ async def test_no_word_shows_a_device(stub: ExpoStub, provider: ExpoPush) -> Non
     )
     (word,) = await provider.ask([question(ticket(1))])
     assert isinstance(word, Receipt)
-    shown = repr(word.words)
+    shown = repr(word.response)
     assert "is not registered" in shown
     assert not any(secret in shown for secret in (token(1), other_form, "of-apple"))
 
@@ -124,15 +124,15 @@ async def test_a_receipt_that_is_not_there_yet_is_no_word(
     stub.receipts["ticket-2"] = OK
     missing, there = question(ticket(1), age=LATER), question(ticket(2))
     (word,) = await provider.ask([missing, there])
-    assert isinstance(word, HandedOn)
+    assert isinstance(word, HandedToCarrier)
     assert word.message_id == there.message_id
     assert stub.asked == [["ticket-1", "ticket-2"]]
 
 
 def became(word: object) -> dict[int, str]:
     """What became of each device, by its place."""
-    assert isinstance(word, Receipt | HandedOn)
-    return {one["n"]: one["became"] for one in json.loads(word.words.response or "")}
+    assert isinstance(word, Receipt | HandedToCarrier)
+    return {one["n"]: one["became"] for one in json.loads(word.response.raw or "")}
 
 
 async def test_a_message_with_a_device_that_was_reached_is_handed_on_and_tells_of_the_others(
@@ -141,10 +141,10 @@ async def test_a_message_with_a_device_that_was_reached_is_handed_on_and_tells_o
     stub.receipts = {"ticket-1": OK, "ticket-2": bad("DeviceNotRegistered")}
     asked = question(ticket(1), bad_ticket("MessageTooBig"), ticket(2))
     (word,) = await provider.ask([asked])
-    assert isinstance(word, HandedOn)
+    assert isinstance(word, HandedToCarrier)
     assert became(word) == {0: "handed_on", 1: "invalid_content", 2: "invalid_recipient"}
-    assert word.words.detail == "1 of 3 devices handed on, 1 are gone"
-    assert word.words.provider_message_id == "ticket-1"
+    assert word.response.detail == "1 of 3 devices handed on, 1 are gone"
+    assert word.response.provider_message_id == "ticket-1"
     assert stub.tickets_asked == ["ticket-1", "ticket-2"]
 
 
@@ -157,8 +157,8 @@ async def test_a_message_fails_where_every_device_did(stub: ExpoStub, provider: 
     assert isinstance(one, Receipt)
     assert isinstance(other, Receipt)
     assert (one.reason, one.suppress) == (Reason.INVALID_RECIPIENT, None)
-    assert one.words.code == "DeviceNotRegistered"
-    assert (other.reason, other.words.code) == (Reason.UNDELIVERED, "InvalidCredentials")
+    assert one.response.code == "DeviceNotRegistered"
+    assert (other.reason, other.response.code) == (Reason.UNDELIVERED, "InvalidCredentials")
     assert became(other) == {0: "invalid_recipient", 1: "undelivered"}
 
 
@@ -168,7 +168,7 @@ async def test_a_message_of_several_waits_for_all_receipts_but_not_for_ever(
     stub.receipts = {"ticket-1": OK, "ticket-3": bad("DeviceNotRegistered")}
     assert await provider.ask([question(ticket(1), ticket(2))]) == []
     (word,) = await provider.ask([question(ticket(1), ticket(2), age=LATER)])
-    assert isinstance(word, HandedOn)
+    assert isinstance(word, HandedToCarrier)
     assert became(word) == {0: "handed_on", 1: "accepted"}
     # Of the other device nothing is known: nobody can say that the message failed.
     assert await provider.ask([question(ticket(3), ticket(4), age=LATER)]) == []
@@ -185,9 +185,9 @@ async def test_of_devices_beyond_what_the_ledger_holds_nothing_is_claimed(
     assert 30 < len(tickets) < 60
     stub.receipts[tickets[0]] = OK
     (word,) = await provider.ask([asked])
-    assert isinstance(word, HandedOn)
-    assert (word.words.detail or "").startswith("1 of 60 devices handed on")
-    assert json.loads(word.words.response or "")[-1] == {"more": 60 - len(tickets)}
+    assert isinstance(word, HandedToCarrier)
+    assert (word.response.detail or "").startswith("1 of 60 devices handed on")
+    assert json.loads(word.response.raw or "")[-1] == {"more": 60 - len(tickets)}
 
 
 async def test_a_thousand_receipts_with_errors_are_one_request(
@@ -217,7 +217,7 @@ async def test_what_is_no_answer_is_to_be_asked_again(
     stub: ExpoStub, provider: ExpoPush, reply: Reply, after: float | None
 ) -> None:
     stub.receipts["ticket-1"], stub.reply = OK, reply
-    with pytest.raises(UnansweredError) as caught:
+    with pytest.raises(ReceiptPollError) as caught:
         await provider.ask([question(ticket(1))])
     assert caught.value.after == after
     stub.reply = None
@@ -235,7 +235,7 @@ async def test_a_receipt_that_says_nothing_is_none(
 async def test_without_a_connection_it_is_to_be_asked_again() -> None:
     unreachable = adapter(f"http://127.0.0.1:{closed_port()}")
     await unreachable.open()
-    with pytest.raises(UnansweredError, match="no connection"):
+    with pytest.raises(ReceiptPollError, match="no connection"):
         await unreachable.ask([question(ticket(1))])
     await unreachable.close()
 

@@ -282,9 +282,9 @@ class TestFcm(HttpContract):
         made = several(stub, UNREGISTERED, None, BUSY, HANG_UP)
         outcome = await call(subject.provider, made)
         assert isinstance(outcome, Accepted)
-        assert outcome.words.provider_message_id == "projects/acme/messages/1"
-        assert outcome.words.detail == "1 of 4 devices accepted, 1 are gone"
-        devices = json.loads(outcome.words.response or "")
+        assert outcome.response.provider_message_id == "projects/acme/messages/1"
+        assert outcome.response.detail == "1 of 4 devices accepted, 1 are gone"
+        devices = json.loads(outcome.response.raw or "")
         assert [(d["n"], d["became"]) for d in devices] == [
             (0, "invalid_recipient"),
             (2, "rate_limited"),
@@ -292,7 +292,7 @@ class TestFcm(HttpContract):
             (1, "accepted"),
         ]
         assert devices[0]["said"] == "UNREGISTERED"
-        assert not any(token in repr(outcome.words) for token in made.tokens)
+        assert not any(token in repr(outcome.response) for token in made.tokens)
 
     async def test_what_several_devices_come_to_where_none_accepts(
         self, subject: Subject, stub: FcmStub
@@ -317,30 +317,37 @@ class TestFcm(HttpContract):
     ) -> None:
         alone = await call(subject.provider, several(stub, UNREGISTERED))
         assert isinstance(alone, Refused)
-        assert (alone.suppress, alone.gone) == (SuppressionReason.HARD_BOUNCE, ())
+        assert (alone.suppress, alone.invalid_recipients) == (SuppressionReason.HARD_BOUNCE, ())
         made = several(stub, UNREGISTERED, UNREGISTERED)
         both = await call(subject.provider, made)
         assert isinstance(both, Refused)
-        assert (both.suppress, both.gone) == (None, made.tokens)
+        assert (both.suppress, both.invalid_recipients) == (None, made.tokens)
         made = several(stub, None, UNREGISTERED, error(403, "PERMISSION_DENIED"))
         some = await call(subject.provider, made)
         assert isinstance(some, Accepted)
-        assert some.gone == made.tokens[1:2]
+        assert some.invalid_recipients == made.tokens[1:2]
         assert not any(token in repr(some) + repr(both) for token in made.tokens)
 
     async def test_a_device_on_the_suppression_list_is_not_called_and_told_of(
         self, subject: Subject, stub: FcmStub
     ) -> None:
         made = several(stub, None, None)
-        left_out = Attempt(made.id, 1, left_out=frozenset(made.tokens[:1]))
-        outcome = await subject.provider.send(made, left_out)
+        suppressed_recipients = Attempt(
+            made.id, 1, suppressed_recipients=frozenset(made.tokens[:1])
+        )
+        outcome = await subject.provider.send(made, suppressed_recipients)
         assert isinstance(outcome, Accepted)
         assert len(stub.requests) == 1
-        devices = json.loads(outcome.words.response or "")
+        devices = json.loads(outcome.response.raw or "")
         assert [(d["n"], d["became"]) for d in devices] == [(0, "suppressed"), (1, "accepted")]
         made = several(stub, None, UNREGISTERED)
-        left_out = Attempt(made.id, 1, left_out=frozenset(made.tokens[:1]))
-        assert told(await subject.provider.send(made, left_out)) == "refused invalid_recipient"
+        suppressed_recipients = Attempt(
+            made.id, 1, suppressed_recipients=frozenset(made.tokens[:1])
+        )
+        assert (
+            told(await subject.provider.send(made, suppressed_recipients))
+            == "refused invalid_recipient"
+        )
 
     async def test_a_token_given_twice_is_notified_once(
         self, subject: Subject, stub: FcmStub
@@ -353,9 +360,9 @@ class TestFcm(HttpContract):
     ) -> None:
         made = several(stub, *[UNREGISTERED] * 500)
         outcome = await call(subject.provider, made)
-        assert (len(stub.requests), outcome.words.code) == (500, "UNREGISTERED")
-        assert len(outcome.words.response or "") <= 4096
-        assert "more" in json.loads(outcome.words.response or "")[-1]
+        assert (len(stub.requests), outcome.response.code) == (500, "UNREGISTERED")
+        assert len(outcome.response.raw or "") <= 4096
+        assert "more" in json.loads(outcome.response.raw or "")[-1]
 
 
 def several(stub: Stub, *replies: Reply | None) -> PushMessage:

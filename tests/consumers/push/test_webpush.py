@@ -203,7 +203,7 @@ async def test_no_message_leads_to_this_machine(host: str) -> None:
     await provider.close()
     server.close()
     assert told(outcome) == "refused invalid_recipient"
-    assert "not one that may be reached" in (outcome.words.detail or "")
+    assert "not one that may be reached" in (outcome.response.detail or "")
     assert not touched.is_set()
 
 

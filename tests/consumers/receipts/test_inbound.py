@@ -8,10 +8,10 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import async_pool
-from consumers.receipts.inbound import BY_PROVIDERS_ID, Correspondence
+from consumers.receipts.inbound import BY_PROVIDERS_ID, AttemptLookup
 from consumers.receipts.stopwords import is_stop
-from consumers.sdk.receipts import Inbound, Receipt, Unplaced
-from schemas.events import ProviderWords
+from consumers.sdk.receipts import Inbound, Receipt, UnmatchedReceipt
+from schemas.events import ProviderResponse
 from schemas.ids import new_message_id
 from schemas.vocabulary import Channel
 
@@ -77,7 +77,7 @@ async def test_stop_reaches_every_tenant_that_wrote_lately_by_that_provider(
     await sent(pool, "late", PERSON, days=31)
     await sent(pool, "elsewhere", PERSON, provider="vonage")
     await sent(pool, "others", OTHER)
-    desk = Correspondence(pool)
+    desk = AttemptLookup(pool)
     for text in ("Thank you", "STOP", "STOP"):
         inbound = Inbound(from_=PERSON, to="+15005550006", text=text)
         assert await desk.sort_out(Channel.SMS, "twilio", [inbound]) == []
@@ -102,14 +102,14 @@ async def test_a_receipt_with_the_providers_id_alone_finds_its_message(
             (ours,),
         )
     said = [
-        Unplaced(
+        UnmatchedReceipt(
             delivered=True,
             occurred_at=datetime.now(UTC),
-            words=ProviderWords(provider_message_id=theirs),
+            response=ProviderResponse(provider_message_id=theirs),
         )
         for theirs in ("SM1", "SM2")
     ]
-    desk = Correspondence(pool)
+    desk = AttemptLookup(pool)
     found = await desk.sort_out(Channel.SMS, "twilio", said)
     assert [(type(one), one.message_id) for one in found] == [(Receipt, ours)]
     assert await desk.sort_out(Channel.SMS, "vonage", said) == []

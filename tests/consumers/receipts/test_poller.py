@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from consumers.receipts.poller import PIECE, Span, spans, wait_after
-from consumers.sdk.receipt_polling import Keeping, UnansweredError
-from consumers.sdk.receipt_stream import NotTakenError
+from consumers.sdk.receipt_polling import PollSchedule, ReceiptPollError
+from consumers.sdk.receipt_stream import ReceiptNotStoredError
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
-KEEPING = Keeping(ready_after=timedelta(minutes=15), kept_for=timedelta(hours=23))
+KEEPING = PollSchedule(ready_after=timedelta(minutes=15), kept_for=timedelta(hours=23))
 
 
 def test_a_first_look_covers_all_that_the_provider_keeps() -> None:
@@ -49,8 +49,8 @@ def test_however_long_a_look_was_put_off_none_is_missed_or_asked_about_twice() -
 def test_who_does_not_answer_is_asked_less_often_and_not_before_it_wants() -> None:
     waits = [60.0]
     for _ in range(5):
-        waits.append(wait_after(UnansweredError("no answer"), waits[-1]))
+        waits.append(wait_after(ReceiptPollError("no answer"), waits[-1]))
     assert waits == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
-    assert wait_after(UnansweredError("slow down", after=3600.0), 60.0) == 3600.0
-    assert wait_after(UnansweredError("slow down", after=5.0), 60.0) == 120.0
-    assert wait_after(NotTakenError("no broker"), 900.0) == 900.0
+    assert wait_after(ReceiptPollError("slow down", after=3600.0), 60.0) == 3600.0
+    assert wait_after(ReceiptPollError("slow down", after=5.0), 60.0) == 120.0
+    assert wait_after(ReceiptNotStoredError("no broker"), 900.0) == 900.0

@@ -19,14 +19,14 @@ from audit import merge
 from comms.platform.database import async_pool
 from comms.platform.kafka import Broker, EventProducer
 from consumers.push.expo import ExpoPush
-from consumers.receipts.poller import Inquiry
-from consumers.receipts.processor import ReceiptDesk
+from consumers.receipts.poller import ReceiptPoller
+from consumers.receipts.processor import ReceiptProcessor
 from consumers.registry import senders_of_receipts
-from consumers.sdk.receipt_polling import Keeping, UnansweredError
-from consumers.sdk.receipt_stream import NotTakenError
+from consumers.sdk.receipt_polling import PollSchedule, ReceiptPollError
+from consumers.sdk.receipt_stream import ReceiptNotStoredError
 from schemas import events
 from schemas.codec import Codec
-from schemas.events import ProviderWords
+from schemas.events import ProviderResponse
 from schemas.ids import new_message_id
 from schemas.messages import PushMessage
 from schemas.vocabulary import Channel, Reason, Status
@@ -95,14 +95,14 @@ def taken(
 @asynccontextmanager
 async def asking(
     pool: AsyncConnectionPool, producer: EventProducer, expo: ExpoStub
-) -> AsyncIterator[Inquiry]:
+) -> AsyncIterator[ReceiptPoller]:
     """What one process asks Expo with."""
     settings = settings_with(Channel.PUSH, {"name": "expo", "base_url": expo.url})
     provider = only_provider(settings, Channel.PUSH)
     assert isinstance(provider, ExpoPush)
     await provider.open()
-    tell = ReceiptDesk(pool, producer, Codec()).teller(Channel.PUSH, "expo")
-    yield Inquiry(pool, provider, tell, channel=Channel.PUSH, name="expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    yield ReceiptPoller(pool, provider, tell, channel=Channel.PUSH, name="expo")
     await provider.close()
 
 
@@ -223,7 +223,7 @@ async def test_what_had_no_answer_is_asked_by_the_next_look(
         await inquiry.look()
         taken(session, "t-1", minutes=15)
         expo.receipts, expo.reply = {"t-1": OK}, reply
-        with pytest.raises(UnansweredError):
+        with pytest.raises(ReceiptPollError):
             await inquiry.look()
         assert session.execute("SELECT count(*) FROM consumers.receipt").fetchone() == (0,)
         expo.reply = None
@@ -237,7 +237,7 @@ async def test_what_could_not_be_kept_is_asked_by_the_next_look(
     expo.receipts["t-1"] = OK
     session.execute("ALTER TABLE consumers.receipt ADD CONSTRAINT no_room CHECK (false) NOT VALID")
     async with asking(pool, producer, expo) as inquiry:
-        with pytest.raises(NotTakenError):
+        with pytest.raises(ReceiptNotStoredError):
             await inquiry.look()
         session.execute("ALTER TABLE consumers.receipt DROP CONSTRAINT no_room")
         assert await inquiry.look() == 1
@@ -305,7 +305,7 @@ def push(*tokens: str) -> PushMessage:
 def test_a_channel_process_asks_from_what_an_earlier_one_left(
     broker: Broker, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    soon = Keeping(ready_after=timedelta(seconds=0.1), kept_for=timedelta(hours=1))
+    soon = PollSchedule(ready_after=timedelta(seconds=0.1), kept_for=timedelta(hours=1))
     monkeypatch.setattr("consumers.receipts.poller.EVERY_SECONDS", 0.1)
     monkeypatch.setattr(ExpoPush, "keeping", soon)
     gone, missing = push(DEVICE, "ExponentPushToken[another-of-theirs]"), push("device")
@@ -337,9 +337,9 @@ def test_a_channel_process_asks_from_what_an_earlier_one_left(
 
 def test_what_is_handed_on_stays_sent_since_when_it_was(database_url: str) -> None:
     message, at = push(DEVICE), datetime.now(UTC)
-    words = ProviderWords(provider_message_id="t-1", detail="Google or Apple took it")
+    response = ProviderResponse(provider_message_id="t-1", detail="Google or Apple took it")
     accepted = events.accepted(
-        message, attempt=1, provider="expo", at=at, words=replace(words, detail=None)
+        message, attempt=1, provider="expo", at=at, response=replace(response, detail=None)
     )
     handed_on = events.handed_on(
         message_id=message.id,
@@ -348,7 +348,7 @@ def test_what_is_handed_on_stays_sent_since_when_it_was(database_url: str) -> No
         provider="expo",
         attempt=1,
         at=at + timedelta(minutes=15),
-        words=words,
+        response=response,
     )
     with merge.connect(database_url) as store:
         for event in (accepted, handed_on):

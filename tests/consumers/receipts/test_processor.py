@@ -9,11 +9,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import async_pool
 from comms.platform.kafka import Ack, KafkaUnavailableError
-from consumers.receipts.processor import ReceiptDesk
-from consumers.sdk.receipt_stream import NotTakenError
-from consumers.sdk.receipts import HandedOn, Receipt
+from consumers.receipts.processor import ReceiptProcessor
+from consumers.sdk.receipt_stream import ReceiptNotStoredError
+from consumers.sdk.receipts import HandedToCarrier, Receipt
 from schemas.codec import Codec
-from schemas.events import ProviderWords, StatusEvent
+from schemas.events import ProviderResponse, StatusEvent
 from schemas.ids import new_message_id
 from schemas.vocabulary import Channel, Reason, Status
 
@@ -59,16 +59,16 @@ async def attempted(pool: AsyncConnectionPool, *tickets: str) -> UUID:
     return message_id
 
 
-def handed_on(message_id: UUID, ticket: str = "t-1") -> HandedOn:
-    words = ProviderWords(provider_message_id=ticket)
-    return HandedOn(message_id=message_id, occurred_at=datetime.now(UTC), words=words)
+def handed_on(message_id: UUID, ticket: str = "t-1") -> HandedToCarrier:
+    response = ProviderResponse(provider_message_id=ticket)
+    return HandedToCarrier(message_id=message_id, occurred_at=datetime.now(UTC), response=response)
 
 
 async def test_what_is_handed_on_is_sent_by_the_attempt_that_is_spoken_of(
     pool: AsyncConnectionPool,
 ) -> None:
     producer = Kept()
-    tell = ReceiptDesk(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
     message_id = await attempted(pool, "t-1", "t-2")
     await tell([handed_on(message_id), handed_on(new_message_id())])  # of the other nobody knows
     await tell([handed_on(message_id)])
@@ -82,13 +82,13 @@ async def test_what_is_handed_on_is_another_event_than_a_receipt(
     pool: AsyncConnectionPool,
 ) -> None:
     producer = Kept()
-    tell = ReceiptDesk(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
     word = handed_on(await attempted(pool, "t-1"))
     failed = Receipt(
         message_id=word.message_id,
         delivered=False,
         occurred_at=word.occurred_at,
-        words=word.words,
+        response=word.response,
     )
     await tell([word, failed])
     assert len({event.id for event in producer.events}) == 2
@@ -96,10 +96,10 @@ async def test_what_is_handed_on_is_another_event_than_a_receipt(
 
 async def test_without_a_broker_it_must_be_said_again(pool: AsyncConnectionPool) -> None:
     producer = Kept()
-    tell = ReceiptDesk(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
     word = handed_on(await attempted(pool, "t-1"))
     producer.problem = KafkaUnavailableError("the producer's buffer is full")
-    with pytest.raises(NotTakenError, match="buffer is full"):
+    with pytest.raises(ReceiptNotStoredError, match="buffer is full"):
         await tell([word])
 
 
@@ -107,7 +107,7 @@ async def test_a_defect_is_for_whoever_told_it_and_the_next_is_taken(
     pool: AsyncConnectionPool,
 ) -> None:
     producer = Kept()
-    tell = ReceiptDesk(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
     word = handed_on(await attempted(pool, "t-1"))
     producer.problem = ZeroDivisionError("a mistake of ours")
     with pytest.raises(ZeroDivisionError):

@@ -13,11 +13,11 @@ from audit import merge
 from comms.platform.database import async_pool
 from comms.platform.kafka import Broker, EventProducer
 from comms.platform.settings import ProviderSettings
-from consumers.receipts.timeouts import Overdue
+from consumers.receipts.timeouts import ReceiptTimeouts
 from consumers.registry import senders_of_receipts
-from consumers.status.publisher import Announcer
+from consumers.status.publisher import StatusPublisher
 from schemas import events
-from schemas.events import SILENCE, StatusEvent
+from schemas.events import NO_RESPONSE, StatusEvent
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import CODEC, listener, sms
@@ -47,7 +47,7 @@ def producer(broker: Broker) -> Iterator[EventProducer]:
     made.close()
 
 
-class Kept(Announcer):
+class Kept(StatusPublisher):
     """Announces as ever, and keeps a record."""
 
     def __init__(self, producer: EventProducer) -> None:
@@ -71,7 +71,7 @@ def settled(
     at = datetime.now(UTC) - timedelta(hours=hours)
     message = sms(created_at=at)
     constructor = events.accepted if status is Status.SENT else events.in_doubt
-    event = constructor(message, attempt=attempt, provider=provider, at=at, words=SILENCE)
+    event = constructor(message, attempt=attempt, provider=provider, at=at, response=NO_RESPONSE)
     row = (message.id, attempt)
     store.execute(
         "INSERT INTO consumers.attempt (message_id, attempt, tenant, channel, provider, owner,"
@@ -87,14 +87,14 @@ def settled(
     return message
 
 
-def overdue(pool: AsyncConnectionPool, told: Kept, **changes: Any) -> Overdue:
+def overdue(pool: AsyncConnectionPool, told: Kept, **changes: Any) -> ReceiptTimeouts:
     """A look for what has waited longer than two hours."""
-    wish: dict[str, Any] = {
+    resend_request: dict[str, Any] = {
         "channel": Channel.SMS,
         "providers": ["simulated"],
         "timeout_hours": 2.0,
     }
-    return Overdue(pool, told, **(wish | changes))
+    return ReceiptTimeouts(pool, told, **(resend_request | changes))
 
 
 def state(store: Session, message_id: UUID) -> tuple[Any, ...]:

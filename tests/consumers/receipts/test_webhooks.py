@@ -196,15 +196,15 @@ async def test_a_late_receipt_speaks_of_the_attempt_that_the_provider_answered(
 ) -> None:
     message_id = await attempted(pool, attempts=3)
     async with pool.connection() as connection:
-        for attempt, known_as in ((1, "sim-1"), (2, "sim-2")):
+        for attempt, idempotency_attempt in ((1, "sim-1"), (2, "sim-2")):
             await connection.execute(
                 "INSERT INTO consumers.outcome (message_id, attempt, status, reason,"
                 " provider_message_id, occurred_at) VALUES (%s, %s, 'sent', 'accepted', %s, now())",
-                (message_id, attempt, known_as),
+                (message_id, attempt, idempotency_attempt),
             )
     expected = {"sim-1": 1, "sim-2": 2, "sim-3": 3}
-    for known_as in expected:
-        assert (await post(client, said(message_id, id=known_as))).status_code == 204
+    for idempotency_attempt in expected:
+        assert (await post(client, said(message_id, id=idempotency_attempt))).status_code == 204
 
     def all_heard() -> bool:
         found = listener.said_of({message_id})

@@ -18,7 +18,7 @@ from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Claim, Ledger, Settlement
 from consumers.redrive import api
 from schemas.codec import Codec
-from schemas.events import SILENCE
+from schemas.events import NO_RESPONSE
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import sms
@@ -118,7 +118,7 @@ def settlement(
         attempt=attempt,
         status=status,
         reason=reason,
-        words=SILENCE,
+        response=NO_RESPONSE,
         occurred_at=datetime.now(UTC),
         retry_after=after,
     )

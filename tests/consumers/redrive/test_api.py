@@ -169,7 +169,7 @@ async def test_a_receipt_that_was_quicker_has_settled_it(
         attempt=1,
         delivered=True,
         at=datetime.now(UTC),
-        words=events.SILENCE,
+        response=events.NO_RESPONSE,
     )
     database.execute(
         "INSERT INTO consumers.receipt (message_id, event_id, channel, value)"
@@ -200,7 +200,9 @@ async def test_a_broker_that_is_away_is_503_and_the_answer_is_kept(
     producer.close(0.1)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     database.execute("UPDATE consumers.receipt SET taken_at = now() - interval '1 min'")
-    [(message_id, value)] = await ledger.untold_receipts(taken_within=600, older_than=30, most=9)
+    [(message_id, value)] = await ledger.unpublished_receipts(
+        taken_within=600, older_than=30, most=9
+    )
     event = CODEC.decode(value, StatusEvent)
     assert (message_id, event.reason) == (unknown.message.id, Reason.RESOLVED)
 
@@ -227,8 +229,8 @@ async def test_a_run_sends_each_message_once_however_often_it_is_run(
         told = [
             events.failed(m, reason=Reason.REJECTED, at=at, attempt=1, provider="p") for m in failed
         ]
-        words = events.SILENCE
-        told.append(events.accepted(sent, attempt=1, provider="p", at=at, words=words))
+        response = events.NO_RESPONSE
+        told.append(events.accepted(sent, attempt=1, provider="p", at=at, response=response))
         merge.merge(connection, told, {})
     body = {"where": "status = 'failed' and channel = 'sms'", "dry_run": True}
     preview = (await client.post("/v1/resends", json=body)).json()

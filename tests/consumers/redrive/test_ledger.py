@@ -18,43 +18,50 @@ def wished(delivery: Delivery, nonce: UUID) -> Delivery:
 
 
 def claim(delivery: Delivery, attempt: int) -> Claim:
-    wish = delivery.wish is not None
-    return Claim(delivery=delivery, attempt=attempt, provider="simulated", is_wish=wish)
+    resend_request = delivery.resend_request is not None
+    return Claim(
+        delivery=delivery, attempt=attempt, provider="simulated", is_resend_request=resend_request
+    )
 
 
 async def test_the_attempt_of_a_wish_is_claimed_once(ledger: Ledger, play: Play) -> None:
-    wish = wished(await play(Status.FAILED, Reason.REJECTED), uuid4())
-    assert await ledger.claim([claim(wish, 2)])
-    assert not await ledger.claim([claim(wish, 3)])
-    assert await ledger.claim([claim(wished(wish, uuid4()), 3)])
+    resend_request = wished(await play(Status.FAILED, Reason.REJECTED), uuid4())
+    assert await ledger.claim([claim(resend_request, 2)])
+    assert not await ledger.claim([claim(resend_request, 3)])
+    assert await ledger.claim([claim(wished(resend_request, uuid4()), 3)])
 
 
 async def test_the_ledger_knows_the_wish_in_hand_and_where_its_chapter_began(
     ledger: Ledger, play: Play
 ) -> None:
     first = await play(Status.FAILED, Reason.REJECTED)
-    wish, other = wished(first, uuid4()), wished(first, uuid4())
-    await ledger.claim([claim(wish, 2)])
-    await ledger.settle([settlement(wish, 2, Status.SENDING, reason=Reason.TIMEOUT)])
+    resend_request, other = wished(first, uuid4()), wished(first, uuid4())
+    await ledger.claim([claim(resend_request, 2)])
+    await ledger.settle([settlement(resend_request, 2, Status.SENDING, reason=Reason.TIMEOUT)])
     await ledger.claim([claim(first, 3)])
-    [known] = (await ledger.look_up([wish])).values()
-    assert known.wish is not None
-    assert (known.wish.attempt, known.newest.attempt, known.opened) == (2, 3, 2)
+    [known] = (await ledger.look_up([resend_request])).values()
+    assert known.resend_request is not None
+    assert (known.resend_request.attempt, known.newest.attempt, known.cycle_start) == (2, 3, 2)
     [known] = (await ledger.look_up([other])).values()
-    assert (known.wish, known.newest.attempt, known.tries) == (None, 3, 2)
+    assert (known.resend_request, known.newest.attempt, known.tries) == (None, 3, 2)
 
 
 async def test_wishes_and_a_retry_wait_side_by_side(ledger: Ledger, play: Play) -> None:
     retried = await play(Status.SENDING, Reason.TIMEOUT, retry_after=0.0)
     wishes = [wished(retried, uuid4()) for _ in range(2)]
-    await ledger.step_aside([(wish, 0.0) for wish in wishes])
+    await ledger.step_aside([(resend_request, 0.0) for resend_request in wishes])
     leases = [lease for lease, _ in await ledger.lease_due(10)]
-    nonces = {ORDINARY, *(wish.wish for wish in wishes)}
+    nonces = {ORDINARY, *(resend_request.resend_request for resend_request in wishes)}
     assert {lease.nonce for lease in leases} == nonces
     await ledger.finish([lease for lease in leases if lease.nonce == ORDINARY])
     await ledger.step_aside([(wishes[0], 0.0)])
-    await ledger.finish([Lease(wish.message.id, wish.wish or ORDINARY) for wish in wishes])
-    assert [lease.nonce for lease, _ in await ledger.lease_due(10)] == [wishes[0].wish]
+    await ledger.finish(
+        [
+            Lease(resend_request.message.id, resend_request.resend_request or ORDINARY)
+            for resend_request in wishes
+        ]
+    )
+    assert [lease.nonce for lease, _ in await ledger.lease_due(10)] == [wishes[0].resend_request]
 
 
 async def test_a_resend_whose_beginning_was_never_heard_of_is_told(
@@ -63,7 +70,7 @@ async def test_a_resend_whose_beginning_was_never_heard_of_is_told(
     first = await play(Status.FAILED, Reason.REJECTED)
     await ledger.claim([claim(wished(first, uuid4()), 2)])
     database.execute("UPDATE consumers.attempt SET claimed_at = now() - interval '2 min'")
-    told = await ledger.untold(settled_within=3600, older_than=60, most=10)
+    told = await ledger.unpublished_outcomes(settled_within=3600, older_than=60, most=10)
     assert [(entry.attempt, entry.status, entry.reason) for _, _, entry in told] == [
         (2, Status.SENDING, Reason.RESENT)
     ]
@@ -73,7 +80,7 @@ async def test_a_resend_whose_beginning_was_never_heard_of_is_told(
         " now())",
         (first.message.id,),
     )
-    assert await ledger.untold(settled_within=3600, older_than=60, most=10) == []
+    assert await ledger.unpublished_outcomes(settled_within=3600, older_than=60, most=10) == []
 
 
 async def test_of_a_claim_and_a_cancellation_at_once_one_prevails(

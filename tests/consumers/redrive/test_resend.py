@@ -79,7 +79,7 @@ def delivered(message: SmsMessage, sent: StatusEvent) -> StatusEvent:
         attempt=sent.attempt,
         delivered=True,
         at=sent.occurred_at,
-        words=events.ProviderWords(provider_message_id=sent.provider_message_id),
+        response=events.ProviderResponse(provider_message_id=sent.provider_message_id),
     )
 
 

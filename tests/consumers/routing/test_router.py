@@ -9,8 +9,8 @@ from comms.platform.settings import RoutingPolicy
 from consumers.routing import Route, Router
 from consumers.routing.breaker import Breaker
 from consumers.routing.weights import Share, Window, judge
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
-from schemas.events import ProviderWords
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
+from schemas.events import ProviderResponse
 from schemas.messages import Message
 from schemas.vocabulary import Reason
 from tests.consumers.harness import Named, sms
@@ -57,8 +57,11 @@ def test_an_answer_between_failures_keeps_the_breaker_closed(good: Outcome) -> N
 
 
 def test_a_provider_that_refuses_the_account_is_left_alone_at_once_and_for_long() -> None:
-    found, words = router(a=70, b=30), ProviderWords(code="20003", detail="No +12025550100 here")
-    found.observe("a", Blocked(words=words), seconds=0.1, now=0.0)
+    found, response = (
+        router(a=70, b=30),
+        ProviderResponse(code="20003", detail="No +12025550100 here"),
+    )
+    found.observe("a", AccountError(response=response), seconds=0.1, now=0.0)
     assert {chosen(found, POLICY.account_rest_seconds - 1) for _ in range(50)} == {"b"}
     assert found.needs_setup("a") == "account fault: No … here (20003)"
     assert found.needs_setup("b") is None
@@ -130,16 +133,16 @@ def test_a_probe_that_was_not_made_leaves_its_turn_to_the_next() -> None:
 
 def test_instead_of_one_that_failed_another_is_taken_that_works_and_has_a_weight() -> None:
     found = router(a=70, b=20, c=10, standby=0)
-    taken = [found.instead(sms(), "a", 0.0) for _ in range(300)]
+    taken = [found.alternative_to(sms(), "a", 0.0) for _ in range(300)]
     counts = Counter(choice.provider.name for choice in taken if choice is not None)
     assert set(counts) == {"b", "c"}
     assert counts["b"] > counts["c"]
     for name in ("b", "c"):
         for _ in range(3):
             found.observe(name, BROKEN, seconds=0.1, now=0.0)
-    assert found.instead(sms(), "a", 1.0) is None
+    assert found.alternative_to(sms(), "a", 1.0) is None
     rested = POLICY.breaker_rest_seconds + 1
-    assert found.instead(sms(), "a", rested) is None, "in trouble already, it is no probe"
+    assert found.alternative_to(sms(), "a", rested) is None, "in trouble already, it is no probe"
 
 
 def test_a_call_that_may_be_made_twice_is_made_by_whom_knows_it() -> None:
@@ -150,12 +153,12 @@ def test_a_call_that_may_be_made_twice_is_made_by_whom_knows_it() -> None:
 
 def test_a_call_in_doubt_goes_to_the_provider_that_made_it_or_waits() -> None:
     found = router(a=1, b=99)
-    choice = found.again("a", 0.0)
+    choice = found.same_provider("a", 0.0)
     assert choice is not None
     assert choice.provider.name == "a"
     for _ in range(3):
         found.observe("a", Ambiguous(), seconds=0.1, now=0.0)
-    assert found.again("a", 1.0) is None
+    assert found.same_provider("a", 1.0) is None
 
 
 def test_a_weight_moves_away_in_steps_to_its_floor_and_back_in_steps() -> None:

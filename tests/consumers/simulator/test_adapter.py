@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from consumers.sdk.provider import Provider
 from consumers.simulator.server import SimulatorServer
 from schemas.vocabulary import Channel, Reason
@@ -23,7 +23,7 @@ _WORDS = {
     Fate.ACCEPTED: "delivered",
     Fate.REFUSED: "invalid",
     Fate.TRANSIENT: "exhausted",
-    Fate.SILENCE: "ambiguous",
+    Fate.NO_RESPONSE: "ambiguous",
 }
 _IN_ORDER = (
     *("delivered", "invalid", "temporary", "exhausted", "no-receipt", "ambiguous", "slow"),
@@ -83,7 +83,7 @@ def _told(outcome: Outcome) -> str:
             return "accepted"
         case Ambiguous():
             return "ambiguous"
-        case Blocked():
+        case AccountError():
             return "blocked"
 
 

@@ -156,7 +156,7 @@ async def test_receipts_say_what_the_recipient_stands_for(simulator: SimulatorSe
         await until(lambda: len(inbox.receipts) == 2)
     said = {str(receipt.message_id): receipt.delivered for receipt in inbox.receipts}
     assert said == {id_of[0]: True, id_of[7]: False}
-    assert all(receipt.words.provider_message_id for receipt in inbox.receipts)
+    assert all(receipt.response.provider_message_id for receipt in inbox.receipts)
 
 
 async def test_receipts_wait_for_an_endpoint_that_is_away(simulator: SimulatorServer) -> None:

@@ -10,8 +10,8 @@ import pytest
 import smpp34
 
 from consumers.sdk.provider import Provider
-from consumers.sdk.receipt_stream import Listening, NotTakenError
-from consumers.sdk.receipts import Said
+from consumers.sdk.receipt_stream import ReceiptNotStoredError, StreamingProvider
+from consumers.sdk.receipts import ReceiptEvent
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel
 from tests.consumers.contract.samples import message, only_provider, settings_with
@@ -22,7 +22,7 @@ _TO = {
     Fate.ACCEPTED: "+15551230001",
     Fate.REFUSED: "+15551230002",
     Fate.TRANSIENT: "+15551230003",
-    Fate.SILENCE: "+15551230004",
+    Fate.NO_RESPONSE: "+15551230004",
 }
 _ANSWERS = {"15551230001": 0, "15551230002": 0x0B, "15551230003": 0x08, "15551230004": None}
 LONG = "The quick brown fox jumps over the lazy dog. " * 8  # three parts of GSM-7
@@ -59,14 +59,14 @@ async def adapter(at: int, /, **table: object) -> AsyncIterator[Provider[Any]]:
 class Desk:
     """Takes what is said, or says that it cannot."""
 
-    said: list[Said] = field(default_factory=list)
+    said: list[ReceiptEvent] = field(default_factory=list)
     closed: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def tell(self, said: Sequence[Said]) -> None:
+    async def tell(self, said: Sequence[ReceiptEvent]) -> None:
         await self.gate.wait()
         if self.closed:
-            raise NotTakenError("no database")
+            raise ReceiptNotStoredError("no database")
         self.said.extend(said)
 
 
@@ -77,7 +77,7 @@ async def listening(smsc: Smsc, **table: object) -> AsyncIterator[tuple[Provider
     desk.gate.set()
     async with adapter(smsc.port, **table) as provider:
         assert await provider.probe() is None
-        assert isinstance(provider, Listening)
+        assert isinstance(provider, StreamingProvider)
         task = asyncio.create_task(provider.listen(desk.tell))
         try:
             yield provider, desk

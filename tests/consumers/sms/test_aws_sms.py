@@ -25,8 +25,8 @@ from consumers.sdk.receipts import (
     Inbound,
     NotSetUpError,
     Receipt,
-    Said,
-    Unplaced,
+    ReceiptEvent,
+    UnmatchedReceipt,
     UnreadableReceiptError,
 )
 from consumers.sms.aws import CODES, AwsSmsReceipts
@@ -237,7 +237,7 @@ async def primed() -> AwsSmsReceipts:
     return made
 
 
-async def said(value: dict[str, Any]) -> list[Said]:
+async def said(value: dict[str, Any]) -> list[ReceiptEvent]:
     return list((await primed()).parse({}, notification(json.dumps(value)), ""))
 
 
@@ -261,13 +261,13 @@ async def test_a_receipt_finds_its_message_by_its_context() -> None:
     assert isinstance(found, Receipt)
     assert (found.message_id, found.delivered) == (ours, True)
     assert found.occurred_at == datetime(2026, 11, 23, 11, 59, 58, tzinfo=UTC)
-    assert found.words.provider_message_id == "862a8790-60c0-4430-9b2b-658bdexample"
+    assert found.response.provider_message_id == "862a8790-60c0-4430-9b2b-658bdexample"
 
 
 @pytest.mark.parametrize("context", [{}, {"account": "bar"}, {"message_id": "7"}, None])
 async def test_one_with_another_context_is_left_to_the_ledger(context: object) -> None:
     (found,) = await said(event("TEXT_DELIVERED", context=context, eventTimestamp="soon"))
-    assert isinstance(found, Unplaced)
+    assert isinstance(found, UnmatchedReceipt)
     assert found.occurred_at == NOW
 
 
@@ -283,8 +283,8 @@ async def test_one_with_another_context_is_left_to_the_ledger(context: object) -
 )
 async def test_a_failure_says_why(kind: str, reason: Reason) -> None:
     (found,) = await said(event(kind))
-    assert isinstance(found, Unplaced)
-    assert (found.delivered, found.reason, found.words.code) == (False, reason, kind)
+    assert isinstance(found, UnmatchedReceipt)
+    assert (found.delivered, found.reason, found.response.code) == (False, reason, kind)
 
 
 @pytest.mark.parametrize("kind", ["TEXT_QUEUED", "TEXT_SENT", "TEXT_SUCCESSFUL", "TEXT_UNKNOWN"])

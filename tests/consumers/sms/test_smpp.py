@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from comms.platform.clock import utc_now
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, Outcome, Refused, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt, Provider
 from consumers.sms.smpp.errors import CODES, code_of
 from schemas.segments import segments
@@ -57,7 +57,7 @@ class TestContract(ProviderContract):
         """They share a link, so it is not connections that are counted."""
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
-                await call(subject.provider, sms(Fate.SILENCE))
+                await call(subject.provider, sms(Fate.NO_RESPONSE))
         assert isinstance(await call(subject.provider, sms()), Accepted)
 
     async def test_close_releases_its_connections(self, subject: Subject) -> None:
@@ -128,9 +128,9 @@ class TestSubmission:
         together = b"".join(one.short_message[6:] for one in smsc.submits)
         assert together.decode("utf-16-be") == text
         assert isinstance(outcome, Accepted)
-        assert outcome.words.provider_message_id == f"m{total}"
+        assert outcome.response.provider_message_id == f"m{total}"
         assert f"message_ids={','.join(f'm{n + 1}' for n in range(total))}" in str(
-            outcome.words.response
+            outcome.response.raw
         )
 
     async def test_a_repetition_has_the_same_reference_and_another_chapter_its_own(
@@ -162,30 +162,30 @@ class TestSubmission:
 _EXPECTED: dict[int, tuple[type[Outcome], Reason | None]] = {
     0x01: (Refused, Reason.INVALID_CONTENT),
     0x02: (Refused, Reason.REJECTED),
-    0x03: (Blocked, None),
+    0x03: (AccountError, None),
     0x04: (TryLater, Reason.PROVIDER_ERROR),
     0x05: (TryLater, Reason.PROVIDER_ERROR),
-    0x06: (Blocked, None),
-    0x07: (Blocked, None),
+    0x06: (AccountError, None),
+    0x07: (AccountError, None),
     0x08: (TryLater, Reason.PROVIDER_ERROR),
-    0x0A: (Blocked, None),
+    0x0A: (AccountError, None),
     0x0B: (Refused, Reason.INVALID_RECIPIENT),
     0x0C: (Refused, Reason.REJECTED),
-    0x0D: (Blocked, None),
-    0x0E: (Blocked, None),
-    0x0F: (Blocked, None),
+    0x0D: (AccountError, None),
+    0x0E: (AccountError, None),
+    0x0F: (AccountError, None),
     0x14: (TryLater, Reason.RATE_LIMITED),
-    0x15: (Blocked, None),
+    0x15: (AccountError, None),
     0x43: (Refused, Reason.REJECTED),
     0x45: (TryLater, Reason.PROVIDER_ERROR),
-    0x48: (Blocked, None),
-    0x49: (Blocked, None),
-    0x4A: (Blocked, None),
-    0x4B: (Blocked, None),
-    0x50: (Blocked, None),
-    0x51: (Blocked, None),
-    0x53: (Blocked, None),
-    0x54: (Blocked, None),
+    0x48: (AccountError, None),
+    0x49: (AccountError, None),
+    0x4A: (AccountError, None),
+    0x4B: (AccountError, None),
+    0x50: (AccountError, None),
+    0x51: (AccountError, None),
+    0x53: (AccountError, None),
+    0x54: (AccountError, None),
     0x58: (TryLater, Reason.RATE_LIMITED),
     0x61: (Refused, Reason.REJECTED),
     0x62: (Refused, Reason.REJECTED),
@@ -193,7 +193,7 @@ _EXPECTED: dict[int, tuple[type[Outcome], Reason | None]] = {
     0x64: (TryLater, Reason.PROVIDER_ERROR),
     0x65: (Refused, Reason.REJECTED),
     0x66: (Refused, Reason.REJECTED),
-    0x67: (Blocked, None),
+    0x67: (AccountError, None),
     0xC0: (Refused, Reason.REJECTED),
     0xC1: (Refused, Reason.REJECTED),
     0xC2: (Refused, Reason.REJECTED),
@@ -220,8 +220,8 @@ class TestAnswers:
             smsc.answer = lambda _, status=status: status  # type: ignore[misc]
             outcome = await call(provider, sms())
             found[status] = (type(outcome), getattr(outcome, "reason", None))
-            assert outcome.words.code == code_of(status)
-            assert code_of(status) in str(outcome.words.response)
+            assert outcome.response.code == code_of(status)
+            assert code_of(status) in str(outcome.response.raw)
         assert found == _EXPECTED
 
     async def test_a_senders_fault_is_the_messages_where_it_named_the_sender(
@@ -252,7 +252,7 @@ class TestAnswers:
             assert isinstance(await call(provider, sms(body=LONG)), Accepted)
         assert isinstance(refused, Refused)
         assert refused.reason is Reason.INVALID_RECIPIENT
-        assert isinstance(blocked, Blocked)
+        assert isinstance(blocked, AccountError)
 
     async def test_a_generic_nack_is_an_answer(self, provider: Provider[Any], smsc: Smsc) -> None:
         smsc.answer = lambda _: None
@@ -271,7 +271,7 @@ class TestAnswers:
             smsc.release()
             second = await call(provider, sms())
         assert isinstance(second, Accepted)
-        assert second.words.provider_message_id == "m2"
+        assert second.response.provider_message_id == "m2"
 
 
 class TestParts:
@@ -295,8 +295,8 @@ class TestParts:
         self.answers(smsc, 0, 0x0B)
         outcome = await call(provider, sms(body=LONG))
         assert isinstance(outcome, Refused)
-        assert "1 of 3 parts were taken" in str(outcome.words.detail)
-        assert "m1" in str(outcome.words.response)
+        assert "1 of 3 parts were taken" in str(outcome.response.detail)
+        assert "m1" in str(outcome.response.raw)
         assert len(smsc.submits) == 2
 
     @pytest.mark.parametrize("status", [0x08, 0x0F])
@@ -306,8 +306,8 @@ class TestParts:
         self.answers(smsc, 0, 0, status)
         outcome = await call(provider, sms(body=LONG))
         assert isinstance(outcome, Ambiguous)
-        assert "2 of 3 parts were taken" in str(outcome.words.detail)
-        assert "m1,m2" in str(outcome.words.response)
+        assert "2 of 3 parts were taken" in str(outcome.response.detail)
+        assert "m1,m2" in str(outcome.response.raw)
 
     async def test_a_later_part_that_came_too_fast_is_offered_again(
         self, provider: Provider[Any], smsc: Smsc
@@ -316,7 +316,7 @@ class TestParts:
         outcome = await call(provider, sms(body=LONG))
         assert isinstance(outcome, Accepted)
         assert [one.short_message[5] for one in smsc.submits] == [1, 2, 2, 3]
-        assert "message_ids=m1,m2,m3" in str(outcome.words.response)
+        assert "message_ids=m1,m2,m3" in str(outcome.response.raw)
 
     async def test_haste_that_does_not_end_leaves_the_text_in_doubt(self, smsc: Smsc) -> None:
         smsc.answer = lambda submit: 0 if submit.short_message[5] == 1 else 0x14
@@ -334,4 +334,4 @@ class TestParts:
         smsc.drop()
         outcome = await asked
         assert isinstance(outcome, Ambiguous)
-        assert "1 of 3 parts were taken" in str(outcome.words.detail)
+        assert "1 of 3 parts were taken" in str(outcome.response.detail)

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from comms.platform.settings import SettingsError
-from consumers.sdk.outcomes import Accepted, Ambiguous, Blocked, TryLater
+from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, TryLater
 from consumers.sdk.provider import Provider
 from consumers.sms.smpp.errors import code_of
 from schemas.vocabulary import Channel, Reason
@@ -44,7 +44,7 @@ class TestWindow:
             outcomes = await asyncio.gather(*calls)
         assert smsc.most_unanswered == 3
         assert all(isinstance(one, Accepted) for one in outcomes)
-        assert len({one.words.provider_message_id for one in outcomes}) == 10
+        assert len({one.response.provider_message_id for one in outcomes}) == 10
 
     async def test_what_never_had_its_turn_was_not_sent(self, smsc: Smsc) -> None:
         smsc.answer = lambda _: None
@@ -149,9 +149,9 @@ class TestBind:
         smsc.bind_status = status
         async with adapter(smsc.port) as provider:
             outcome = await call(provider, sms())
-            assert isinstance(outcome, Blocked)
-            assert outcome.words.code == code_of(status)
-            assert "bind" in str(outcome.words.detail)
+            assert isinstance(outcome, AccountError)
+            assert outcome.response.code == code_of(status)
+            assert "bind" in str(outcome.response.detail)
             assert "bind" in str(await provider.probe())
             assert smsc.submits == []
 
@@ -178,7 +178,7 @@ class TestBind:
     ) -> None:
         smsc.bind_status = 0x0E
         async with adapter(smsc.port) as provider:
-            assert isinstance(await call(provider, sms()), Blocked)
+            assert isinstance(await call(provider, sms()), AccountError)
             smsc.bind_status = 0
             assert await provider.probe() is None
             assert isinstance(await call(provider, sms()), Accepted)
@@ -210,7 +210,7 @@ class TestBind:
             async with adapter(smsc.port, **tls) as provider:
                 outcome = await call(provider, sms())
         assert isinstance(outcome, TryLater)
-        assert "trusted" in str(outcome.words.detail)
+        assert "trusted" in str(outcome.response.detail)
         assert len(smsc.binds) == 1
 
 

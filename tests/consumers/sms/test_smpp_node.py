@@ -8,7 +8,7 @@ import pytest
 
 from comms.platform.kafka import Broker
 from comms.platform.settings import Settings
-from consumers.sdk.outcomes import Blocked
+from consumers.sdk.outcomes import AccountError
 from schemas.segments import segments
 from schemas.vocabulary import OnDoubt, Reason, Status
 from tests.consumers.contract.suite import call
@@ -93,7 +93,7 @@ async def test_long_texts_are_read_there_as_they_were_written(smsc: NodeSmsc, bo
         assert "".join(one["text"] for one in parts) == body
         total = segments(body).count if form == "udh" else 1
         assert len(parts) == total
-        assert outcome.words.detail is None
+        assert outcome.response.detail is None
         if form == "udh":
             places = [bytes.fromhex(one["udh"][0]) for one in parts]
             assert [one[-2:] for one in places] == [bytes((total, n + 1)) for n in range(total)]
@@ -102,8 +102,8 @@ async def test_long_texts_are_read_there_as_they_were_written(smsc: NodeSmsc, bo
 async def test_a_wrong_password_is_the_accounts_fault(smsc: NodeSmsc) -> None:
     async with adapter(smsc.port, system_id=SYSTEM_ID) as provider:
         outcome = await call(provider, sms(DELIVERED))
-        assert isinstance(outcome, Blocked)
-        assert outcome.words.code == "0x0000000E"
+        assert isinstance(outcome, AccountError)
+        assert outcome.response.code == "0x0000000E"
     assert smsc.submissions(DELIVERED) == []
 
 

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from consumers.sdk.outcomes import Accepted, Ambiguous
 from consumers.sdk.provider import Provider
-from consumers.sdk.receipts import Receipt, Unplaced
+from consumers.sdk.receipts import Receipt, UnmatchedReceipt
 from consumers.sms.smpp import SMPP
 from consumers.sms.smpp.receipts import IdForm, Sending, SentIds
 from schemas.ids import new_message_id
@@ -70,14 +70,14 @@ class TestReceipts:
         provider, desk = heard
         message = sms()
         outcome = await call(provider, message)
-        theirs = str(outcome.words.provider_message_id)
+        theirs = str(outcome.response.provider_message_id)
         assert await smsc.deliver(made(theirs)) == 0
         (said,) = desk.said
         assert isinstance(said, Receipt)
         assert (said.message_id, said.delivered) == (message.id, True)
-        assert said.words.provider_message_id == theirs
-        assert said.words.code == "DELIVRD"
-        assert "Hello" not in str(said.words.response)
+        assert said.response.provider_message_id == theirs
+        assert said.response.code == "DELIVRD"
+        assert "Hello" not in str(said.response.raw)
 
     @pytest.mark.parametrize(
         ("state", "number"), [("EXPIRED", 3), ("DELETED", 4), ("UNDELIV", 5), ("REJECTD", 8)]
@@ -89,11 +89,11 @@ class TestReceipts:
         assert await smsc.deliver(receipt("m7", state, "011")) == 0
         assert await smsc.deliver(by_tlv("m8", number)) == 0
         for said, code in zip(desk.said, (f"{state}:011", state), strict=True):
-            assert isinstance(said, Unplaced)
+            assert isinstance(said, UnmatchedReceipt)
             assert not said.delivered
             assert said.reason is Reason.UNDELIVERED
-            assert said.words.code == code
-        assert [one.words.provider_message_id for one in desk.said] == ["m7", "m8"]  # type: ignore[union-attr]
+            assert said.response.code == code
+        assert [one.response.provider_message_id for one in desk.said] == ["m7", "m8"]  # type: ignore[union-attr]
 
     @pytest.mark.parametrize(
         "whole",
@@ -168,7 +168,7 @@ class TestReceipts:
         other = delivery(receipt_text("m7", "DELIVRD"), esm_class=0x04, source="15551239999")
         assert await smsc.deliver(other) == 0
         assert smsc.held == 1
-        assert isinstance(desk.said[0], Unplaced)
+        assert isinstance(desk.said[0], UnmatchedReceipt)
         smsc.release()
         await asked
 
@@ -199,7 +199,7 @@ class TestReceipts:
         assert isinstance(one, Receipt)
         assert one.message_id == message.id
         # And by the ledger, where another process hears it.
-        assert one.words.provider_message_id == outcome.words.provider_message_id
+        assert one.response.provider_message_id == outcome.response.provider_message_id
 
     def test_ids_in_another_form_than_the_table_says_stay_as_they_are(self) -> None:
         assert IdForm.DECIMAL.of_answer("not-hex") == "not-hex"
@@ -227,7 +227,7 @@ class TestParts:
         (said,) = desk.said
         assert isinstance(said, Receipt)
         assert (said.message_id, said.delivered) == (message.id, True)
-        assert said.words.provider_message_id == outcome.words.provider_message_id == "m3"
+        assert said.response.provider_message_id == outcome.response.provider_message_id == "m3"
 
     async def test_any_part_that_fails_fails_the_text(
         self, heard: tuple[Provider[Any], Desk], smsc: Smsc
@@ -239,7 +239,7 @@ class TestParts:
         (said,) = desk.said
         assert isinstance(said, Receipt)
         assert (said.message_id, said.delivered) == (message.id, False)
-        assert said.words.provider_message_id == "m3"  # the attempt's, which the ledger knows
+        assert said.response.provider_message_id == "m3"  # the attempt's, which the ledger knows
 
     async def test_parts_of_a_text_that_was_broken_off_say_nothing_of_delivery(
         self, heard: tuple[Provider[Any], Desk], smsc: Smsc

@@ -107,12 +107,12 @@ class TestSnsSms(HttpContract):
     async def test_the_answer_is_read_out_of_its_xml(self, subject: Subject, stub: Stub) -> None:
         outcome = await call(subject.provider, stub.message(taken(7)))
         assert isinstance(outcome, Accepted)
-        assert outcome.words.provider_message_id == "567910cd-659e-55d4-8ccb-000000000007"
+        assert outcome.response.provider_message_id == "567910cd-659e-55d4-8ccb-000000000007"
         refused = await call(
             subject.provider, stub.message(invalid("PhoneNumber Reason: &quot;x&quot; &amp; y"))
         )
-        assert refused.words.code == "InvalidParameter PhoneNumber"
-        assert refused.words.detail == 'Invalid parameter: PhoneNumber Reason: "x" & y'
+        assert refused.response.code == "InvalidParameter PhoneNumber"
+        assert refused.response.detail == 'Invalid parameter: PhoneNumber Reason: "x" & y'
 
     async def test_the_probe_asks_and_sends_nothing(self, subject: Subject, stub: Stub) -> None:
         assert await subject.provider.probe() is None

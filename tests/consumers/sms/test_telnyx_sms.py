@@ -16,8 +16,8 @@ from consumers.sdk.receipts import (
     BadSignatureError,
     Inbound,
     Receipt,
-    Said,
-    Unplaced,
+    ReceiptEvent,
+    UnmatchedReceipt,
     UnreadableReceiptError,
 )
 from consumers.sms.telnyx import CODES, TelnyxSmsReceipts, verify
@@ -164,7 +164,7 @@ def headers_of(body: bytes, *, seconds: int = 0) -> dict[str, str]:
     }
 
 
-def said(event_type: str | None, payload: dict[str, Any]) -> list[Said]:
+def said(event_type: str | None, payload: dict[str, Any]) -> list[ReceiptEvent]:
     data = {
         "id": "4ee8c3a6-4995-4309-a3c6-38e3db9ea4be",
         "event_type": event_type,
@@ -186,7 +186,7 @@ def test_a_receipt_finds_its_message_by_the_address_that_is_signed() -> None:
     assert isinstance(found, Receipt)
     assert (found.message_id, found.delivered) == (ours, True)
     assert found.occurred_at == datetime(2026, 11, 23, 11, 59, 58, 148000, tzinfo=UTC)
-    assert found.words.provider_message_id == "40385f64"
+    assert found.response.provider_message_id == "40385f64"
 
 
 def test_the_address_it_came_to_is_not_believed() -> None:
@@ -194,7 +194,7 @@ def test_the_address_it_came_to_is_not_believed() -> None:
         {"data": {"event_type": "message.finalized", "payload": sent("delivered")}}
     ).encode()
     (found,) = parser().parse(headers_of(body), body, f"{URL}?m={new_message_id()}")
-    assert isinstance(found, Unplaced)
+    assert isinstance(found, UnmatchedReceipt)
     assert found.occurred_at == NOW
 
 
@@ -218,9 +218,9 @@ def test_a_failure_says_why(
     suppress: SuppressionReason | None,
 ) -> None:
     (found,) = said("message.finalized", sent(status, errors=errors))
-    assert isinstance(found, Unplaced)
+    assert isinstance(found, UnmatchedReceipt)
     assert not found.delivered
-    assert (found.reason, found.suppress, found.words.code) == (reason, suppress, code or status)
+    assert (found.reason, found.suppress, found.response.code) == (reason, suppress, code or status)
 
 
 @pytest.mark.parametrize(

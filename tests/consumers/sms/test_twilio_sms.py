@@ -11,7 +11,13 @@ from twilio.request_validator import RequestValidator
 
 from comms.platform.settings import Secret
 from consumers.sdk.error_codes import Classifier
-from consumers.sdk.receipts import BadSignatureError, Inbound, Receipt, Said, Unplaced
+from consumers.sdk.receipts import (
+    BadSignatureError,
+    Inbound,
+    Receipt,
+    ReceiptEvent,
+    UnmatchedReceipt,
+)
 from consumers.sms.twilio import CODES, TwilioSmsReceipts
 from consumers.vendors import twilio
 from schemas.ids import new_message_id
@@ -81,7 +87,7 @@ class TestTwilioSms(NamingContract):
         made = Reply(201, json.dumps({"sid": "SM1", "status": "queued", "error_code": 0}))
         outcome = await call(subject.provider, stub.message(made))
         assert told(outcome) == "accepted"
-        assert outcome.words.code == "201"
+        assert outcome.response.code == "201"
 
     @pytest.mark.parametrize(
         ("status", "problem"),
@@ -141,7 +147,7 @@ def parser(*, shared: Secret | None = None) -> TwilioSmsReceipts:
     return TwilioSmsReceipts(keys, classifier=classifier, clock=lambda: NOW)
 
 
-def said(fields: dict[str, str], url: str = URL) -> list[Said]:
+def said(fields: dict[str, str], url: str = URL) -> list[ReceiptEvent]:
     """What a callback says, signed by Twilio's own library."""
     headers = {
         "x-twilio-signature": RequestValidator(TOKEN).compute_signature(url, fields),
@@ -159,13 +165,13 @@ def test_a_receipt_finds_its_message_by_the_address_it_came_to() -> None:
     (found,) = said(status("delivered"), f"{URL}?m={ours}")
     assert isinstance(found, Receipt)
     assert (found.message_id, found.delivered, found.occurred_at) == (ours, True, NOW)
-    assert found.words.provider_message_id == "SM1"
+    assert found.response.provider_message_id == "SM1"
 
 
 def test_one_without_our_id_is_left_to_the_ledger() -> None:
     (found,) = said(status("read"))
-    assert isinstance(found, Unplaced)
-    assert found.words.provider_message_id == "SM1"
+    assert isinstance(found, UnmatchedReceipt)
+    assert found.response.provider_message_id == "SM1"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +188,7 @@ def test_a_failure_says_why(code: str, reason: Reason, suppress: SuppressionReas
     (found,) = said(status("undelivered", ErrorCode=code), f"{URL}?m={new_message_id()}")
     assert isinstance(found, Receipt)
     assert not found.delivered
-    assert (found.reason, found.suppress, found.words.code) == (reason, suppress, code)
+    assert (found.reason, found.suppress, found.response.code) == (reason, suppress, code)
 
 
 @pytest.mark.parametrize("word", ["accepted", "scheduled", "queued", "sending", "sent"])

@@ -16,8 +16,8 @@ from consumers.sdk.receipts import (
     BadSignatureError,
     Inbound,
     Receipt,
-    Said,
-    Unplaced,
+    ReceiptEvent,
+    UnmatchedReceipt,
     UnreadableReceiptError,
 )
 from consumers.sms.vonage import CODES, VonageSmsReceipts
@@ -181,7 +181,7 @@ def parser() -> VonageSmsReceipts:
     return VonageSmsReceipts(secret, classifier=classifier, clock=lambda: NOW)
 
 
-def said(value: dict[str, Any]) -> list[Said]:
+def said(value: dict[str, Any]) -> list[ReceiptEvent]:
     body = json.dumps(value).encode()
     return list(parser().parse(vonage.signed_headers(body), body, URL))
 
@@ -210,12 +210,12 @@ def test_a_receipt_finds_its_message_by_our_reference(word: str) -> None:
     assert isinstance(found, Receipt)
     assert (found.message_id, found.delivered) == (ours, True)
     assert found.occurred_at == datetime(2026, 11, 23, 11, 59, 58, tzinfo=UTC)
-    assert found.words.provider_message_id == "aaaaaaaa-bbbb-cccc-dddd-0123456789ab"
+    assert found.response.provider_message_id == "aaaaaaaa-bbbb-cccc-dddd-0123456789ab"
 
 
 def test_one_with_another_reference_is_left_to_the_ledger() -> None:
     (found,) = said(status("delivered", client_ref="order 7", timestamp="yesterday"))
-    assert isinstance(found, Unplaced)
+    assert isinstance(found, UnmatchedReceipt)
     assert found.occurred_at == NOW
 
 
@@ -236,7 +236,7 @@ def test_a_failure_says_why(
     (found,) = said(status(word, error=failure(code), client_ref=str(new_message_id())))
     assert isinstance(found, Receipt)
     assert not found.delivered
-    assert (found.reason, found.suppress, found.words.code) == (reason, suppress, code)
+    assert (found.reason, found.suppress, found.response.code) == (reason, suppress, code)
 
 
 def test_what_is_on_its_way_is_no_receipt() -> None:

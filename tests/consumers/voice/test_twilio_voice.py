@@ -12,7 +12,7 @@ from twilio.request_validator import RequestValidator
 
 from comms.platform.settings import Secret, SettingsError
 from consumers.sdk.error_codes import Classifier
-from consumers.sdk.receipts import BadSignatureError, Receipt, Said, Unplaced
+from consumers.sdk.receipts import BadSignatureError, Receipt, ReceiptEvent, UnmatchedReceipt
 from consumers.vendors import twilio
 from consumers.voice.twilio import CODES, TwilioVoiceReceipts, twiml
 from schemas.ids import new_message_id
@@ -146,7 +146,7 @@ def parser() -> TwilioVoiceReceipts:
     return TwilioVoiceReceipts(keys, classifier=classifier, clock=lambda: NOW)
 
 
-def said(fields: dict[str, str], url: str = URL) -> list[Said]:
+def said(fields: dict[str, str], url: str = URL) -> list[ReceiptEvent]:
     """What a callback says, signed by Twilio's own library."""
     headers = {"x-twilio-signature": RequestValidator(TOKEN).compute_signature(url, fields)}
     return list(parser().parse(headers, urlencode(fields).encode(), url))
@@ -173,8 +173,8 @@ def test_who_answered_is_told_and_a_greeting_is_nobody(answered_by: str, deliver
     (found,) = said(status("completed", AnsweredBy=answered_by), f"{URL}?m={ours}")
     assert isinstance(found, Receipt)
     assert (found.message_id, found.delivered, found.occurred_at) == (ours, delivered, NOW)
-    assert found.words.code == (answered_by or "completed")
-    assert found.words.provider_message_id == "CA1"
+    assert found.response.code == (answered_by or "completed")
+    assert found.response.provider_message_id == "CA1"
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_a_call_that_reached_nobody_says_why(
     word: str, more: dict[str, str], code: str, reason: Reason
 ) -> None:
     (found,) = said(status(word, **more))
-    assert isinstance(found, Unplaced)
-    assert (found.delivered, found.reason, found.words.code) == (False, reason, code)
+    assert isinstance(found, UnmatchedReceipt)
+    assert (found.delivered, found.reason, found.response.code) == (False, reason, code)
 
 
 @pytest.mark.parametrize("word", ["queued", "initiated", "ringing", "in-progress"])

@@ -10,7 +10,7 @@ from vonage_jwt import verify_signature
 
 from comms.platform.settings import Secret, SettingsError
 from consumers.sdk.error_codes import Classifier
-from consumers.sdk.receipts import BadSignatureError, Receipt, Said, Unplaced
+from consumers.sdk.receipts import BadSignatureError, Receipt, ReceiptEvent, UnmatchedReceipt
 from consumers.voice.vonage import CODES, LONGEST_TALK, VonageVoiceReceipts, ncco
 from schemas.ids import new_message_id
 from schemas.messages import VoiceMessage
@@ -157,7 +157,7 @@ def event(status: str, **more: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def said(body: bytes, url: str = URL) -> list[Said]:
+def said(body: bytes, url: str = URL) -> list[ReceiptEvent]:
     headers = vonage.signed_headers(body)
     assert verify_signature(headers["authorization"].split()[1], vonage.SIGNATURE_SECRET)
     return list(parser().parse(headers, body, url))
@@ -169,7 +169,7 @@ def test_a_receipt_finds_its_message_by_the_address_it_came_to() -> None:
     assert isinstance(found, Receipt)
     assert (found.message_id, found.delivered) == (ours, True)
     assert found.occurred_at == datetime(2026, 11, 23, 11, 59, 58, 123000, tzinfo=UTC)
-    assert (found.words.provider_message_id, found.words.code) == (CALL, "completed")
+    assert (found.response.provider_message_id, found.response.code) == (CALL, "completed")
 
 
 @pytest.mark.parametrize(
@@ -189,9 +189,9 @@ def test_a_call_that_reached_nobody_says_why(
     status: str, detail: str | None, reason: Reason
 ) -> None:
     (found,) = said(event(status, detail=detail))
-    assert isinstance(found, Unplaced)
+    assert isinstance(found, UnmatchedReceipt)
     assert (found.delivered, found.reason) == (False, reason)
-    assert found.words.code == (detail or status)
+    assert found.response.code == (detail or status)
 
 
 @pytest.mark.parametrize("status", ["started", "ringing", "answered", "human", "machine"])
