@@ -94,7 +94,7 @@ class TokenBuckets:
                 await connection.execute(self._introduce, (*key, tokens))
 
     async def take(self, *key: str, limit: Limit, need: int = 1, wanted: int = 1) -> Taken | None:
-        """Take `need` tokens or none, and up to `wanted` where there are so many; None: no such row.
+        """Take `need` tokens or none, and up to `wanted` if available; None: no such row.
 
         Whoever needs more than the limit's burst gets it from a full bucket, which then owes it.
         """

@@ -302,8 +302,8 @@ def _entry(row: Sequence[object]) -> LedgerEntry:
         status=None if status is None else Status(str(status)),
         reason=None if reason is None else Reason(str(reason)),
         occurred_at=occurred_at if isinstance(occurred_at, datetime) else None,
-        response=ProviderResponse(**dict(zip(_WORDS, response, strict=True))),  # type: ignore[arg-type]
+        response=ProviderResponse(**dict(zip(_RESPONSE_FIELDS, response, strict=True))),  # type: ignore[arg-type]
     )
 
 
-_WORDS = ("provider_message_id", "code", "detail", "response")
+_RESPONSE_FIELDS = ("provider_message_id", "code", "detail", "raw")

@@ -239,7 +239,7 @@ def _told(outcome: Outcome) -> str:
         ("data_452_4.5.3", "TryLater rate_limited"),
         ("data_421_4.3.2", "TryLater provider_error"),
         ("rcpt_421_4.7.0", "TryLater rate_limited"),
-        ("rcpt_530_5.7.0", "Blocked"),
+        ("rcpt_530_5.7.0", "AccountError"),
         ("drop_early", "TryLater provider_error"),
         ("drop", "Ambiguous"),
     ],
