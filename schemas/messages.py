@@ -84,6 +84,7 @@ class SmsMessage(Envelope):
 
     @property
     def recipient(self) -> str:
+        """The number in `to`."""
         return self.to
 
 
@@ -123,6 +124,7 @@ class EmailMessage(Envelope):
 
     @property
     def recipient(self) -> str:
+        """The bare address in `to`, without its display name."""
         return self.to.rpartition("<")[2].rstrip("> ").strip()
 
 
@@ -160,12 +162,14 @@ class PushMessage(Envelope):
 
     @property
     def recipient(self) -> str:
+        """The endpoint of the subscription, or the first device token."""
         if self.subscription is not None:
             return self.subscription.endpoint
         return self.tokens[0] if self.tokens else ""
 
     @property
     def recipients(self) -> tuple[str, ...]:
+        """The device tokens, each once, or the endpoint of the subscription."""
         return tuple(dict.fromkeys(self.tokens)) or (self.recipient,)
 
 
@@ -188,6 +192,7 @@ class VoiceMessage(Envelope):
 
     @property
     def recipient(self) -> str:
+        """The number in `to`."""
         return self.to
 
 
