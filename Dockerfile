@@ -1,4 +1,4 @@
-# One image for every service: `comms run NAME` decides which of them a container is.
+# One image for every service: the command `comms run NAME` chooses the service that a container runs.
 
 FROM python:3.13-slim AS build
 WORKDIR /src

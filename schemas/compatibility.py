@@ -1,9 +1,10 @@
-"""Proof that old and new readers survive a change of the schemas.
+"""The check that a changed schema can be read by old and new readers.
 
-`comms schemas check` and CI ask `check`. Every published version of a schema is held against the
-current one in both directions: by the rules of Avro's schema resolution as the `avro` package knows
-them, and by what those rules let pass although it changes the meaning of a value (another logical
-type, another default, text for bytes, another namespace). Services never import this module.
+`comms schemas check` and CI call `check`. It compares every published version of a schema with the
+current one, in both directions. It applies the rules of Avro's schema resolution, as the package
+`avro` implements them. It also reports changes that resolution allows although they change the
+meaning of a value: another logical type, another default, text in place of bytes, another
+namespace. Services never import this module.
 """
 
 import json
@@ -18,7 +19,7 @@ import avro.errors
 import avro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 
-_INTERCHANGEABLE = frozenset({"string", "bytes"})  # for a resolver; not for whoever reads the value
+_INTERCHANGEABLE = frozenset({"string", "bytes"})  # resolution converts one to the other
 _NAMED = frozenset({"record", "enum", "fixed"})
 
 Node = Mapping[str, Any]
@@ -26,11 +27,12 @@ Node = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a schema.
+    """A problem of a schema.
 
     Args:
-        file: its name; version: the published version it clashes with, or `current`.
-        problem: one sentence, with the field where there is one.
+        file: the name of the schema's file.
+        version: the published version that is incompatible with it, or `current`.
+        problem: one sentence, with the field if there is one.
     """
 
     file: str
@@ -43,7 +45,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `check` looked at and what it found."""
+    """The result of `check`.
+
+    Args:
+        schemas: the number of current schemas.
+        versions: the published versions, in order.
+        findings: the problems; empty if there are none.
+    """
 
     schemas: int
     versions: tuple[str, ...]
@@ -51,167 +59,176 @@ class Report:
 
 
 def check(root: Traversable | None = None) -> Report:
-    """Hold the schemas in `root` against every version in `root/published`.
+    """Compare the schemas in `root` with every version in `root/published`.
 
     Args:
-        root: a folder laid out as this package's own, which is the default.
+        root: a folder with the layout of this package, which is the default.
     """
     folder = files("schemas") if root is None else root
-    current = _texts(folder)
+    current = _read_schemas(folder)
     published = {
-        version.name: _texts(version)
+        version.name: _read_schemas(version)
         for version in sorted(_folders(folder.joinpath("published")), key=_version_number)
     }
     findings = [
-        *(finding for file, text in current.items() for finding in _alone(file, text)),
-        *_of_versions(current, published),
-        *_unpublished(current, published),
+        *(finding for file, text in current.items() for finding in _check_schema(file, text)),
+        *_compare_versions(current, published),
+        *_find_unpublished(current, published),
     ]
     return Report(len(current), tuple(published), tuple(findings))
 
 
-def clashes(old: str, new: str) -> list[str]:
-    """Why a reader or writer of one schema does not survive the other; empty when both do."""
+def find_incompatibilities(old: str, new: str) -> list[str]:
+    """Return why a reader of one schema cannot read values of the other; empty if both can."""
     try:
-        parsed_old, parsed_new = _parsed(old), _parsed(new)
+        parsed_old, parsed_new = _parse(old), _parse(new)
     except avro.errors.AvroException as error:
         return [f"not an Avro schema: {error}"]
     return [
-        *_unresolved(reader=parsed_old, writer=parsed_new, who="an old reader of new values"),
-        *_unresolved(reader=parsed_new, writer=parsed_old, who="a new reader of old values"),
-        *_changed(json.loads(old), json.loads(new), ""),
+        *_resolution_errors(parsed_old, parsed_new, case="an old reader of new values"),
+        *_resolution_errors(parsed_new, parsed_old, case="a new reader of old values"),
+        *_changed_meanings(json.loads(old), json.loads(new), ""),
     ]
 
 
-def _of_versions(
+def _compare_versions(
     current: Mapping[str, str], published: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Finding]:
     for version, texts in published.items():
         for file, old in texts.items():
             if file not in current:
-                yield Finding(file, version, "published, and no longer there")
+                yield Finding(file, version, "published, but no longer in use")
                 continue
-            for problem in clashes(old, current[file]):
+            for problem in find_incompatibilities(old, current[file]):
                 yield Finding(file, version, problem)
 
 
-def _unpublished(
+def _find_unpublished(
     current: Mapping[str, str], published: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Finding]:
-    """A schema in use must be kept: the readers of the next one find its values in the topics."""
+    """Report current schemas without a copy in `published`.
+
+    Later readers need the copy, because values of this schema stay in the topics.
+    """
     for file, text in current.items():
-        kept = [_canonical(texts[file]) for texts in published.values() if file in texts]
-        form = _canonical(text)
-        if form is not None and form not in kept:
+        copies = [_canonical_form(texts[file]) for texts in published.values() if file in texts]
+        form = _canonical_form(text)
+        if form is not None and form not in copies:
             number = max(map(int, filter(str.isdecimal, published)), default=0) + 1
             yield Finding(file, "current", f"not published yet: copy it to published/{number}/")
 
 
-def _parsed(text: str) -> avro.schema.Schema:
+def _parse(text: str) -> avro.schema.Schema:
     with warnings.catch_warnings():
-        # A logical type that does not fit its type: readers ignore it, and so may we.
+        # Readers ignore a logical type that does not fit its type, and so does this check.
         warnings.simplefilter("ignore", avro.errors.IgnoredLogicalType)
         return avro.schema.parse(text)
 
 
-def _canonical(text: str) -> str | None:
+def _canonical_form(text: str) -> str | None:
     try:
-        return str(_parsed(text).canonical_form)
+        return str(_parse(text).canonical_form)
     except avro.errors.AvroException:
         return None
 
 
-def _alone(file: str, text: str) -> Iterator[Finding]:
-    """What can be said of a schema without another one."""
+def _check_schema(file: str, text: str) -> Iterator[Finding]:
+    """Check a schema by itself: it is Avro, and every record and field has a `doc`."""
     try:
-        _parsed(text)
+        _parse(text)
     except avro.errors.AvroException as error:
         yield Finding(file, "current", f"not an Avro schema: {error}")
         return
-    for place in _undocumented(json.loads(text), ""):
-        yield Finding(file, "current", f"{place} has no doc")
+    for path in _undocumented(json.loads(text), ""):
+        yield Finding(file, "current", f"{path} has no doc")
 
 
-def _undocumented(node: object, place: str) -> Iterator[str]:
-    for record, where in _records(node, place):
+def _undocumented(node: object, path: str) -> Iterator[str]:
+    for record, record_path in _records(node, path):
         if not str(record.get("doc", "")).strip():
-            yield where or str(record["name"])
+            yield record_path or str(record["name"])
         for field in record["fields"]:
             if not str(field.get("doc", "")).strip():
-                yield f"{where}.{field['name']}".lstrip(".")
+                yield _join(record_path, field)
 
 
-def _records(node: object, place: str) -> Iterator[tuple[Node, str]]:
+def _records(node: object, path: str) -> Iterator[tuple[Node, str]]:
+    """Yield every record in a schema, with its path."""
     match node:
         case list():
             for branch in node:
-                yield from _records(branch, place)
+                yield from _records(branch, path)
         case dict() if node["type"] == "record":
-            yield node, place
+            yield node, path
             for field in node["fields"]:
-                yield from _records(field["type"], f"{place}.{field['name']}".lstrip("."))
+                yield from _records(field["type"], _join(path, field))
         case {"type": "array", "items": inner} | {"type": "map", "values": inner}:
-            yield from _records(inner, f"{place}[]")
+            yield from _records(inner, f"{path}[]")
         case {"type": (dict() | list()) as inner}:
-            yield from _records(inner, place)
+            yield from _records(inner, path)
         case _:
             return
 
 
-def _unresolved(
-    *, reader: avro.schema.Schema, writer: avro.schema.Schema, who: str
+def _join(path: str, field: Node) -> str:
+    return f"{path}.{field['name']}".lstrip(".")
+
+
+def _resolution_errors(
+    reader: avro.schema.Schema, writer: avro.schema.Schema, *, case: str
 ) -> Iterator[str]:
     checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
     result = checker.get_compatibility(reader, writer)
     if result.compatibility is not SchemaCompatibilityType.compatible:
         kinds = ", ".join(sorted({kind.value for kind in result.incompatibilities}))
-        yield f"{who} fails: {kinds.replace('_', ' ')} ({'; '.join(sorted(result.messages))})"
+        yield f"{case} fails: {kinds.replace('_', ' ')} ({'; '.join(sorted(result.messages))})"
 
 
-def _changed(old: object, new: object, place: str) -> Iterator[str]:
-    """What resolution lets pass, and means something else."""
+def _changed_meanings(old: object, new: object, path: str) -> Iterator[str]:
+    """Report changes that resolution allows although they change the meaning of a value."""
     before, after = _branches(old), _branches(new)
     for kind in before.keys() & after.keys():
-        yield from _changed_branch(before[kind], after[kind], place)
+        yield from _changed_branch(before[kind], after[kind], path)
     if (
         before.keys() & _INTERCHANGEABLE
         and after.keys() & _INTERCHANGEABLE
         and not before.keys() & after.keys() & _INTERCHANGEABLE
     ):
-        yield f"{place} is now {_plain(after)} and was {_plain(before)}"
+        yield f"{path} is now {_text_or_bytes(after)} and was {_text_or_bytes(before)}"
 
 
-def _changed_branch(old: Node, new: Node, place: str) -> Iterator[str]:
+def _changed_branch(old: Node, new: Node, path: str) -> Iterator[str]:
     was, now = old.get("logicalType"), new.get("logicalType")
     if was != now:
-        yield f"{place} has logical type {now or 'none'} and had {was or 'none'}"
+        yield f"{path} has logical type {now or 'none'} and had {was or 'none'}"
     if old["type"] in _NAMED and _full_name(old) != _full_name(new):
-        yield f"{place or 'the record'} is named {_full_name(new)} and was {_full_name(old)}"
+        yield f"{path or 'the record'} is named {_full_name(new)} and was {_full_name(old)}"
     if old["type"] == "enum" and old.get("default") != new.get("default"):
-        yield f"{place} has enum default {new.get('default')} and had {old.get('default')}"
+        yield f"{path} has enum default {new.get('default')} and had {old.get('default')}"
     for inner in ("items", "values"):
         if inner in old and inner in new:
-            yield from _changed(old[inner], new[inner], f"{place}[]")
+            yield from _changed_meanings(old[inner], new[inner], f"{path}[]")
     if old["type"] == "record":
-        yield from _changed_fields(old, new, place)
+        yield from _changed_fields(old, new, path)
 
 
-def _changed_fields(old: Node, new: Node, place: str) -> Iterator[str]:
+def _changed_fields(old: Node, new: Node, path: str) -> Iterator[str]:
     before = {field["name"]: field for field in old["fields"]}
     for field in new["fields"]:
-        former = before.get(field["name"])
-        if former is None:
+        old_field = before.get(field["name"])
+        if old_field is None:
             continue
-        where = f"{place}.{field['name']}".lstrip(".")
-        # A default given or taken away is resolution's to judge; another one changes old values.
-        both = "default" in former and "default" in field
-        if both and former["default"] != field["default"]:
-            yield f"{where} has default {field['default']!r} and had {former['default']!r}"
-        yield from _changed(former["type"], field["type"], where)
+        field_path = _join(path, field)
+        # Resolution decides about a default that is added or removed. A changed default gives old
+        # values another meaning.
+        both = "default" in old_field and "default" in field
+        if both and old_field["default"] != field["default"]:
+            yield f"{field_path} has default {field['default']!r} and had {old_field['default']!r}"
+        yield from _changed_meanings(old_field["type"], field["type"], field_path)
 
 
 def _branches(node: object) -> dict[str, Node]:
-    """A type's alternatives by kind: a union's branches, or the one type."""
+    """The branches of a type by their kind: those of a union, or the one type."""
     if isinstance(node, list):
         return {kind: branch for item in node for kind, branch in _branches(item).items()}
     if isinstance(node, str):
@@ -219,10 +236,10 @@ def _branches(node: object) -> dict[str, Node]:
     if isinstance(node, dict):
         inner = node["type"]
         return _branches(inner) if isinstance(inner, dict | list) else {str(inner): node}
-    raise TypeError(f"no type of a schema: {type(node).__name__}")
+    raise TypeError(f"not an Avro type: {type(node).__name__}")
 
 
-def _plain(branches: Mapping[str, Node]) -> str:
+def _text_or_bytes(branches: Mapping[str, Node]) -> str:
     return " or ".join(sorted(branches.keys() & _INTERCHANGEABLE))
 
 
@@ -239,7 +256,7 @@ def _version_number(folder: Traversable) -> tuple[int, str]:
     return (int(folder.name) if folder.name.isdecimal() else 0, folder.name)
 
 
-def _texts(folder: Traversable) -> dict[str, str]:
+def _read_schemas(folder: Traversable) -> dict[str, str]:
     return {
         item.name: item.read_text(encoding="utf-8")
         for item in sorted(folder.iterdir(), key=lambda item: item.name)

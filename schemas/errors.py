@@ -1,10 +1,10 @@
-"""Errors of the contract, one tree.
+"""The errors that this package raises.
 
 ContractError
-├── UndecodableError        bytes that are not one of our records
-├── InvalidRecordError      a record that decodes and breaks a rule; names the fields
-├── UnknownSchemaError      a fingerprint or registry id that nobody published
-└── IncompatibleSchemaError a schema that old or new readers would not survive
+├── UndecodableError         bytes that are not one of our records
+│   └── UnknownSchemaError   a fingerprint or registry id of a schema that is not published
+├── InvalidRecordError       a record that decodes and breaks a rule; names the fields
+└── IncompatibleSchemaError  a schema that old or new readers cannot read
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from uuid import UUID
 
 
 class ContractError(Exception):
-    """Base of everything this package raises."""
+    """The base class of every error of this package."""
 
 
 class UndecodableError(ContractError):
@@ -24,7 +24,7 @@ class UnknownSchemaError(UndecodableError):
 
 
 class IncompatibleSchemaError(ContractError):
-    """A schema changed in a way that old or new readers do not survive."""
+    """A schema changed so that old or new readers cannot read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,9 @@ class Violation:
     """One broken rule.
 
     Args:
-        field: the field's name as the sender wrote it, e.g. `to` or `attachments[0].content`.
-        problem: what is wrong with it, as a sentence without the offending value.
+        field: the name of the field as the sender wrote it, such as `to` or
+            `attachments[0].content`.
+        problem: what is wrong with the field, without its value.
     """
 
     field: str
@@ -44,11 +45,12 @@ class Violation:
 
 
 class InvalidRecordError(ContractError):
-    """A record decoded, and breaks rules of its channel.
+    """A record was decoded and breaks rules of its channel.
 
     Attributes:
         violations: every broken rule, never empty.
-        message_id, tenant: the record's own, where they could be read.
+        message_id: the id of the record, if it could be read.
+        tenant: the tenant of the record, if it could be read.
     """
 
     def __init__(

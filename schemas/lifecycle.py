@@ -1,4 +1,4 @@
-"""The life of a message: which status may follow which, and which of two facts wins.
+"""The lifecycle of a message: the transitions of its status, and which of two events wins.
 
     pending ──► sending ──► sent ──► delivered
        │           │          └────► failed
@@ -7,9 +7,10 @@
        │           └──► cancelled               (nothing was sent)
        └──► cancelled | failed
 
-    unknown, sent, failed, delivered ┄┄► sending, a new chapter    (a person asked for it)
+    unknown, sent, failed, delivered ┄┄► sending, a new send cycle   (an operator resent it)
 
-The audit merge orders events by `place_of`, so that any order of arrival ends in the same row.
+The merge of the audit service orders events by `precedence`. Therefore events that arrive in any
+order give the same result.
 """
 
 from types import MappingProxyType
@@ -48,24 +49,27 @@ TRANSITIONS = MappingProxyType(
 )
 
 
-# From here a person may ask for another attempt.
+# A message with one of these statuses can be resent.
 RESENDABLE = frozenset({Status.UNKNOWN, Status.SENT, Status.FAILED, Status.DELIVERED})
 
 
-def place_of(status: Status, *, chapter: int) -> tuple[bool, int, int]:
-    """Of two facts the one with the higher place wins.
+def precedence(status: Status, *, cycle_start: int) -> tuple[bool, int, int]:
+    """Return the sort key of an event: of two events, the one with the higher key wins.
+
+    A delivered message stays delivered, whatever a later attempt ends in. Otherwise a later send
+    cycle wins over an earlier one.
 
     Args:
-        chapter: the attempt of the newest resend that is not later than the fact's own attempt; 0
-            for what belongs to no resend. A person who was reached stays reached, whatever a later
-            attempt came to; otherwise a later chapter says more than an earlier one.
+        status: the status that the event reports.
+        cycle_start: the attempt of the newest resend that is not later than the attempt of the
+            event; 0 before any resend.
     """
-    return status is Status.DELIVERED, chapter, RANK[status]
+    return status is Status.DELIVERED, cycle_start, RANK[status]
 
 
 def is_forward(current: Status, offered: Status) -> bool:
-    """Whether a message at `current` moves when an event of the same chapter says `offered`.
+    """Whether an event of the same send cycle with status `offered` changes a message at `current`.
 
-    Anything else is a late or repeated word: kept in the history, changing nothing.
+    Any other event is late or repeated: it is kept in the history and changes nothing.
     """
     return offered is not current and RANK[offered] > RANK[current]

@@ -1,8 +1,8 @@
-"""The messages: one frozen record a channel, over one envelope.
+"""The messages: one frozen record for each channel, with a common envelope.
 
-The producer builds them from what a workflow asked, the codec turns them into Avro, and a channel
-consumer hands them to a provider. Field names are those of the `.avsc` files, but for `from`, which
-Python reserves: it is `sender` here. A repr shows the id and nothing of the recipient or the body.
+The producer builds a message from a request, the codec encodes it in Avro, and a channel process
+passes it to a provider. Field names are those of the `.avsc` files, except `from`: Python reserves
+that word, so it is `sender` here. A repr shows the id, and nothing of the recipient or the content.
 """
 
 from collections.abc import Mapping
@@ -17,20 +17,23 @@ from schemas.vocabulary import Channel, Mode, OnDoubt, Platform, Priority
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Envelope:
-    """What every message has, whatever its channel.
+    """The fields that every message has, whatever its channel.
 
     Args:
-        id: UUIDv7; the idempotency key of the topics.
-        tenant: the company on whose behalf it is sent.
-        created_at: when it was accepted.
-        customer_id: the tenant's own id of the person reached.
-        workflow: what asked for it.
-        send_at: not to be sent before; expires_at: not to be sent after.
-        on_doubt: what to do when an answer is lost; the channel's setting when None.
-        metadata: the sender's own words, carried through untouched.
-        traceparent: W3C trace context.
-        bypass_suppression: for the few that law requires: no suppression list holds it back.
-        mode: whether it is meant to arrive.
+        id: a UUIDv7; the idempotency key of the topics.
+        tenant: the tenant on whose behalf the message is sent.
+        created_at: when the message was accepted.
+        customer_id: the tenant's own id of the recipient.
+        workflow: the name of the workflow that requested the message.
+        priority: the lane that the message takes.
+        send_at: the message is not sent before this time.
+        expires_at: the message is not sent after this time.
+        on_doubt: what to do if the answer of a provider was lost; None for the channel's setting.
+        metadata: key-value pairs of the sender, passed through unchanged.
+        traceparent: the W3C trace context of the request.
+        bypass_suppression: for the few messages that the law requires: the message is sent although
+            the recipient is on the suppression list.
+        mode: whether the message is to be delivered, or is a test.
     """
 
     channel: ClassVar[Channel]
@@ -51,17 +54,18 @@ class Envelope:
 
     @property
     def recipient(self) -> str:
-        """Who is reached, as one string: what history is searched by and order is kept for."""
+        """The recipient as one string. It is used to search the history and to keep the order."""
         raise NotImplementedError
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Whom it may reach one without the others: a person's devices; else the recipient."""
+        """The recipients that may be reached separately: the devices of a push message; for other
+        channels, the one recipient."""
         return (self.recipient,)
 
     @property
     def key(self) -> str:
-        """The Kafka key: one person's messages on a channel stay in order."""
+        """The Kafka key, which keeps the messages of one recipient on a channel in order."""
         return f"{self.tenant}:{self.recipient}"
 
     def __repr__(self) -> str:
@@ -70,7 +74,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SmsMessage(Envelope):
-    """A text message. `to` and `sender` are E.164 numbers (a sender may be alphanumeric)."""
+    """A text message. `to` is an E.164 number; `sender` may also be a short code or a name."""
 
     channel: ClassVar[Channel] = Channel.SMS
 
@@ -80,13 +84,13 @@ class SmsMessage(Envelope):
 
     @property
     def recipient(self) -> str:
+        """The number in `to`."""
         return self.to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Attachment:
-    """A file inside an e-mail; `content` is its bytes. One with a `content_id` is shown in its
-    place in the html, which names it as `cid:…`."""
+    """A file in an e-mail. One with a `content_id` is shown inline, where the HTML has `cid:…`."""
 
     filename: str
     content_type: str
@@ -99,9 +103,9 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class EmailMessage(Envelope):
-    """An e-mail. Addresses may carry display names; `to` is one address.
+    """An e-mail. `to` is one address; addresses may have display names.
 
-    `unsubscribe_url` takes the recipient off the list with one POST (RFC 8058).
+    A POST to `unsubscribe_url` takes the recipient off the list (RFC 8058).
     """
 
     channel: ClassVar[Channel] = Channel.EMAIL
@@ -120,12 +124,14 @@ class EmailMessage(Envelope):
 
     @property
     def recipient(self) -> str:
+        """The bare address in `to`, without its display name."""
         return self.to.rpartition("<")[2].rstrip("> ").strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class WebPushSubscription:
-    """What a browser hands out when a person allows notifications (RFC 8030, RFC 8291)."""
+    """The subscription that a browser creates when a person allows notifications (RFC 8030, RFC
+    8291)."""
 
     endpoint: str
     p256dh: str
@@ -137,9 +143,9 @@ class WebPushSubscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PushMessage(Envelope):
-    """A notification to one person's devices: `tokens`, or one web-push `subscription`.
+    """A notification to the devices of one person: `tokens`, or one Web Push `subscription`.
 
-    `ttl` is in seconds; `collapse_key` lets a newer notification replace an older one.
+    `ttl` is in seconds. A newer notification with the same `collapse_key` replaces an older one.
     """
 
     channel: ClassVar[Channel] = Channel.PUSH
@@ -156,20 +162,22 @@ class PushMessage(Envelope):
 
     @property
     def recipient(self) -> str:
+        """The endpoint of the subscription, or the first device token."""
         if self.subscription is not None:
             return self.subscription.endpoint
         return self.tokens[0] if self.tokens else ""
 
     @property
     def recipients(self) -> tuple[str, ...]:
+        """The device tokens, each once, or the endpoint of the subscription."""
         return tuple(dict.fromkeys(self.tokens)) or (self.recipient,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class VoiceMessage(Envelope):
-    """A call that speaks `text` or plays `audio_url`, `repeat` times.
+    """A voice call that speaks `text` or plays `audio_url`, `repeat` times.
 
-    `language` is a BCP 47 tag; `voice` is the provider's name of a voice.
+    `language` is a BCP 47 tag. `voice` is the provider's name of a voice.
     """
 
     channel: ClassVar[Channel] = Channel.VOICE
@@ -184,6 +192,7 @@ class VoiceMessage(Envelope):
 
     @property
     def recipient(self) -> str:
+        """The number in `to`."""
         return self.to
 
 

@@ -1,15 +1,15 @@
-"""How many parts a text goes out in, and in which alphabet, by 3GPP TS 23.038 and 23.040.
+"""The number of segments of a text and its encoding, by 3GPP TS 23.038 and 23.040.
 
-Networks bill every part. `comms send sms` says the number before it sends, where it is more than
-one; the API says it in its answer, and the rules bound it. What a provider then does to a text
-(replacing typographic quotes, say) may make it smaller.
+Networks bill every segment. `comms send sms` prints the number before it sends, if there is more
+than one. The API returns it, and the rules limit it. A provider may change a text (replace
+typographic quotes, for example) and so need fewer segments.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
 
-# Of 23.038's default alphabet, the escape character left out; and what it is followed by.
+# The default alphabet of TS 23.038 without the escape character, and the characters that follow it.
 _BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
@@ -20,23 +20,25 @@ _BEYOND_BMP = 0xFFFF
 
 
 class Alphabet(StrEnum):
-    """What a text is written in on its way; one letter out of GSM-7 makes all of it UCS-2."""
+    """The encoding of a text. One character outside GSM-7 puts the whole text in UCS-2."""
 
     GSM7 = "GSM-7"
     UCS2 = "UCS-2"
 
 
-# Units (septets, or 16 bits) in a text of one part, and in each of several.
-_ALONE = {Alphabet.GSM7: 160, Alphabet.UCS2: 70}
-_JOINED = {Alphabet.GSM7: 153, Alphabet.UCS2: 67}
+# Units (septets, or 16 bits) in a text of one segment, and in each of several segments.
+_SINGLE = {Alphabet.GSM7: 160, Alphabet.UCS2: 70}
+_CONCATENATED = {Alphabet.GSM7: 153, Alphabet.UCS2: 67}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
-    """What a text comes to.
+    """The segments of a text.
 
     Args:
+        alphabet: the encoding of the text.
         units: septets of GSM-7, or 16-bit units of UCS-2; some characters take two.
+        count: the number of segments.
     """
 
     alphabet: Alphabet
@@ -45,31 +47,31 @@ class Segments:
 
 
 def segments(text: str) -> Segments:
-    """How a text is sent, unless a provider changes it."""
-    letters = set(text)
-    alphabet = Alphabet.GSM7 if letters <= _GSM7 else Alphabet.UCS2
-    twice = {letter for letter in letters if _size(letter, alphabet) > 1}
-    units = len(text) + sum(map(text.count, twice))
-    return Segments(alphabet=alphabet, units=units, count=_count(text, twice, units, alphabet))
+    """Count the segments of a text, as it is sent unless a provider changes it."""
+    characters = set(text)
+    alphabet = Alphabet.GSM7 if characters <= _GSM7 else Alphabet.UCS2
+    double = {character for character in characters if _size(character, alphabet) > 1}
+    units = len(text) + sum(map(text.count, double))
+    return Segments(alphabet=alphabet, units=units, count=_count(text, double, units, alphabet))
 
 
-def _size(letter: str, alphabet: Alphabet) -> int:
+def _size(character: str, alphabet: Alphabet) -> int:
     if alphabet is Alphabet.GSM7:
-        return 2 if letter in _EXTENDED else 1
-    return 2 if ord(letter) > _BEYOND_BMP else 1
+        return 2 if character in _EXTENDED else 1
+    return 2 if ord(character) > _BEYOND_BMP else 1
 
 
-def _count(text: str, twice: set[str], units: int, alphabet: Alphabet) -> int:
-    """Parts of at most so many units; a letter of two is not cut in half."""
-    if units <= _ALONE[alphabet]:
+def _count(text: str, double: set[str], units: int, alphabet: Alphabet) -> int:
+    """Count segments. A character of two units is not split between two segments."""
+    if units <= _SINGLE[alphabet]:
         return 1
-    most = _JOINED[alphabet]
-    if not twice:
-        return ceil(units / most)
+    limit = _CONCATENATED[alphabet]
+    if not double:
+        return ceil(units / limit)
     count, used = 1, 0
-    for letter in text:
-        size = 2 if letter in twice else 1
-        if used + size > most:
+    for character in text:
+        size = 2 if character in double else 1
+        if used + size > limit:
             count, used = count + 1, 0
         used += size
     return count

@@ -1,6 +1,6 @@
-"""The topics: names, partitions, and how long what stands in them is kept.
+"""The Kafka topics: their names, partitions and retention.
 
-`comms topics apply` creates them; producers and consumers take their names from here.
+`comms topics apply` creates them. Producers and consumers take the names from here.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,19 @@ from schemas.vocabulary import Channel, Priority
 STATUS = "comms.status"
 DEAD_LETTERS = "comms.dead-letters"
 
-LARGEST_RECORD = 8 * 1024 * 1024  # bytes; an e-mail with its attachments
+LARGEST_RECORD = 8 * 1024 * 1024  # bytes: enough for an e-mail with its attachments
 DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it is created. `partitions` bounds how many instances share a channel."""
+    """A topic as it is created.
+
+    Args:
+        name: the name of the topic.
+        partitions: their number also limits how many processes can share a channel.
+        retention_ms: how long records are kept.
+    """
 
     name: str
     partitions: int
@@ -24,12 +30,12 @@ class Topic:
 
 
 def of_channel(channel: Channel, priority: Priority = Priority.NORMAL) -> str:
-    """The topic of a channel's messages of a priority: `comms.sms`, `comms.sms.high`."""
+    """Return the topic of a channel and a priority: `comms.sms`, `comms.sms.high`."""
     return f"comms.{channel}" + ("" if priority is Priority.NORMAL else f".{priority}")
 
 
 def group_of(channel: Channel, priority: Priority = Priority.NORMAL) -> str:
-    """The consumer group that reads it: `comms-sms`, `comms-sms-high`."""
+    """Return the consumer group that reads this topic: `comms-sms`, `comms-sms-high`."""
     return of_channel(channel, priority).replace(".", "-")
 
 

@@ -1,15 +1,15 @@
-"""The closed words of the system: channels, statuses, reasons, priorities.
+"""The closed vocabulary of the system: channels, statuses, reasons, priorities.
 
-Every service, the API, the page and the analysts' views use these words and no others. They travel
-as plain strings in Avro (a reader in any language sees the word itself), and become these types
-when a record is decoded.
+Every service, the API, the page and the analysts' views use these values and no others. In Avro
+they are plain strings, so that a reader in any language sees the value itself. They become these
+types when a record is decoded.
 """
 
 from enum import StrEnum
 
 
 class Channel(StrEnum):
-    """A way of reaching a person."""
+    """The medium of a message."""
 
     SMS = "sms"
     EMAIL = "email"
@@ -18,7 +18,7 @@ class Channel(StrEnum):
 
 
 class Priority(StrEnum):
-    """How urgent the sender says a message is."""
+    """The urgency of a message, as the sender sets it."""
 
     HIGH = "high"
     NORMAL = "normal"
@@ -26,17 +26,17 @@ class Priority(StrEnum):
 
 
 class OnDoubt(StrEnum):
-    """What to do when a provider was called and its answer was lost."""
+    """What to do if a provider was called and its answer was lost."""
 
     RESEND = "resend"
     HOLD = "hold"
 
 
 class Mode(StrEnum):
-    """Whether a message is meant to arrive.
+    """Whether a message is to be delivered.
 
-    TEST goes to a provider's own test mode, which checks and answers it and delivers nothing;
-    SIMULATED to a simulated provider alone.
+    TEST uses a provider's own test mode, which checks the message, answers it and delivers nothing.
+    SIMULATED uses a simulated provider only.
     """
 
     LIVE = "live"
@@ -45,7 +45,7 @@ class Mode(StrEnum):
 
 
 class Platform(StrEnum):
-    """The push service a device token belongs to."""
+    """The push service that a device token belongs to."""
 
     FCM = "fcm"
     APNS = "apns"
@@ -54,7 +54,7 @@ class Platform(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a message stands; see `schemas.lifecycle` for the ways between them."""
+    """The status of a message; `schemas.lifecycle` has the transitions."""
 
     PENDING = "pending"
     SENDING = "sending"
@@ -66,36 +66,36 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a message has the status it has: the closed list, documented in docs/lifecycle.md."""
+    """Why a message has its status: the closed list that docs/lifecycle.md documents."""
 
-    QUEUED = "queued"  # accepted, on its way to a consumer
+    QUEUED = "queued"  # accepted, and waits in the outbox or the topic
     SCHEDULED = "scheduled"  # waits for its send_at
-    CLAIMED = "claimed"  # a consumer begins an attempt
-    ACCEPTED = "accepted"  # the provider took it
-    DELIVERED = "delivered"  # the provider says it arrived
-    UNDELIVERED = "undelivered"  # the provider says it did not arrive
-    REJECTED = "rejected"  # the provider refused it for good
-    INVALID_RECIPIENT = "invalid_recipient"  # nobody can be reached there
+    CLAIMED = "claimed"  # a channel process starts an attempt
+    ACCEPTED = "accepted"  # the provider accepted it
+    DELIVERED = "delivered"  # the provider reports that it arrived
+    UNDELIVERED = "undelivered"  # the provider reports that it did not arrive
+    REJECTED = "rejected"  # the provider refused it permanently
+    INVALID_RECIPIENT = "invalid_recipient"  # the recipient does not exist or cannot be reached
     INVALID_CONTENT = "invalid_content"  # the message breaks a rule of its channel
-    SUPPRESSED = "suppressed"  # the recipient asked not to be written to
+    SUPPRESSED = "suppressed"  # the recipient is on a suppression list
     EXPIRED = "expired"  # expires_at passed before it could be sent
-    RETRIES_EXHAUSTED = "retries_exhausted"  # every attempt was refused for the moment
-    RATE_LIMITED = "rate_limited"  # the provider asked us to slow down; tried again later
+    RETRIES_EXHAUSTED = "retries_exhausted"  # every attempt ended in a temporary failure
+    RATE_LIMITED = "rate_limited"  # the provider limits the rate; tried again later
     PROVIDER_ERROR = "provider_error"  # the provider failed; tried again later
     TIMEOUT = "timeout"  # no connection in time; nothing was sent; tried again later
     ACCOUNT_FAULT = "account_fault"  # the provider refused our account; tried again
-    AMBIGUOUS = "ambiguous"  # a call was made and its answer was lost
+    AMBIGUOUS = "ambiguous"  # a call was made, and its answer was lost
     UNDECODABLE = "undecodable"  # the bytes in the topic are not a message
-    NO_PROVIDER = "no_provider"  # the channel has no provider that takes it
+    NO_PROVIDER = "no_provider"  # the channel has no provider for this message
     CANCELLED = "cancelled"  # withdrawn before anything was sent
     DUPLICATE = "duplicate"  # the same message again; nothing was sent twice
-    RESENT = "resent"  # a person asked for another attempt
-    RESOLVED = "resolved"  # a person settled what was unknown
-    NO_RECEIPT = "no_receipt"  # nothing came for so long that somebody should know
+    RESENT = "resent"  # an operator requested another attempt
+    RESOLVED = "resolved"  # an operator settled an unknown message
+    NO_RECEIPT = "no_receipt"  # no receipt arrived within the time limit
 
 
 class SuppressionReason(StrEnum):
-    """Why a recipient must not be reached."""
+    """Why a recipient is on the suppression list."""
 
     OPT_OUT = "opt_out"
     HARD_BOUNCE = "hard_bounce"

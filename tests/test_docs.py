@@ -26,7 +26,7 @@ from schemas.events import StatusEvent
 from schemas.ids import new_message_id
 from schemas.lifecycle import TRANSITIONS
 from schemas.messages import SmsMessage
-from schemas.rules.numbers import NAMELESS
+from schemas.rules.numbers import COUNTRIES_WITHOUT_SENDER_NAMES
 from schemas.vocabulary import Reason, Status
 
 ROOT = Path(__file__).parents[1]
@@ -151,7 +151,7 @@ def test_settings_names_every_option_of_the_simulator_and_its_default() -> None:
 
 def test_content_lists_exactly_the_countries_without_names() -> None:
     (line,) = (line for line in text("docs/content.md").splitlines() if line.startswith("`AR`"))
-    assert line.split() == [f"`{country}`" for country in sorted(NAMELESS)]
+    assert line.split() == [f"`{country}`" for country in sorted(COUNTRIES_WITHOUT_SENDER_NAMES)]
 
 
 def test_front_door_gives_the_first_bytes_of_every_message() -> None:

@@ -21,7 +21,7 @@ from consumers.sdk.outcomes import Refused
 from consumers.sdk.receipts import Receipt, UnmatchedReceipt, uuid_or_none
 from schemas.events import ProviderResponse
 from schemas.messages import Attachment, EmailMessage
-from schemas.rules.words import is_one_line
+from schemas.rules.checks import is_one_line
 from schemas.vocabulary import Reason
 
 MARK = "comms_message"  # the name of our mark among a provider's tags or variables

@@ -35,7 +35,7 @@ from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, R
 from consumers.sdk.provider import Attempt
 from schemas.events import ProviderResponse
 from schemas.messages import PushMessage
-from schemas.payloads import problems
+from schemas.payloads import payload_violations
 from schemas.vocabulary import Platform, Reason
 
 AT_ONCE = 20  # calls for one message, so that one with 500 devices leaves others their turn
@@ -211,7 +211,7 @@ def misfit(message: PushMessage, platform: Platform) -> str | None:
         return f"it is for {message.platform}, and this provider sends to {platform}"
     if not message.tokens:
         return "it has no device tokens"
-    return next((str(found) for found in problems(message, platform)), None)
+    return next((str(found) for found in payload_violations(message, platform)), None)
 
 
 def seconds_to_live(message: PushMessage, now: datetime) -> int | None:

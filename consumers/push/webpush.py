@@ -27,7 +27,7 @@ from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
 from schemas.events import ProviderResponse
 from schemas.messages import PushMessage, WebPushSubscription
-from schemas.payloads import problems, webpush_payload
+from schemas.payloads import payload_violations, webpush_payload
 from schemas.vocabulary import Platform, Priority, Reason
 
 LONGEST_LIFE = 2_419_200  # seconds, where a message says nothing: four weeks, what services keep
@@ -73,7 +73,7 @@ class WebPush:
         subscription = message.subscription
         if subscription is None or message.platform not in (None, Platform.WEBPUSH):
             return _refused(Reason.INVALID_CONTENT, "it has no web push subscription")
-        if (problem := next(problems(message, Platform.WEBPUSH), None)) is not None:
+        if (problem := next(payload_violations(message, Platform.WEBPUSH), None)) is not None:
             return _refused(Reason.INVALID_CONTENT, str(problem))
         endpoint = _parts(subscription)
         if endpoint is None:

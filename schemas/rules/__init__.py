@@ -1,21 +1,21 @@
-"""The content rules: what a message of each channel must be before anybody tries to send it.
+"""The content rules: what a message of each channel must satisfy before it is sent.
 
-The producer asks before it accepts a message, and a consumer asks again for one that came to its
-topic by the front door. Both get every broken rule at once, by the sender's own field names, in
-sentences that never repeat the offending value (it may be somebody's number). Each channel's rules
-are a module here.
+The producer checks a message before it accepts it. A consumer checks again, because a message may
+have come straight to its topic (docs/front-door.md). Both get every broken rule at once, with the
+field names that the sender used. The sentences never repeat the value that broke a rule, because
+it may be a phone number. The rules of each channel are a module of this package.
 """
 
 from collections.abc import Iterator
 
 from schemas.errors import Violation
 from schemas.messages import EmailMessage, Message, PushMessage, SmsMessage, VoiceMessage
-from schemas.rules.email import ATTACHMENTS_LIMIT, email
-from schemas.rules.envelope import envelope
+from schemas.rules.checks import check_name
+from schemas.rules.email import ATTACHMENTS_LIMIT, check_email
+from schemas.rules.envelope import check_envelope
 from schemas.rules.policy import ANYTHING, NO_POLICIES, Policies, Policy, is_country
-from schemas.rules.push import push
-from schemas.rules.telephony import sms, voice
-from schemas.rules.words import word
+from schemas.rules.push import check_push
+from schemas.rules.telephony import check_sms, check_voice
 
 __all__ = [
     "ANYTHING",
@@ -33,26 +33,27 @@ IDEMPOTENCY_KEY_LIMIT = 255
 
 
 def violations(message: Message, policy: Policy = ANYTHING) -> tuple[Violation, ...]:
-    """Every rule that `message` breaks, in the order of its fields; empty when it may be sent.
+    """Return every rule that a message breaks, in the order of its fields; empty if none.
 
     Args:
-        policy: the installation's, for the message's channel.
+        message: the message to check.
+        policy: the limits that the installation sets for the message's channel.
     """
-    return (*envelope(message), *_content(message, policy))
+    return (*check_envelope(message), *_check_content(message, policy))
 
 
 def key_violations(idempotency_key: str | None) -> tuple[Violation, ...]:
-    """What is wrong with an idempotency key."""
-    return tuple(word("idempotency_key", idempotency_key, IDEMPOTENCY_KEY_LIMIT))
+    """Return every rule that an idempotency key breaks; empty if none."""
+    return tuple(check_name("idempotency_key", idempotency_key, IDEMPOTENCY_KEY_LIMIT))
 
 
-def _content(message: Message, policy: Policy) -> Iterator[Violation]:
+def _check_content(message: Message, policy: Policy) -> Iterator[Violation]:
     match message:
         case SmsMessage():
-            return sms(message, policy)
+            return check_sms(message, policy)
         case EmailMessage():
-            return email(message)
+            return check_email(message)
         case PushMessage():
-            return push(message)
+            return check_push(message)
         case VoiceMessage():
-            return voice(message, policy)
+            return check_voice(message, policy)

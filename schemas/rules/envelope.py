@@ -1,49 +1,52 @@
-"""The rules for what every message has, whatever its channel."""
+"""The rules for the fields that every message has, whatever its channel.
+
+`schemas.rules.violations` calls `check_envelope` for each message, before the rules of its channel.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from schemas.errors import Violation
 from schemas.messages import Envelope
-from schemas.rules.words import word
+from schemas.rules.checks import check_name
 
 METADATA_COUNT, METADATA_KEY_LIMIT, METADATA_VALUE_LIMIT = 50, 64, 512
 TENANT_LIMIT, CUSTOMER_ID_LIMIT, WORKFLOW_LIMIT = 64, 255, 128
 
 
-def envelope(message: Envelope) -> Iterator[Violation]:
-    """What is wrong with it."""
+def check_envelope(message: Envelope) -> Iterator[Violation]:
+    """Check the common fields of a message."""
     if not message.tenant:
         yield Violation("tenant", "must not be empty")
-    yield from word("tenant", message.tenant or None, TENANT_LIMIT)
-    yield from word("customer_id", message.customer_id, CUSTOMER_ID_LIMIT)
-    yield from word("workflow", message.workflow, WORKFLOW_LIMIT)
-    yield from _times(message)
-    yield from _metadata(message.metadata)
+    yield from check_name("tenant", message.tenant or None, TENANT_LIMIT)
+    yield from check_name("customer_id", message.customer_id, CUSTOMER_ID_LIMIT)
+    yield from check_name("workflow", message.workflow, WORKFLOW_LIMIT)
+    yield from _check_times(message)
+    yield from _check_metadata(message.metadata)
 
 
-def _times(message: Envelope) -> Iterator[Violation]:
-    instants = (
+def _check_times(message: Envelope) -> Iterator[Violation]:
+    times = (
         ("created_at", message.created_at),
         ("send_at", message.send_at),
         ("expires_at", message.expires_at),
     )
-    naive = [name for name, value in instants if value is not None and not _aware(value)]
+    naive = [name for name, value in times if value is not None and not _has_offset(value)]
     yield from (Violation(name, "needs an offset from UTC") for name in naive)
     expires = message.expires_at
     if naive or expires is None:
         return
     if expires <= message.created_at:
-        yield Violation("expires_at", "must lie in the future")
+        yield Violation("expires_at", "must be in the future")
     elif message.send_at is not None and expires <= message.send_at:
         yield Violation("expires_at", "must be later than send_at")
 
 
-def _aware(instant: datetime) -> bool:
-    return instant.utcoffset() is not None
+def _has_offset(time: datetime) -> bool:
+    return time.utcoffset() is not None
 
 
-def _metadata(metadata: Mapping[str, str]) -> Iterator[Violation]:
+def _check_metadata(metadata: Mapping[str, str]) -> Iterator[Violation]:
     if not metadata:
         return
     if len(metadata) > METADATA_COUNT:

@@ -1,7 +1,8 @@
-"""What a phone number must be to be written to or called, and to stand as a sender.
+"""The rules for phone numbers: as the recipient, as the caller and as the sender of a text.
 
-The rules of SMS and voice ask. Numbering plans are the library's; what is ours is which kinds of
-numbers no message is for, and where a name does not pass for a sender.
+The rules of text messages and voice calls use these checks. The numbering plans come from the
+library `phonenumbers`. This module decides which kinds of numbers get no messages, and in which
+countries a name is not valid as a sender.
 """
 
 import re
@@ -16,25 +17,25 @@ from schemas.rules.policy import Policy
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SHORT_CODE = re.compile(r"[0-9]{3,8}")
 _SENDER_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 &._-]{1,11}")
-_NOWHERE = "001"  # what the library calls the country of satellites and other networks
+_NO_COUNTRY = "001"  # the library's code for satellite and other international networks
 
-_NOBODYS = re.compile(r"\+1(?:[2-9]\d\d55501\d\d|500555\d{4})")
+_FICTIONAL = re.compile(r"\+1(?:[2-9]\d\d55501\d\d|500555\d{4})")
 
-# Numbers that are paid for by whoever reaches them, or that reach a service and no person.
-_COSTLY = frozenset({PhoneNumberType.PREMIUM_RATE})
-_UNTEXTED = _COSTLY | {
+# Numbers that cost the caller extra, and numbers that reach a service and not a person.
+_PREMIUM = frozenset({PhoneNumberType.PREMIUM_RATE})
+_NOT_FOR_TEXTS = _PREMIUM | {
     PhoneNumberType.SHARED_COST,
     PhoneNumberType.UAN,
     PhoneNumberType.VOICEMAIL,
     PhoneNumberType.PAGER,
 }
 
-# Where a name is not carried as the sender of a text, by two providers' lists that agree:
+# Countries whose networks do not carry a name as the sender of a text. Both lists say so:
 # https://docs.aws.amazon.com/sns/latest/dg/sns-supported-regions-countries.html
 # https://support.twilio.com/hc/en-us/articles/223133767-International-support-for-Alphanumeric-Sender-ID
-# Countries that register names, and those of which the lists say different things, are left out:
-# there the provider decides.
-NAMELESS = frozenset(
+# Countries where names must be registered, and countries on which the lists differ, are not here:
+# the provider decides about them.
+COUNTRIES_WITHOUT_SENDER_NAMES = frozenset(
     {
         *("US", "CA", "PR", "GU"),
         *("AR", "BR", "CL", "CO", "CR", "DO", "EC", "GT", "HN", "MX", "NI", "PA", "PE", "SV"),
@@ -43,88 +44,107 @@ NAMELESS = frozenset(
 )
 
 
-def reachable(field: str, value: str, policy: Policy, *, by_text: bool) -> Iterator[Violation]:
-    """A number to which something may be sent.
+def check_recipient_number(
+    field: str, value: str, policy: Policy, *, for_text: bool
+) -> Iterator[Violation]:
+    """Check a number that a message is sent to.
 
     Args:
-        by_text: or by a call.
+        field: the name of the field, for the violation.
+        value: the number.
+        policy: the countries that the installation reaches.
+        for_text: whether the number gets a text message; otherwise it gets a call.
     """
-    found = _read(value)
-    if found is None:
+    number = _parse(value)
+    if number is None:
         yield _impossible(field)
         return
-    kind = phonenumbers.number_type(found)
-    if kind in (_UNTEXTED if by_text else _COSTLY):
+    number_type = phonenumbers.number_type(number)
+    if number_type in (_NOT_FOR_TEXTS if for_text else _PREMIUM):
         yield Violation(field, "must not be a premium-rate or service number")
-    elif by_text and kind == PhoneNumberType.UNKNOWN and not _is_as_long_as_a_mobiles(found):
+    elif for_text and number_type == PhoneNumberType.UNKNOWN and not _has_mobile_length(number):
         yield Violation(field, "has a length that no mobile number of its country has")
-    elif policy.countries is not None and _country_of(found) not in policy.countries:
-        yield Violation(field, "is of a country that this service does not send to")
+    elif policy.countries is not None and _country_of(number) not in policy.countries:
+        yield Violation(field, "is in a country that this service does not send to")
 
 
-def calling(field: str, value: str) -> Iterator[Violation]:
-    """A number that a call comes from."""
-    if _read(value) is None:
+def check_calling_number(field: str, value: str) -> Iterator[Violation]:
+    """Check the number that a call comes from."""
+    if _parse(value) is None:
         yield _impossible(field)
 
 
-def text_sender(field: str, value: str, *, to: str) -> Iterator[Violation]:
-    """What a text message comes from: a number, a short code or, where it is carried, a name."""
-    if _SHORT_CODE.fullmatch(value) or _read(value) is not None:
+def check_text_sender(field: str, value: str, *, to: str) -> Iterator[Violation]:
+    """Check the sender of a text message: a number, a short code or, where networks carry it, a
+    name.
+
+    Args:
+        field: the name of the field, for the violation.
+        value: the sender.
+        to: the recipient's number. Its country decides whether a name is valid.
+    """
+    if _SHORT_CODE.fullmatch(value) or _parse(value) is not None:
         return
     if not _SENDER_NAME.fullmatch(value):
         yield Violation(
             field, "must be an E.164 number, a short code, or a name of at most 11 characters"
         )
-    elif _is_nobodys(to):
-        return
-    elif (recipient := _read(to)) is not None and (country := _country_of(recipient)) in NAMELESS:
+    elif not _is_fictional(to) and (country := _country_without_sender_names(to)) is not None:
         yield Violation(
             field, f"must be a number or a short code: networks of {country} carry no names"
         )
 
 
-def _is_nobodys(number: str) -> bool:
-    """North America's numbers for fiction, and Twilio's for tests: no network has them."""
-    return _NOBODYS.fullmatch(number) is not None
+def _country_without_sender_names(number: str) -> str | None:
+    """The country of a number, if its networks carry no sender names; else None."""
+    parsed = _parse(number)
+    country = None if parsed is None else _country_of(parsed)
+    return country if country in COUNTRIES_WITHOUT_SENDER_NAMES else None
+
+
+def _is_fictional(number: str) -> bool:
+    """Whether no network has the number: North America's fictional block, or Twilio's tests."""
+    return _FICTIONAL.fullmatch(number) is not None
 
 
 def _impossible(field: str) -> Violation:
     return Violation(field, "must be a possible phone number in E.164, such as +12025550100")
 
 
-def _read(value: str) -> PhoneNumber | None:
-    """The number; None where it cannot be one."""
+def _parse(value: str) -> PhoneNumber | None:
+    """Parse an E.164 number; None if it is not possible in its country."""
     if not _E164.fullmatch(value):
         return None
-    if (plain := _read_plainly(value)) is not None:
-        return plain
+    if (number := _parse_fast(value)) is not None:
+        return number
     try:
-        found = phonenumbers.parse(value)
+        number = phonenumbers.parse(value)
     except phonenumbers.NumberParseException:
         return None
-    return found if phonenumbers.is_possible_number(found) else None
+    return number if phonenumbers.is_possible_number(number) else None
 
 
-def _read_plainly(value: str) -> PhoneNumber | None:
-    """What the library's parser would find for nearly every number, at a fifth of its cost."""
-    for end in (2, 3, 4):  # no country code is the beginning of another
+def _parse_fast(value: str) -> PhoneNumber | None:
+    """Parse as the library does for nearly every number, at a fifth of its cost; None if the
+    library must decide."""
+    for end in (2, 3, 4):  # no country code is a prefix of another
         if (code := int(value[1:end])) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
             national = value[end:]
             if national.startswith("0"):
                 return None
-            found = PhoneNumber(country_code=code, national_number=int(national))
-            return found if phonenumbers.is_possible_number(found) else None
+            number = PhoneNumber(country_code=code, national_number=int(national))
+            return number if phonenumbers.is_possible_number(number) else None
     return None
 
 
 def _country_of(number: PhoneNumber) -> str | None:
-    """Its country's ISO code; None where several share a prefix and none has such a number."""
+    """The ISO code of a number's country. None if several countries share its prefix and none of
+    them has such a number."""
     return phonenumbers.region_code_for_number(number)
 
 
-def _is_as_long_as_a_mobiles(number: PhoneNumber) -> bool:
+def _has_mobile_length(number: PhoneNumber) -> bool:
     regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(number.country_code or 0, ())
-    return _NOWHERE in regions or phonenumbers.is_possible_number_for_type(
+    return _NO_COUNTRY in regions or phonenumbers.is_possible_number_for_type(
         number, PhoneNumberType.MOBILE
     )

@@ -1,7 +1,7 @@
-"""What an installation allows of what the rules would: which countries, how many parts a text.
+"""The limits of an installation: the countries that it reaches, and the segments of a text.
 
-`comms.platform.settings` reads it for each channel; the producer and the consumers hand it to the
-rules.
+`comms.platform.settings` reads a `Policy` for each channel. The producer and the consumers pass it
+to the rules.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,13 @@ from schemas.vocabulary import Channel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A channel's own bounds.
+    """The limits that an installation sets for one channel, beyond the rules.
 
     Args:
-        countries: ISO 3166 codes (`US`) of those whose numbers may be reached; None for all.
-        parts: that a text message may come to; None for as many as providers take.
+        countries: ISO 3166 codes (`US`) of the countries whose numbers may be reached; None for
+            all.
+        parts: the maximum number of segments of a text message; None for as many as providers
+            accept.
     """
 
     countries: frozenset[str] | None = None
@@ -27,10 +29,14 @@ class Policy:
 
 
 ANYTHING = Policy()
+"""The policy that adds no limits."""
+
 Policies = Mapping[Channel, Policy]
+"""A policy for each channel. A channel without an entry has no limits."""
+
 NO_POLICIES: Policies = MappingProxyType({})
 
 
 def is_country(code: str) -> bool:
-    """Whether it is the ISO 3166 code of a country with telephones, in capitals."""
+    """Whether `code` is the ISO 3166 code, in capitals, of a country with a numbering plan."""
     return code in phonenumbers.SUPPORTED_REGIONS

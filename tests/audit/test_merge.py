@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from audit import merge
 from schemas import events
 from schemas.events import ProviderResponse, StatusEvent
-from schemas.lifecycle import RANK, place_of
+from schemas.lifecycle import RANK, precedence
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Reason, Status
 from tests.audit import samples
@@ -159,7 +159,7 @@ def test_the_row_says_what_the_lifecycle_places_highest(
 ) -> None:
     empty(connection)
     merge.merge(connection, chosen, {})
-    highest = max(chosen, key=lambda e: place_of(e.status, chapter=chapter_of(e, chosen)))
+    highest = max(chosen, key=lambda e: precedence(e.status, cycle_start=chapter_of(e, chosen)))
     row = connection.execute("SELECT status FROM audit.state").fetchone()
     assert row == (highest.status.value,)
 

@@ -1,4 +1,4 @@
-"""Hypothesis without its clock: a busy machine is no reason for a test to fail."""
+"""The Hypothesis profile of these tests. It has no deadline, so a busy machine fails no test."""
 
 from hypothesis import HealthCheck, settings
 

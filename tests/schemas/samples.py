@@ -1,4 +1,4 @@
-"""Any record the contract allows, for tests by properties: strategies of Hypothesis."""
+"""Hypothesis strategies for every record that the contract allows."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -18,106 +18,106 @@ from schemas.messages import (
 )
 from schemas.vocabulary import Channel, Mode, OnDoubt, Platform, Priority, Reason, Status
 
-words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-maps = st.dictionaries(words, words, max_size=3)
-instants = st.datetimes(
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+maps = st.dictionaries(texts, texts, max_size=3)
+times = st.datetimes(
     min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)
 )
-whole = st.integers(-(2**31), 2**31 - 1)
+integers = st.integers(-(2**31), 2**31 - 1)
 
 
-def _maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def _optional(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | values
 
 
 ENVELOPE: dict[str, st.SearchStrategy[Any]] = {
     "id": st.uuids(),
-    "tenant": words,
-    "created_at": instants,
-    "customer_id": _maybe(words),
-    "workflow": _maybe(words),
+    "tenant": texts,
+    "created_at": times,
+    "customer_id": _optional(texts),
+    "workflow": _optional(texts),
     "priority": st.sampled_from(Priority),
-    "send_at": _maybe(instants),
-    "expires_at": _maybe(instants),
-    "on_doubt": _maybe(st.sampled_from(OnDoubt)),
+    "send_at": _optional(times),
+    "expires_at": _optional(times),
+    "on_doubt": _optional(st.sampled_from(OnDoubt)),
     "metadata": maps,
-    "traceparent": _maybe(words),
+    "traceparent": _optional(texts),
     "bypass_suppression": st.booleans(),
     "mode": st.sampled_from(Mode),
 }
 attachments = st.builds(
     Attachment,
-    filename=words,
-    content_type=words,
+    filename=texts,
+    content_type=texts,
     content=st.binary(max_size=64),
-    content_id=_maybe(words),
+    content_id=_optional(texts),
 )
-subscriptions = st.builds(WebPushSubscription, endpoint=words, p256dh=words, auth=words)
-sms = st.builds(SmsMessage, **ENVELOPE, to=words, body=words, sender=_maybe(words))
+subscriptions = st.builds(WebPushSubscription, endpoint=texts, p256dh=texts, auth=texts)
+sms = st.builds(SmsMessage, **ENVELOPE, to=texts, body=texts, sender=_optional(texts))
 emails = st.builds(
     EmailMessage,
     **ENVELOPE,
-    to=words,
-    subject=words,
-    text=_maybe(words),
-    html=_maybe(words),
-    cc=st.lists(words, max_size=3).map(tuple),
-    bcc=st.lists(words, max_size=3).map(tuple),
-    reply_to=_maybe(words),
-    sender=_maybe(words),
+    to=texts,
+    subject=texts,
+    text=_optional(texts),
+    html=_optional(texts),
+    cc=st.lists(texts, max_size=3).map(tuple),
+    bcc=st.lists(texts, max_size=3).map(tuple),
+    reply_to=_optional(texts),
+    sender=_optional(texts),
     attachments=st.lists(attachments, max_size=2).map(tuple),
     headers=maps,
-    unsubscribe_url=_maybe(words),
+    unsubscribe_url=_optional(texts),
 )
 pushes = st.builds(
     PushMessage,
     **ENVELOPE,
-    title=words,
-    body=words,
-    tokens=st.lists(words, max_size=3).map(tuple),
-    subscription=_maybe(subscriptions),
-    platform=_maybe(st.sampled_from(Platform)),
+    title=texts,
+    body=texts,
+    tokens=st.lists(texts, max_size=3).map(tuple),
+    subscription=_optional(subscriptions),
+    platform=_optional(st.sampled_from(Platform)),
     data=maps,
-    badge=_maybe(whole),
-    collapse_key=_maybe(words),
-    ttl=_maybe(whole),
+    badge=_optional(integers),
+    collapse_key=_optional(texts),
+    ttl=_optional(integers),
 )
 calls = st.builds(
     VoiceMessage,
     **ENVELOPE,
-    to=words,
-    text=_maybe(words),
-    audio_url=_maybe(words),
-    language=_maybe(words),
-    voice=_maybe(words),
-    repeat=whole,
-    sender=_maybe(words),
+    to=texts,
+    text=_optional(texts),
+    audio_url=_optional(texts),
+    language=_optional(texts),
+    voice=_optional(texts),
+    repeat=integers,
+    sender=_optional(texts),
 )
 events = st.builds(
     StatusEvent,
     id=st.uuids(),
     message_id=st.uuids(),
-    tenant=words,
+    tenant=texts,
     channel=st.sampled_from(Channel),
     status=st.sampled_from(Status),
     reason=st.sampled_from(Reason),
-    attempt=whole,
-    provider=_maybe(words),
-    provider_message_id=_maybe(words),
-    code=_maybe(words),
-    detail=_maybe(words),
-    response=_maybe(words),
-    occurred_at=instants,
-    recipient=_maybe(words),
-    customer_id=_maybe(words),
-    workflow=_maybe(words),
-    priority=_maybe(st.sampled_from(Priority)),
-    created_at=_maybe(instants),
-    send_at=_maybe(instants),
-    expires_at=_maybe(instants),
+    attempt=integers,
+    provider=_optional(texts),
+    provider_message_id=_optional(texts),
+    code=_optional(texts),
+    detail=_optional(texts),
+    response=_optional(texts),
+    occurred_at=times,
+    recipient=_optional(texts),
+    customer_id=_optional(texts),
+    workflow=_optional(texts),
+    priority=_optional(st.sampled_from(Priority)),
+    created_at=_optional(times),
+    send_at=_optional(times),
+    expires_at=_optional(times),
     metadata=maps,
-    traceparent=_maybe(words),
-    mode=_maybe(st.sampled_from(Mode)),
+    traceparent=_optional(texts),
+    mode=_optional(st.sampled_from(Mode)),
 )
 records: st.SearchStrategy[Record] = st.one_of(sms, emails, pushes, calls, events)
 

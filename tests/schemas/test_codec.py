@@ -1,4 +1,4 @@
-"""Records to bytes and back: in both framings, by our codec and by an Avro library not ours."""
+"""The codec: records to bytes and back, in both framings, also with another Avro library."""
 
 import io
 import json
@@ -33,8 +33,8 @@ from tests.schemas.samples import SMS, emails, records, sms
 TOPIC = "comms.sms"
 
 
-class KeptRegistry:
-    """A registry in memory that remembers who registered what."""
+class MemoryRegistry:
+    """A schema registry in memory that records every call of `id_of`."""
 
     def __init__(self) -> None:
         self.schemas: dict[int, str] = {}
@@ -42,9 +42,9 @@ class KeptRegistry:
 
     def id_of(self, subject: str, schema: str) -> int:
         self.subjects.append(subject)
-        for known, text in self.schemas.items():
+        for schema_id, text in self.schemas.items():
             if text == schema:
-                return known
+                return schema_id
         self.schemas[len(self.schemas) + 700] = schema
         return len(self.schemas) + 699
 
@@ -55,82 +55,78 @@ class KeptRegistry:
             raise UnknownSchemaError(f"no schema {schema_id}") from None
 
 
-def decoded(codec: Codec, value: bytes, record: Record) -> Record:
-    """What the value says, read as a record of the same type."""
+def decode_like(codec: Codec, value: bytes, record: Record) -> Record:
+    """Decode a value as a record of the same type as `record`."""
     # The type checker resolves the codec's type variable for one type, not for a union of them.
     decode: Callable[[bytes, type[Record]], Record] = codec.decode  # type: ignore[assignment]
     return decode(value, type(record))
 
 
-def same(one: Record, other: Record) -> bool:
-    """Equal field by field; messages compare by value and their repr hides it."""
-    return type(one) is type(other) and all(
-        getattr(one, f.name) == getattr(other, f.name) for f in fields(one)
+def is_equal(left: Record, right: Record) -> bool:
+    """Whether two records are equal field by field."""
+    return type(left) is type(right) and all(
+        getattr(left, f.name) == getattr(right, f.name) for f in fields(left)
     )
 
 
 @given(records)
-def test_a_record_survives_single_object_encoding(record: Record) -> None:
+def test_single_object_encoding_round_trips_every_record(record: Record) -> None:
     codec = Codec()
     value = codec.encode(record, topic=TOPIC)
     assert value.startswith(SINGLE_OBJECT)
-    assert same(decoded(codec, value, record), record)
+    assert is_equal(decode_like(codec, value, record), record)
 
 
 @given(records)
-def test_a_record_survives_the_confluent_format(record: Record) -> None:
-    registry = KeptRegistry()
+def test_confluent_format_round_trips_every_record(record: Record) -> None:
+    registry = MemoryRegistry()
     codec = Codec(registry)
     value = codec.encode(record, topic=TOPIC)
     assert value.startswith(CONFLUENT)
-    assert same(decoded(codec, value, record), record)
+    assert is_equal(decode_like(codec, value, record), record)
 
 
-def test_the_confluent_prefix_is_the_registered_id_under_the_topics_subject() -> None:
-    registry = KeptRegistry()
+def test_confluent_prefix_is_the_id_registered_under_the_topics_subject() -> None:
+    registry = MemoryRegistry()
     value = Codec(registry).encode(SMS, topic=TOPIC)
     assert value[:5] == b"\x00" + (700).to_bytes(4, "big")
     assert registry.subjects == ["comms.sms-value"]
     assert registry.schemas[700] == source_of(SmsMessage)
 
 
-def test_a_schema_is_registered_once_not_for_every_record() -> None:
-    registry = KeptRegistry()
+def test_schema_is_registered_once() -> None:
+    registry = MemoryRegistry()
     codec = Codec(registry)
     for _ in range(3):
         codec.encode(SMS, topic=TOPIC)
     assert registry.subjects == ["comms.sms-value"]
 
 
-def test_each_codec_reads_what_the_other_wrote_where_it_can() -> None:
-    registry = KeptRegistry()
+def test_confluent_framing_needs_a_registry_and_single_object_does_not() -> None:
+    registry = MemoryRegistry()
     plain, framed = Codec(), Codec(registry)
     assert framed.decode(plain.encode(SMS, topic=TOPIC), SmsMessage) == SMS
     with pytest.raises(UnknownSchemaError, match="no registry is configured"):
         plain.decode(framed.encode(SMS, topic=TOPIC), SmsMessage)
 
 
-def test_an_id_the_registry_does_not_know_is_an_unknown_schema() -> None:
+def test_id_that_the_registry_does_not_have_is_an_unknown_schema() -> None:
     with pytest.raises(UnknownSchemaError):
-        Codec(KeptRegistry()).decode(b"\x00\x00\x00\x00\x09rest", SmsMessage)
+        Codec(MemoryRegistry()).decode(b"\x00\x00\x00\x00\x09rest", SmsMessage)
 
 
-class TestAnAvroLibraryThatIsNotOurs:
-    """The `avro` package, with the text of the .avsc files and nothing else of ours."""
+class TestTheAvroPackage:
+    """The package `avro` with the text of the .avsc files, and nothing else of this project."""
 
-    def written(self, kind: type[Record], value: dict[str, Any]) -> bytes:
-        """A single-object encoding by the specification."""
-        return self.written_by(source_of(kind), value)
-
-    def written_by(self, text: str, value: dict[str, Any]) -> bytes:
-        """The same, by the text of a schema."""
+    def write(self, text: str, value: dict[str, Any]) -> bytes:
+        """Write a value in single-object encoding, with the text of its schema."""
         schema = avro.schema.parse(text)
         body = io.BytesIO()
         avro.io.DatumWriter(schema).write(value, avro.io.BinaryEncoder(body))
         return b"\xc3\x01" + schema.fingerprint("CRC-64-AVRO") + body.getvalue()
 
-    def test_it_produces_what_we_read(self) -> None:
-        said = {
+    def test_codec_reads_its_values(self) -> None:
+        value = {
             "id": str(SMS.id),
             "tenant": "acme",
             "created_at": SMS.created_at,
@@ -148,73 +144,74 @@ class TestAnAvroLibraryThatIsNotOurs:
             "body": "Hi",
             "from": None,
         }
-        assert Codec().decode(self.written(SmsMessage, said), SmsMessage) == SMS
-        del said["bypass_suppression"], said["mode"]
+        assert Codec().decode(self.write(source_of(SmsMessage), value), SmsMessage) == SMS
+        del value["bypass_suppression"], value["mode"]
         first = files("schemas").joinpath("published/1/sms_message.avsc").read_text("utf-8")
-        assert Codec().decode(self.written_by(first, said), SmsMessage) == SMS
+        assert Codec().decode(self.write(first, value), SmsMessage) == SMS
 
-    def test_the_name_it_gives_every_schema_is_one_we_know(self) -> None:
-        for kind in FILE_OF:
-            theirs = avro.schema.parse(source_of(kind)).fingerprint("CRC-64-AVRO")
-            assert theirs == long_form_fingerprint(source_of(kind))
+    def test_codec_knows_its_fingerprint_of_every_schema(self) -> None:
+        for record_type in FILE_OF:
+            text = source_of(record_type)
+            fingerprint = avro.schema.parse(text).fingerprint("CRC-64-AVRO")
+            assert fingerprint == long_form_fingerprint(text)
 
     @given(sms)
-    def test_it_reads_an_sms_of_ours(self, message: SmsMessage) -> None:
-        found = self.read(message)
-        assert found["id"] in (message.id, str(message.id))
-        assert (found["to"], found["body"]) == (message.to, message.body)
-        assert found["from"] == message.sender
-        assert found["created_at"] == message.created_at
-        assert found["metadata"] == message.metadata
+    def test_it_reads_our_text_messages(self, message: SmsMessage) -> None:
+        fields_read = self.read(message)
+        assert fields_read["id"] in (message.id, str(message.id))
+        assert (fields_read["to"], fields_read["body"]) == (message.to, message.body)
+        assert fields_read["from"] == message.sender
+        assert fields_read["created_at"] == message.created_at
+        assert fields_read["metadata"] == message.metadata
 
     @given(emails)
-    def test_it_reads_a_mail_of_ours(self, message: EmailMessage) -> None:
-        found = self.read(message)
-        assert found["cc"] == list(message.cc)
-        assert [item["content"] for item in found["attachments"]] == [
+    def test_it_reads_our_emails(self, message: EmailMessage) -> None:
+        fields_read = self.read(message)
+        assert fields_read["cc"] == list(message.cc)
+        assert [item["content"] for item in fields_read["attachments"]] == [
             item.content for item in message.attachments
         ]
 
     def read(self, record: Record) -> dict[str, Any]:
-        """The record's value, by their reader."""
+        """Encode a record with our codec, and read it with the package `avro`."""
         value = Codec().encode(record, topic=TOPIC)
         schema = avro.schema.parse(source_of(type(record)))
         decoder = avro.io.BinaryDecoder(io.BytesIO(value[10:]))
         return cast("dict[str, Any]", avro.io.DatumReader(schema).read(decoder))
 
 
-def test_a_fingerprint_is_the_specifications() -> None:
-    # 0x7275d51a3f395c8f, little-endian, as the specification's own test values have it.
+def test_fingerprint_is_that_of_the_specification() -> None:
+    # 0x7275d51a3f395c8f, little-endian: a test value of the specification.
     assert fingerprint_of(fastavro.parse_schema("int")).hex() == "8f5c393f1ad57572"
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"\x00", b"\xc3\x01", b"\xc3\x01short", b"{}", b"\x01" * 40]
 )
-def test_what_has_no_framing_is_undecodable(value: bytes) -> None:
+def test_value_without_framing_is_undecodable(value: bytes) -> None:
     with pytest.raises(UndecodableError):
         Codec().decode(value, SmsMessage)
 
 
-def test_a_fingerprint_nobody_published_is_an_unknown_schema() -> None:
+def test_unpublished_fingerprint_is_an_unknown_schema() -> None:
     with pytest.raises(UnknownSchemaError, match="0101010101010101"):
         Codec().decode(SINGLE_OBJECT + b"\x01" * 8 + b"body", SmsMessage)
 
 
-def test_a_value_cut_anywhere_is_undecodable() -> None:
+def test_truncated_value_is_undecodable() -> None:
     value = Codec().encode(SMS, topic=TOPIC)
     for length in range(len(value)):
         with pytest.raises(UndecodableError):
             Codec().decode(value[:length], SmsMessage)
 
 
-def test_a_record_of_another_type_is_undecodable() -> None:
+def test_record_of_another_type_is_undecodable() -> None:
     value = Codec().encode(SMS, topic=TOPIC)
     with pytest.raises(UndecodableError):
         Codec().decode(value, EmailMessage)
 
 
-def test_a_word_outside_the_vocabulary_names_field_and_message() -> None:
+def test_value_outside_the_vocabulary_is_reported_with_field_and_message_id() -> None:
     schema = parsed_schema_of(SmsMessage)
     body = io.BytesIO()
     data = {"id": SMS.id, "tenant": "acme", "created_at": SMS.created_at, "to": "x", "body": "b"}
@@ -227,48 +224,46 @@ def test_a_word_outside_the_vocabulary_names_field_and_message() -> None:
     assert "at once" not in str(raised.value)
 
 
-def test_a_value_its_schema_does_not_allow_is_not_encoded() -> None:
-    wrong = replace(SMS, body=17)  # type: ignore[arg-type]
+def test_value_that_its_schema_does_not_allow_is_not_encoded() -> None:
+    invalid = replace(SMS, body=17)  # type: ignore[arg-type]
     with pytest.raises(InvalidRecordError):
-        Codec().encode(wrong, topic=TOPIC)
+        Codec().encode(invalid, topic=TOPIC)
 
 
 class TestOtherVersions:
-    """What an older or newer writer wrote, read with the schema of today."""
+    """Values of older and newer schema versions, read with the current schema."""
 
-    def value_by(self, schema: dict[str, Any], codec: Codec, registry: KeptRegistry) -> bytes:
-        """An SMS written with `schema`, in the Confluent format."""
-        number = registry.id_of("comms.sms-value", json.dumps(schema))
+    def write(self, schema: dict[str, Any], registry: MemoryRegistry) -> bytes:
+        """Write an SMS with `schema`, in the Confluent format."""
+        schema_id = registry.id_of("comms.sms-value", json.dumps(schema))
         body = io.BytesIO()
         data = {"id": SMS.id, "tenant": "acme", "created_at": SMS.created_at}
         fastavro.schemaless_writer(
             body, fastavro.parse_schema(schema), {**data, "to": SMS.to, "body": "Hi", "mood": "ok"}
         )
-        return CONFLUENT + number.to_bytes(4, "big") + body.getvalue()
+        return CONFLUENT + schema_id.to_bytes(4, "big") + body.getvalue()
 
     @pytest.fixture
     def schema(self) -> dict[str, Any]:
-        """Today's schema, to be changed."""
-        found: dict[str, Any] = json.loads(source_of(SmsMessage))
-        return found
+        """The current schema, for a test to change."""
+        parsed: dict[str, Any] = json.loads(source_of(SmsMessage))
+        return parsed
 
-    def test_a_field_that_an_older_writer_did_not_know_has_its_default(
-        self, schema: dict[str, Any]
-    ) -> None:
+    def test_field_that_an_older_writer_lacks_has_its_default(self, schema: dict[str, Any]) -> None:
         schema["fields"] = [f for f in schema["fields"] if f["name"] not in {"from", "metadata"}]
-        registry = KeptRegistry()
+        registry = MemoryRegistry()
         codec = Codec(registry)
-        assert codec.decode(self.value_by(schema, codec, registry), SmsMessage) == SMS
+        assert codec.decode(self.write(schema, registry), SmsMessage) == SMS
 
-    def test_a_field_that_a_newer_writer_added_is_passed_over(self, schema: dict[str, Any]) -> None:
+    def test_field_that_a_newer_writer_added_is_ignored(self, schema: dict[str, Any]) -> None:
         schema["fields"].insert(
             3, {"name": "mood", "type": ["null", "string"], "default": None, "doc": "New."}
         )
-        registry = KeptRegistry()
+        registry = MemoryRegistry()
         codec = Codec(registry)
-        assert codec.decode(self.value_by(schema, codec, registry), SmsMessage) == SMS
+        assert codec.decode(self.write(schema, registry), SmsMessage) == SMS
 
-    def test_a_published_version_is_found_by_its_fingerprint(
+    def test_published_version_is_found_by_its_fingerprint(
         self, schema: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         schema["fields"] = [f for f in schema["fields"] if f["name"] != "traceparent"]
@@ -281,7 +276,8 @@ class TestOtherVersions:
                 (Path(schemas.codec.__file__).parent / file).read_text(encoding="utf-8")
             )
         monkeypatch.setattr(schemas.codec, "files", lambda _: tmp_path)
-        monkeypatch.setattr(schemas.codec, "_published", schemas.codec._published.__wrapped__)
+        uncached = schemas.codec._published_schemas.__wrapped__
+        monkeypatch.setattr(schemas.codec, "_published_schemas", uncached)
         body = io.BytesIO()
         data = {"id": SMS.id, "tenant": "acme", "created_at": SMS.created_at}
         fastavro.schemaless_writer(body, old, {**data, "to": SMS.to, "body": "Hi"})

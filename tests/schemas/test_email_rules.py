@@ -1,7 +1,6 @@
-"""What an e-mail may be: headers, unsubscription, images; and what may be is writable as a mail."""
+"""The content rules of e-mails: headers, unsubscribing, inline images."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ URL = "https://example.com/u/1?who=a%40b"
 
 
 def fields(message: EmailMessage) -> list[str]:
+    """Return the fields of the rules that a message breaks."""
     return [violation.field for violation in violations(message)]
 
 
@@ -44,7 +44,7 @@ def fields(message: EmailMessage) -> list[str]:
         replace(EMAIL, headers={"X-A": "家族\u3000👨\u200d👩\u200d👧"}),
     ],
 )
-def test_what_may_be_sent(message: EmailMessage) -> None:
+def test_valid_email_is_accepted(message: EmailMessage) -> None:
     assert violations(message) == ()
 
 
@@ -102,11 +102,11 @@ def test_what_may_be_sent(message: EmailMessage) -> None:
         (replace(SHOWN, html='<img src="cid:logo"><img src="cid:other">'), "html"),
     ],
 )
-def test_what_is_refused_names_its_field(message: EmailMessage, field: str) -> None:
+def test_violation_names_the_field(message: EmailMessage, field: str) -> None:
     assert set(fields(message)) == {field}
 
 
 @pytest.mark.parametrize("name", ["a\u2028b", "a\x85b", "a\nb"])
-def test_a_files_name_is_one_line(name: str) -> None:
-    wrong: dict[str, Any] = {"attachments": (replace(LOGO, filename=name, content_id=None),)}
-    assert fields(replace(EMAIL, **wrong)) == ["attachments[0].filename"]
+def test_file_name_must_be_one_line(name: str) -> None:
+    attachment = replace(LOGO, filename=name, content_id=None)
+    assert fields(replace(EMAIL, attachments=(attachment,))) == ["attachments[0].filename"]

@@ -1,4 +1,4 @@
-"""What a notification may be, by the push service that it names."""
+"""The content rules of push notifications, by platform."""
 
 from dataclasses import replace
 
@@ -16,32 +16,32 @@ EXPO = replace(PUSH, platform=Platform.EXPO, tokens=("ExponentPushToken[xxxxxxxx
 WEBPUSH = replace(PUSH, platform=Platform.WEBPUSH, tokens=(), subscription=SUBSCRIPTION)
 
 
-def filled(message: PushMessage, size: int, limit: int) -> PushMessage:
-    """The message with a body that brings it, from `size` now, to a limit."""
+def fill(message: PushMessage, size: int, limit: int) -> PushMessage:
+    """Lengthen the body of a message that has `size` bytes, so that it has `limit` bytes."""
     return replace(message, body=message.body + "x" * (limit - size))
 
 
 @pytest.mark.parametrize(
-    ("full", "letter"),
+    ("full", "character"),
     [
-        (filled(FCM, len("Hihello"), 4096), "x"),
-        (filled(PUSH, len("Hihello"), 4096), "x"),
-        (filled(APNS, len(apns_payload(APNS)), 4096), "x"),
-        (filled(WEBPUSH, len(webpush_payload(WEBPUSH)), 3993), "x"),
-        (filled(replace(WEBPUSH, platform=None), len(webpush_payload(WEBPUSH)), 3993), "x"),
-        (filled(EXPO, len('{"title":"Hi","body":"hello","sound":"default"}'), 4096), "x"),
-        (filled(APNS, len(apns_payload(APNS)) + 1, 4096), '"'),  # two bytes in JSON
+        (fill(FCM, len("Hihello"), 4096), "x"),
+        (fill(PUSH, len("Hihello"), 4096), "x"),
+        (fill(APNS, len(apns_payload(APNS)), 4096), "x"),
+        (fill(WEBPUSH, len(webpush_payload(WEBPUSH)), 3993), "x"),
+        (fill(replace(WEBPUSH, platform=None), len(webpush_payload(WEBPUSH)), 3993), "x"),
+        (fill(EXPO, len('{"title":"Hi","body":"hello","sound":"default"}'), 4096), "x"),
+        (fill(APNS, len(apns_payload(APNS)) + 1, 4096), '"'),  # two bytes in JSON
     ],
     ids=["fcm", "any", "apns", "webpush", "subscription", "expo", "escaped"],
 )
-def test_a_payload_is_counted_as_its_service_does(full: PushMessage, letter: str) -> None:
+def test_payload_is_counted_as_its_service_counts(full: PushMessage, character: str) -> None:
     assert violations(full) == ()
-    (found,) = violations(replace(full, body=full.body + letter))
-    assert found.field == "data"
+    (violation,) = violations(replace(full, body=full.body + character))
+    assert violation.field == "data"
 
 
 @pytest.mark.parametrize("platform", [Platform.FCM, Platform.APNS, Platform.EXPO, None])
-def test_tokens_of_the_simulated_provider_are_any_platforms(platform: Platform | None) -> None:
+def test_simulated_tokens_are_valid_on_every_platform(platform: Platform | None) -> None:
     assert violations(replace(PUSH, platform=platform)) == ()
 
 
@@ -56,7 +56,7 @@ def test_tokens_of_the_simulated_provider_are_any_platforms(platform: Platform |
         replace(WEBPUSH, collapse_key="x" * 64),
     ],
 )
-def test_what_may_be_sent(message: PushMessage) -> None:
+def test_valid_notification_is_accepted(message: PushMessage) -> None:
     assert violations(message) == ()
 
 
@@ -76,5 +76,5 @@ def test_what_may_be_sent(message: PushMessage) -> None:
         (replace(APNS, data={"aps": "x"}), "data"),
     ],
 )
-def test_what_its_service_does_not_take_is_refused(message: PushMessage, field: str) -> None:
+def test_violation_names_the_field(message: PushMessage, field: str) -> None:
     assert [violation.field for violation in violations(message)] == [field]

@@ -1,4 +1,4 @@
-"""The content rules: what passes, what is refused, and that a refusal quotes no value."""
+"""The content rules: valid messages pass, and a violation names its field and quotes no value."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from schemas.messages import (
     WebPushSubscription,
 )
 from schemas.rules import ATTACHMENTS_LIMIT, Policy, key_violations, violations
-from schemas.rules.numbers import NAMELESS
+from schemas.rules.numbers import COUNTRIES_WITHOUT_SENDER_NAMES
 from schemas.vocabulary import Platform
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -38,11 +38,12 @@ PDF = Attachment(filename="bill.pdf", content_type="application/pdf", content=b"
 
 
 def fields(message: Message) -> set[str]:
+    """Return the fields of the rules that a message breaks."""
     return {violation.field for violation in violations(message)}
 
 
 @pytest.mark.parametrize("last", range(100))
-def test_every_number_of_the_simulator_passes(last: int) -> None:
+def test_every_number_of_the_simulator_is_valid(last: int) -> None:
     assert violations(replace(SMS, to=f"+120255501{last:02}")) == ()
 
 
@@ -64,11 +65,11 @@ def test_every_number_of_the_simulator_passes(last: int) -> None:
         replace(VOICE, text=None, audio_url="https://example.com/a.mp3", repeat=10),
         replace(VOICE, language="zh-Hant-TW"),
         replace(VOICE, to="+33884012345"),
-        replace(SMS, to="+4930123456"),  # a landline, which may take texts
+        replace(SMS, to="+4930123456"),  # a landline, which may accept texts
         replace(SMS, to="+8613800138000", body="🐟" * 800),
     ],
 )
-def test_what_may_be_sent(message: Message) -> None:
+def test_valid_message_is_accepted(message: Message) -> None:
     assert violations(message) == ()
 
 
@@ -82,7 +83,7 @@ def test_what_may_be_sent(message: Message) -> None:
         (replace(SMS, to="+8621123456"), "to"),  # shorter than any mobile number of China
         (replace(SMS, to="+19005551234"), "to"),  # premium rate
         (replace(SMS, to="+33884012345"), "to"),  # shared cost
-        (replace(SMS, body="€" * 801), "body"),  # 1602 places
+        (replace(SMS, body="€" * 801), "body"),  # 1602 units
         (replace(SMS, body="🐟" * 801), "body"),
         (replace(SMS, to="+12025551234", sender="ACME"), "from"),
         (replace(SMS, to="+8613800138000", sender="ACME"), "from"),
@@ -169,24 +170,24 @@ def test_what_may_be_sent(message: Message) -> None:
         (replace(VOICE, sender="ACME"), "from"),
     ],
 )
-def test_what_is_refused_names_its_field(message: Message, field: str) -> None:
+def test_violation_names_the_field(message: Message, field: str) -> None:
     assert fields(message) == {field}
 
 
-@pytest.mark.parametrize("country", sorted(NAMELESS))
-def test_where_names_are_not_carried_a_number_is_asked_for(country: str) -> None:
+@pytest.mark.parametrize("country", sorted(COUNTRIES_WITHOUT_SENDER_NAMES))
+def test_sender_name_is_refused_in_countries_without_sender_names(country: str) -> None:
     number = phonenumbers.example_number_for_type(country, phonenumbers.PhoneNumberType.MOBILE)
     assert number is not None
     to = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    to = to.replace("55501", "23401")  # no example of theirs is a number of fiction then
-    (found,) = violations(replace(SMS, to=to, sender="ACME"))
-    assert found.field == "from"
-    assert country in found.problem
+    to = to.replace("55501", "23401")  # so that no example is a fictional number
+    (violation,) = violations(replace(SMS, to=to, sender="ACME"))
+    assert violation.field == "from"
+    assert country in violation.problem
     assert violations(replace(SMS, to=to, sender="+12025550109")) == ()
 
 
 @pytest.mark.parametrize("to", ["+12025550100", "+15005550006"])
-def test_a_number_of_no_network_takes_any_name(to: str) -> None:
+def test_fictional_number_accepts_any_sender_name(to: str) -> None:
     assert violations(replace(SMS, to=to, sender="ACME")) == ()
 
 
@@ -194,40 +195,40 @@ def test_a_number_of_no_network_takes_any_name(to: str) -> None:
     ("to", "allowed"),
     [
         ("+12025550100", True),
-        ("+14165550100", False),  # Canada, of the same prefix
+        ("+14165550100", False),  # Canada has the same prefix
         ("+12065550100", True),
-        ("+17875550100", False),  # Puerto Rico, by its own code
+        ("+17875550100", False),  # Puerto Rico has its own code
         ("+4915112345678", True),
         ("+447400123456", False),
-        ("+19995550100", False),  # of no country that has +1
-        ("+8835100012345", False),  # of no country
+        ("+19995550100", False),  # no country with +1 has this number
+        ("+8835100012345", False),  # no country has this number
     ],
 )
-def test_an_installation_may_reach_some_countries_alone(to: str, allowed: bool) -> None:
+def test_policy_limits_the_countries(to: str, allowed: bool) -> None:
     policy = Policy(countries=frozenset({"US", "DE"}))
     for message in (replace(SMS, to=to), replace(VOICE, to=to)):
         assert violations(message) == ()
-        found = violations(message, policy)
-        assert [violation.field for violation in found] == [] if allowed else ["to"]
-        assert "does not send" in str(found) or allowed
+        broken = violations(message, policy)
+        assert [violation.field for violation in broken] == ([] if allowed else ["to"])
+        assert "does not send" in str(broken) or allowed
 
 
-def test_an_installation_may_bound_the_parts_of_a_text() -> None:
+def test_policy_limits_the_segments_of_a_text() -> None:
     policy = Policy(parts=3)
     assert violations(replace(SMS, body="a" * 459), policy) == ()
-    (found,) = violations(replace(SMS, body="я" * 202), policy)
-    assert found.field == "body"
-    assert "4 parts" in found.problem
-    assert "UCS-2" in found.problem
+    (violation,) = violations(replace(SMS, body="я" * 202), policy)
+    assert violation.field == "body"
+    assert "4 segments" in violation.problem
+    assert "UCS-2" in violation.problem
 
 
-def test_every_broken_rule_is_told_at_once() -> None:
+def test_every_broken_rule_is_reported_at_once() -> None:
     assert fields(replace(SMS, to="x", body="", tenant="")) == {"tenant", "to", "body"}
 
 
 @given(st.text(max_size=60))
 @example("0@")
-def test_no_text_crashes_the_rules_and_none_is_quoted(text: str) -> None:
+def test_rules_accept_any_input_and_quote_no_value(text: str) -> None:
     secret = f"{text}\u2603secret"
     mail = replace(EMAIL, to=secret, sender=secret, cc=(secret,), headers={secret: secret})
     push = replace(
@@ -236,21 +237,21 @@ def test_no_text_crashes_the_rules_and_none_is_quoted(text: str) -> None:
         subscription=WebPushSubscription(endpoint=secret, p256dh=secret, auth=secret),
     )
     image = replace(PDF, content_id=secret, filename=secret, content_type=secret)
-    shown = replace(
+    inline = replace(
         EMAIL, html=f'<img src="cid:{secret}">', attachments=(image,), unsubscribe_url=secret
     )
     device = replace(PUSH, platform=Platform.APNS, tokens=(secret,), data={"aps": secret})
-    text_ = replace(SMS, to=secret, sender=secret, body=secret * 100)
-    for message in (text_, replace(VOICE, to=secret), mail, push, shown, device):
-        found = violations(message)
-        assert found
-        assert all("secret" not in str(violation) for violation in found)
+    sms = replace(SMS, to=secret, sender=secret, body=secret * 100)
+    for message in (sms, replace(VOICE, to=secret), mail, push, inline, device):
+        broken = violations(message)
+        assert broken
+        assert all("secret" not in str(violation) for violation in broken)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\nb"])
-def test_an_idempotency_key_has_a_length_and_one_line(key: str) -> None:
+def test_invalid_idempotency_key_is_reported(key: str) -> None:
     assert {violation.field for violation in key_violations(key)} == {"idempotency_key"}
 
 
-def test_no_key_or_a_plain_one_is_fine() -> None:
+def test_missing_or_valid_idempotency_key_is_accepted() -> None:
     assert key_violations(None) == key_violations("order-17/shipped") == ()

@@ -1,4 +1,4 @@
-"""Texts and the parts they go out in."""
+"""The segments of a text."""
 
 from math import ceil
 
@@ -19,7 +19,12 @@ from schemas.segments import Alphabet, Segments, segments
         ("a" * 307, Alphabet.GSM7, 307, 3),
         ("€" * 80, Alphabet.GSM7, 160, 1),
         ("€" * 81, Alphabet.GSM7, 162, 2),
-        ("a" * 152 + "€" + "a" * 152, Alphabet.GSM7, 306, 3),  # the escape and its letter stay one
+        (
+            "a" * 152 + "€" + "a" * 152,
+            Alphabet.GSM7,
+            306,
+            3,
+        ),  # the escape and its character stay together
         ("Grüße, Ñandú", Alphabet.UCS2, 12, 1),  # GSM-7 has no ú
         ("Größe à la carte: 5 £ [ÄÖÜ] Ωmega\n", Alphabet.GSM7, 36, 1),
         ("я" * 70, Alphabet.UCS2, 70, 1),
@@ -27,31 +32,32 @@ from schemas.segments import Alphabet, Segments, segments
         ("я" * 134, Alphabet.UCS2, 134, 2),
         ("я" * 135, Alphabet.UCS2, 135, 3),
         ("🐟" * 35, Alphabet.UCS2, 70, 1),
-        ("🐟" * 67, Alphabet.UCS2, 134, 3),  # 33 fish to a part, as none is cut
+        ("🐟" * 67, Alphabet.UCS2, 134, 3),  # 33 in a segment, because none is split
         ("“quoted”", Alphabet.UCS2, 8, 1),
-        ("a`b", Alphabet.UCS2, 3, 1),  # nor a backtick
+        ("a`b", Alphabet.UCS2, 3, 1),  # GSM-7 has no backtick
     ],
 )
-def test_a_text_is_counted_as_networks_do(
+def test_text_is_counted_as_networks_count(
     text: str, alphabet: Alphabet, units: int, count: int
 ) -> None:
     assert segments(text) == Segments(alphabet=alphabet, units=units, count=count)
 
 
-def test_the_alphabet_is_gsms() -> None:
-    """As many characters as the two tables have, the escape left out."""
-    found = [chr(n) for n in range(0x10000) if segments(chr(n)).alphabet is Alphabet.GSM7]
-    assert len(found) == 127 + 10
-    assert sum(segments(one).units == 2 for one in found) == 10
+def test_gsm7_has_the_characters_of_both_tables() -> None:
+    """The basic table without the escape, and the extension table."""
+    gsm7 = [chr(n) for n in range(0x10000) if segments(chr(n)).alphabet is Alphabet.GSM7]
+    assert len(gsm7) == 127 + 10
+    assert sum(segments(character).units == 2 for character in gsm7) == 10
 
 
 @given(st.text("a€я🐟", max_size=700))
-def test_parts_hold_the_whole_text_and_no_more_than_each_can(text: str) -> None:
-    found = segments(text)
-    alone, joined = (160, 153) if found.alphabet is Alphabet.GSM7 else (70, 67)
-    twice = "€" if found.alphabet is Alphabet.GSM7 else "🐟"
-    assert found.units == len(text) + text.count(twice)
-    if found.units <= alone:
-        assert found.count == 1
-    else:  # a part loses one place at most, to a letter of two
-        assert ceil(found.units / joined) <= found.count <= ceil(found.units / (joined - 1))
+def test_segments_hold_the_whole_text_within_their_limits(text: str) -> None:
+    counted = segments(text)
+    single, multiple = (160, 153) if counted.alphabet is Alphabet.GSM7 else (70, 67)
+    double = "€" if counted.alphabet is Alphabet.GSM7 else "🐟"
+    assert counted.units == len(text) + text.count(double)
+    if counted.units <= single:
+        assert counted.count == 1
+    else:  # a segment loses at most one unit, because a character of two units is not split
+        least, most = ceil(counted.units / multiple), ceil(counted.units / (multiple - 1))
+        assert least <= counted.count <= most

@@ -1,4 +1,4 @@
-"""Whose token it is, by its look."""
+"""The platform of a device token, by its format."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from schemas.messages import PushMessage, WebPushSubscription
-from schemas.tokens import WITH_TOKENS, platform_of, platforms_of
+from schemas.tokens import PLATFORMS_WITH_TOKENS, platform_of, platforms_of
 from schemas.vocabulary import Platform
 
 APNS = "a1B2" * 16
@@ -30,25 +30,25 @@ PUSH = PushMessage(
         ("", None),
     ],
 )
-def test_a_look_names_a_platform_or_none(token: str, platform: Platform | None) -> None:
+def test_format_shows_the_platform_or_none(token: str, platform: Platform | None) -> None:
     assert platform_of(token) is platform
 
 
-def test_a_message_goes_by_what_it_says_then_by_how_its_tokens_look() -> None:
+def test_named_platform_wins_over_the_format_of_the_tokens() -> None:
     browser = WebPushSubscription(endpoint="https://push.example.com/1", p256dh="a", auth="b")
-    found = {
+    platforms = {
         "subscription": platforms_of(replace(PUSH, subscription=browser)),
         "named": platforms_of(replace(PUSH, tokens=(APNS,), platform=Platform.FCM)),
-        "alike": platforms_of(replace(PUSH, tokens=(APNS, APNS))),
-        "with one that says nothing": platforms_of(replace(PUSH, tokens=(EXPO, "what-is-it"))),
-        "mixed": platforms_of(replace(PUSH, tokens=(APNS, FCM))),
-        "unknown": platforms_of(replace(PUSH, tokens=("simulator:slow",))),
+        "same format": platforms_of(replace(PUSH, tokens=(APNS, APNS))),
+        "one without a format": platforms_of(replace(PUSH, tokens=(EXPO, "what-is-it"))),
+        "two formats": platforms_of(replace(PUSH, tokens=(APNS, FCM))),
+        "no format": platforms_of(replace(PUSH, tokens=("simulator:slow",))),
     }
-    assert found == {
+    assert platforms == {
         "subscription": {Platform.WEBPUSH},
         "named": {Platform.FCM},
-        "alike": {Platform.APNS},
-        "with one that says nothing": {Platform.EXPO},
-        "mixed": WITH_TOKENS,
-        "unknown": WITH_TOKENS,
+        "same format": {Platform.APNS},
+        "one without a format": {Platform.EXPO},
+        "two formats": PLATFORMS_WITH_TOKENS,
+        "no format": PLATFORMS_WITH_TOKENS,
     }

@@ -20,7 +20,7 @@ def test_a_number_of_another_country_is_an_invalid_recipient() -> None:
     found = read(POLICY, to="+4915112345678")
     assert isinstance(found, RejectedRecord)
     assert found.reason is Reason.INVALID_RECIPIENT
-    assert found.detail == "to: is of a country that this service does not send to"
+    assert found.detail == "to: is in a country that this service does not send to"
     assert isinstance(read(Policy(), to="+4915112345678"), Delivery)
 
 
@@ -28,4 +28,4 @@ def test_a_text_of_more_parts_than_allowed_is_invalid_content() -> None:
     found = read(POLICY, body="a" * 307)
     assert isinstance(found, RejectedRecord)
     assert found.reason is Reason.INVALID_CONTENT
-    assert "3 parts" in found.detail
+    assert "3 segments" in found.detail
