@@ -193,7 +193,7 @@ def _offer_cancel(routes: APIRouter, door: Dependencies) -> None:
     async def withdraw(message_id: UUID, who: Annotated[Caller, door.caller]) -> dict[str, Any]:
         now = door.clock()
         try:
-            message, attempts = await cancel(
+            header, attempts = await cancel(
                 door.pool, door.codec, tenant=who.tenant, message_id=message_id, at=now
             )
         except NoSuchMessageError:
@@ -202,7 +202,7 @@ def _offer_cancel(routes: APIRouter, door: Dependencies) -> None:
             detail = "The message was sent, is being sent or may have been, or it has ended"
             raise Problem(409, "Conflict", detail) from None
         return to_response(
-            message,
+            header,
             status=Status.CANCELLED,
             reason=Reason.CANCELLED,
             attempts=attempts,
@@ -328,7 +328,10 @@ def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
     )
     waits = Reason.SCHEDULED if entry.due_at else Reason.QUEUED
     reason = waits if result.status is Status.PENDING else None
-    return {**to_response(message, status=result.status, reason=reason), **segment_summary(message)}
+    return {
+        **to_response(message.header, status=result.status, reason=reason),
+        **segment_summary(message),
+    }
 
 
 def _conflict(conflict: Conflict) -> Problem:

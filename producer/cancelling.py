@@ -14,11 +14,11 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import translated
-from producer.outline import outline
 from schemas.codec import Codec
 from schemas.events import StatusEvent, cancelled
-from schemas.messages import Message
+from schemas.messages import MessageHeader
 from schemas.topics import STATUS
+from schemas.vocabulary import Channel, Priority
 
 
 class NoSuchMessageError(Exception):
@@ -30,7 +30,7 @@ class TooLateError(Exception):
 
 
 _FIND = """
-SELECT id AS message_id, tenant, channel, recipient, customer_id, workflow, priority, created_at,
+SELECT id, tenant, channel, recipient, customer_id, workflow, priority, created_at,
        send_at, expires_at, metadata
 FROM producer.message WHERE id = %s AND tenant = %s
 """
@@ -51,11 +51,11 @@ SELECT EXISTS (SELECT FROM queued) OR EXISTS (SELECT FROM waiting)
 
 async def cancel(
     pool: AsyncConnectionPool, codec: Codec, *, tenant: str, message_id: UUID, at: datetime
-) -> tuple[Message, int]:
+) -> tuple[MessageHeader, int]:
     """Withdraw a message of `tenant`; once withdrawn it is never sent.
 
     Returns:
-        The message without its content, and how many attempts had been made.
+        The header of the message, and how many attempts had been made.
 
     Raises:
         NoSuchMessageError, TooLateError: nothing was changed.
@@ -63,36 +63,41 @@ async def cancel(
     """
     with translated():
         async with pool.connection() as connection:
-            message = await _find(connection, tenant, message_id)
+            header = await _find(connection, tenant, message_id)
             attempts = None
             async with connection.transaction():
-                attempts = await _withdraw(connection, message)
+                attempts = await _withdraw(connection, header)
                 if attempts is None:
                     raise Rollback
-                event = cancelled(message, at=at, attempt=attempts)
+                event = cancelled(header, at=at, attempt=attempts)
                 await _announce(connection, codec, event)
     if attempts is None:
         raise TooLateError
-    return message, attempts
+    return header, attempts
 
 
-async def _find(connection: AsyncConnection, tenant: str, message_id: UUID) -> Message:
+async def _find(connection: AsyncConnection, tenant: str, message_id: UUID) -> MessageHeader:
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_FIND, (message_id, tenant))
         row = await cursor.fetchone()
     if row is None:
         raise NoSuchMessageError
-    return outline(**row)
+    columns = {
+        **row,
+        "channel": Channel(row["channel"]),
+        "priority": Priority(row["priority"]),
+    }
+    return MessageHeader(**columns)
 
 
-async def _withdraw(connection: AsyncConnection, message: Message) -> int | None:
+async def _withdraw(connection: AsyncConnection, header: MessageHeader) -> int | None:
     """How many attempts had been made, or None where it is too late."""
-    cursor = await connection.execute(_TAKE_BACK, {"id": message.id, "status": STATUS})
+    cursor = await connection.execute(_TAKE_BACK, {"id": header.id, "status": STATUS})
     if await cursor.fetchone() != (True,):
         return None
     cursor = await connection.execute(
         "SELECT consumers.withdraw(%s, %s, %s)",
-        (message.id, message.tenant, message.channel.value),
+        (header.id, header.tenant, header.channel.value),
     )
     row = await cursor.fetchone()
     return None if row is None else row[0]

@@ -14,7 +14,7 @@ import structlog
 
 from comms.platform.clock import Clock, utc_now
 from comms.platform.kafka import EventProducer, KafkaFault, KafkaRefusedError, KafkaUnavailableError
-from producer.queue import Row, message_of
+from producer.queue import Row, header_of
 from producer.topic_identity import TopicIdentity
 from schemas.codec import Codec
 from schemas.events import ProviderResponse, StatusEvent, failed, queued
@@ -118,17 +118,17 @@ class Publisher:
 
     @staticmethod
     def _queued(row: Row) -> StatusEvent | None:
-        message = message_of(row)
-        return None if message is None else queued(message)
+        header = header_of(row)
+        return None if header is None else queued(header)
 
     def _refusal(self, row: Row) -> StatusEvent | None:
-        message = message_of(row)
-        if message is None:
+        header = header_of(row)
+        if header is None:
             return None
         response = ProviderResponse(
             detail=f"Kafka refused the record: {self._refused[row.message_id]}"
         )
-        return failed(message, reason=Reason.INVALID_CONTENT, at=self._clock(), response=response)
+        return failed(header, reason=Reason.INVALID_CONTENT, at=self._clock(), response=response)
 
 
 class _Batch:

@@ -18,9 +18,8 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from producer.outline import outline
 from producer.shards import BULK, LOCKS, NORMAL, SCHEDULE_LOCK, lane_of
-from schemas.messages import Message
+from schemas.messages import MessageHeader
 from schemas.topics import STATUS, of_channel
 from schemas.vocabulary import Channel, Priority
 
@@ -294,10 +293,10 @@ def backlog(connection: Connection[Any]) -> tuple[int, float]:
     return (row[0], row[1]) if row else (0, 0.0)
 
 
-def message_of(row: Row) -> Message | None:
-    """The row's message without its content: what its status events are made of.
+def header_of(row: Row) -> MessageHeader | None:
+    """Return the header of the row's message, for its status events.
 
-    None for a status event, and for a message that was erased meanwhile.
+    None for a status event, and for a message that was erased in the meantime.
     """
     if (
         row.tenant is None
@@ -307,14 +306,14 @@ def message_of(row: Row) -> Message | None:
         or row.created_at is None
     ):
         return None
-    return outline(
-        message_id=row.message_id,
+    return MessageHeader(
+        id=row.message_id,
         tenant=row.tenant,
-        channel=row.channel,
+        channel=Channel(row.channel),
         recipient=row.recipient,
         customer_id=row.customer_id,
         workflow=row.workflow,
-        priority=row.priority,
+        priority=Priority(row.priority),
         created_at=row.created_at,
         send_at=row.send_at,
         expires_at=row.expires_at,

@@ -1,55 +1,62 @@
-"""A message as the API answers it when it was just accepted or withdrawn.
+"""The API's answer for a message that was just accepted or cancelled.
 
-The same names as the audit service's answers have, so that a client reads one shape.
+`producer.api` calls `to_response` and `segment_summary`. The fields have the same names as in the
+audit service's answers, so that clients parse one shape.
 """
 
 from datetime import datetime
 from typing import Any
 
-from schemas.messages import Message, SmsMessage
+from schemas.messages import Message, MessageHeader, SmsMessage
 from schemas.segments import segments
 from schemas.vocabulary import Reason, Status
 
 
 def to_response(
-    message: Message,
+    header: MessageHeader,
     *,
     status: Status,
     reason: Reason | None,
     attempts: int = 0,
     finished_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """The message without its content; what no attempt has filled in is null."""
+    """Return the message without its content; fields that attempts fill in are null."""
     return {
-        "id": str(message.id),
-        "tenant": message.tenant,
-        "channel": message.channel,
-        "to": message.recipient,
+        "id": str(header.id),
+        "tenant": header.tenant,
+        "channel": header.channel,
+        "to": header.recipient,
         "status": status,
         "reason": reason,
         "provider": None,
         "provider_message_id": None,
         "attempts": attempts,
-        "customer_id": message.customer_id,
-        "workflow": message.workflow,
-        "priority": message.priority,
-        "created_at": message.created_at.isoformat(),
-        "updated_at": (finished_at or message.created_at).isoformat(),
-        "send_at": _text(message.send_at),
-        "expires_at": _text(message.expires_at),
+        "customer_id": header.customer_id,
+        "workflow": header.workflow,
+        "priority": header.priority,
+        "created_at": header.created_at.isoformat(),
+        "updated_at": (finished_at or header.created_at).isoformat(),
+        "send_at": _text(header.send_at),
+        "expires_at": _text(header.expires_at),
         "sent_at": None,
         "finished_at": _text(finished_at),
-        "metadata": dict(message.metadata),
-        "mode": message.mode,
+        "metadata": dict(header.metadata),
+        "mode": header.mode,
     }
 
 
 def segment_summary(message: Message) -> dict[str, Any]:
-    """What networks will count of a text message, as `segments`; nothing of other messages."""
+    """Return the segments of a text message under `segments`; an empty dict for other messages."""
     if not isinstance(message, SmsMessage):
         return {}
-    found = segments(message.body)
-    return {"segments": {"count": found.count, "encoding": found.alphabet, "units": found.units}}
+    measured = segments(message.body)
+    return {
+        "segments": {
+            "count": measured.count,
+            "encoding": measured.alphabet,
+            "units": measured.units,
+        }
+    }
 
 
 def _text(instant: datetime | None) -> str | None:

@@ -1,10 +1,12 @@
-"""What happened to a message, and a named constructor for each thing that can.
+"""Status events: what happened to a message, with a named constructor for each kind of event.
 
-The relay announces `queued`; a consumer announces `claimed` and then what its attempt came to; the
-receipt desk announces a `receipt`, or that a message was `handed_on`, and the consumer, after long,
-that nothing came; `resolved` is what a person settled. All go to `comms.status`, where the audit
-service remembers them. Nobody builds a `StatusEvent` from a bare status: each function below takes
-exactly what its status needs, and derives the event's id so that a repetition is recognised.
+The relay publishes `queued`. A channel process publishes `claimed` and then the outcome of the
+attempt. The receipt processor publishes `receipt`, or `handed_to_carrier`. A channel process
+publishes `no_receipt` when no receipt came in time. `resolved` records what a person settled. All
+events go to `comms.status`, and the audit service stores them.
+
+Code never builds a `StatusEvent` from a bare status. Each function below takes exactly what its
+status needs. It derives the event's id, so that a repeated event is recognised.
 """
 
 from collections.abc import Mapping
@@ -13,10 +15,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from schemas.ids import event_id
-from schemas.messages import Envelope
+from schemas.messages import MessageHeader
 from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
-RESPONSE_LIMIT = 4096  # characters of a provider's raw answer that are kept
+RESPONSE_LIMIT = 4096  # characters; a longer raw answer is cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ NO_RESPONSE = ProviderResponse()
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StatusEvent:
-    """One thing that happened to one message; fields as in `status_event.avsc`."""
+    """One event of one message. The fields are documented in `status_event.avsc`."""
 
     id: UUID
     message_id: UUID
@@ -71,18 +73,22 @@ class StatusEvent:
         return f"StatusEvent({self.message_id} {self.status} {self.reason} attempt={self.attempt})"
 
 
-def queued(message: Envelope) -> StatusEvent:
-    """The message was accepted and is on its way to a consumer."""
-    return _of(message, Status.PENDING, Reason.QUEUED, at=message.created_at)
+def queued(header: MessageHeader) -> StatusEvent:
+    """Return the event of a message that was accepted and published to its topic."""
+    return _of(header, Status.PENDING, Reason.QUEUED, at=header.created_at)
 
 
-def cancelled(message: Envelope, *, at: datetime, attempt: int = 0) -> StatusEvent:
-    """The message was withdrawn before anything was sent; `attempt` is the last that was made."""
-    return _of(message, Status.CANCELLED, Reason.CANCELLED, at=at, attempt=attempt)
+def cancelled(header: MessageHeader, *, at: datetime, attempt: int = 0) -> StatusEvent:
+    """Return the event of a message that was withdrawn before it was sent.
+
+    Args:
+        attempt: the number of attempts made before.
+    """
+    return _of(header, Status.CANCELLED, Reason.CANCELLED, at=at, attempt=attempt)
 
 
 def claimed(
-    message: Envelope,
+    header: MessageHeader,
     *,
     attempt: int,
     provider: str,
@@ -90,11 +96,15 @@ def claimed(
     reason: Reason = Reason.CLAIMED,
     detail: str | None = None,
 ) -> StatusEvent:
-    """An attempt begins; reason `ambiguous` where it repeats one whose answer was lost, `resent`
-    where a person asked for it."""
+    """Return the event of an attempt that begins.
+
+    Args:
+        reason: `ambiguous` if it repeats an attempt whose answer was lost, `resent` if a person
+            requested it.
+    """
     response = NO_RESPONSE if detail is None else ProviderResponse(detail=detail)
     return _of(
-        message,
+        header,
         Status.SENDING,
         reason,
         attempt=attempt,
@@ -105,11 +115,11 @@ def claimed(
 
 
 def accepted(
-    message: Envelope, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
-    """The provider took the message."""
+    """Return the event of a message that the provider accepted."""
     return _of(
-        message,
+        header,
         Status.SENT,
         Reason.ACCEPTED,
         attempt=attempt,
@@ -119,13 +129,16 @@ def accepted(
     )
 
 
-def devices_gone(
-    message: Envelope, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+def devices_unregistered(
+    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
-    """Of a person's several devices some are gone, as the words tell; it is told before what came
-    of the message, so that whoever sends can drop them."""
+    """Return the event of a push message some of whose devices are no longer registered.
+
+    It is published before the outcome of the message, so that the sender can drop these devices.
+    `response` names them.
+    """
     return _of(
-        message,
+        header,
         Status.SENDING,
         Reason.INVALID_RECIPIENT,
         attempt=attempt,
@@ -136,7 +149,7 @@ def devices_gone(
 
 
 def deferred(
-    message: Envelope,
+    header: MessageHeader,
     *,
     attempt: int,
     provider: str,
@@ -144,9 +157,9 @@ def deferred(
     reason: Reason,
     response: ProviderResponse,
 ) -> StatusEvent:
-    """The provider refused the attempt for the moment; another will follow."""
+    """Return the event of an attempt that failed for now; another attempt will follow."""
     return _of(
-        message,
+        header,
         Status.SENDING,
         reason,
         attempt=attempt,
@@ -157,7 +170,7 @@ def deferred(
 
 
 def failed(
-    message: Envelope,
+    header: MessageHeader,
     *,
     reason: Reason,
     at: datetime,
@@ -165,18 +178,21 @@ def failed(
     provider: str | None = None,
     response: ProviderResponse = NO_RESPONSE,
 ) -> StatusEvent:
-    """The message will not be sent, or the provider refused it for good."""
+    """Return the event of a message that is never sent, or that the provider refused for good."""
     return _of(
-        message, Status.FAILED, reason, attempt=attempt, provider=provider, at=at, response=response
+        header, Status.FAILED, reason, attempt=attempt, provider=provider, at=at, response=response
     )
 
 
 def in_doubt(
-    message: Envelope, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
-    """A call was made, its answer was lost, and the message is held for a receipt or a person."""
+    """Return the event of a call whose answer was lost, for a message held until it is settled.
+
+    A receipt or a person settles it.
+    """
     return _of(
-        message,
+        header,
         Status.UNKNOWN,
         Reason.AMBIGUOUS,
         attempt=attempt,
@@ -189,7 +205,7 @@ def in_doubt(
 def undecodable(
     *, message_id: UUID, tenant: str, channel: Channel, detail: str, at: datetime
 ) -> StatusEvent:
-    """What stood in the topic was not a message, but its id could be read."""
+    """Return the event of a record that is not a valid message but whose id could be read."""
     return StatusEvent(
         id=event_id(message_id, Status.FAILED, Reason.UNDECODABLE),
         message_id=message_id,
@@ -214,7 +230,7 @@ def receipt(
     response: ProviderResponse,
     reason: Reason = Reason.UNDELIVERED,
 ) -> StatusEvent:
-    """A provider's later word: `delivered`, or failed for `reason`."""
+    """Return the event of a receipt: `delivered`, or failed for `reason`."""
     status = Status.DELIVERED if delivered else Status.FAILED
     why = Reason.DELIVERED if delivered else reason
     return StatusEvent(
@@ -234,7 +250,7 @@ def receipt(
     )
 
 
-def handed_on(
+def handed_to_carrier(
     *,
     message_id: UUID,
     tenant: str,
@@ -244,7 +260,7 @@ def handed_on(
     at: datetime,
     response: ProviderResponse,
 ) -> StatusEvent:
-    """A provider's later word that it passed the message on, and knows no more: it stays sent."""
+    """Return the event of a receipt that the carrier has the message; the message stays `sent`."""
     return StatusEvent(
         id=event_id(
             message_id, "receipt", provider, Status.SENT, response.provider_message_id or ""
@@ -275,11 +291,13 @@ def resolved(
     at: datetime,
     by: str,
 ) -> StatusEvent:
-    """A person settled what was unknown: `attempt` was carried out, or it was not.
+    """Return the event of an `unknown` message that a person settled.
+
+    An attempt is settled once: the event's id does not depend on `sent`.
 
     Args:
-        by: the name of the API key that they used. An attempt is settled once: the event's id does
-            not depend on the answer.
+        sent: whether the attempt was carried out.
+        by: the name of the API key that the person used.
     """
     return StatusEvent(
         id=event_id(message_id, "resolved", attempt),
@@ -306,10 +324,11 @@ def no_receipt(
     since: datetime,
     allowed: timedelta,
 ) -> StatusEvent:
-    """The provider confirmed nothing for longer than is allowed; the message stays what it is.
+    """Return the event of a message without a receipt in the allowed time; its status stays.
 
     Args:
-        status: `sent` or `unknown`, as the attempt left it at `since`.
+        status: `sent` or `unknown`, the status since `since`.
+        allowed: the time that a receipt may take.
     """
     return StatusEvent(
         id=event_id(message_id, status, Reason.NO_RECEIPT, attempt),
@@ -326,7 +345,7 @@ def no_receipt(
 
 
 def _of(
-    message: Envelope,
+    header: MessageHeader,
     status: Status,
     reason: Reason,
     *,
@@ -336,10 +355,10 @@ def _of(
     response: ProviderResponse = NO_RESPONSE,
 ) -> StatusEvent:
     return StatusEvent(
-        id=event_id(message.id, status, reason, attempt),
-        message_id=message.id,
-        tenant=message.tenant,
-        channel=message.channel,
+        id=event_id(header.id, status, reason, attempt),
+        message_id=header.id,
+        tenant=header.tenant,
+        channel=header.channel,
         status=status,
         reason=reason,
         attempt=attempt,
@@ -349,18 +368,18 @@ def _of(
         detail=response.detail,
         response=_cut(response.raw),
         occurred_at=at,
-        recipient=message.recipient,
-        customer_id=message.customer_id,
-        workflow=message.workflow,
-        priority=message.priority,
-        created_at=message.created_at,
-        send_at=message.send_at,
-        expires_at=message.expires_at,
-        metadata=message.metadata,
-        traceparent=message.traceparent,
-        mode=message.mode,
+        recipient=header.recipient,
+        customer_id=header.customer_id,
+        workflow=header.workflow,
+        priority=header.priority,
+        created_at=header.created_at,
+        send_at=header.send_at,
+        expires_at=header.expires_at,
+        metadata=header.metadata,
+        traceparent=header.traceparent,
+        mode=header.mode,
     )
 
 
-def _cut(response: str | None) -> str | None:
-    return None if response is None else response[:RESPONSE_LIMIT]
+def _cut(raw: str | None) -> str | None:
+    return None if raw is None else raw[:RESPONSE_LIMIT]

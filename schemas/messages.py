@@ -16,6 +16,32 @@ from schemas.vocabulary import Channel, Mode, OnDoubt, Platform, Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class MessageHeader:
+    """What status events carry of a message: everything but its content.
+
+    A message has one in `Envelope.header`; the producer also makes one from the columns it keeps.
+    The fields are those of `Envelope`. `mode` is None where it is not known.
+    """
+
+    id: UUID
+    tenant: str
+    channel: Channel
+    recipient: str
+    created_at: datetime
+    customer_id: str | None = None
+    workflow: str | None = None
+    priority: Priority = Priority.NORMAL
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
+    mode: Mode | None = None
+
+    def __repr__(self) -> str:
+        return f"MessageHeader(id={self.id})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Envelope:
     """The fields that every message has, whatever its channel.
 
@@ -67,6 +93,25 @@ class Envelope:
     def key(self) -> str:
         """The Kafka key, which keeps the messages of one recipient on a channel in order."""
         return f"{self.tenant}:{self.recipient}"
+
+    @property
+    def header(self) -> MessageHeader:
+        """The message without its content, for status events."""
+        return MessageHeader(
+            id=self.id,
+            tenant=self.tenant,
+            channel=self.channel,
+            recipient=self.recipient,
+            created_at=self.created_at,
+            customer_id=self.customer_id,
+            workflow=self.workflow,
+            priority=self.priority,
+            send_at=self.send_at,
+            expires_at=self.expires_at,
+            metadata=self.metadata,
+            traceparent=self.traceparent,
+            mode=self.mode,
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id})"

@@ -92,7 +92,7 @@ class Settler:
         match outcome:
             case Accepted(response=response, invalid_recipients=invalid_recipients):
                 settled = self._final(call, Status.SENT, Reason.ACCEPTED, response)
-                return _with_devices_gone(settled, call, invalid_recipients)
+                return _with_invalid_recipients(settled, call, invalid_recipients)
             case Refused(
                 reason=reason,
                 response=response,
@@ -231,15 +231,15 @@ class Settler:
         return Settled(row, announcement(row, call.provider))
 
 
-def _with_devices_gone(
+def _with_invalid_recipients(
     settled: Settled, call: Call, invalid_recipients: tuple[str, ...]
 ) -> Settled:
     """A message that reached one device of several, and others are not there any more."""
     if not invalid_recipients:
         return settled
     row = replace(settled.row, invalid_recipients=invalid_recipients)
-    told = events.devices_gone(
-        call.delivery.message,
+    told = events.devices_unregistered(
+        call.delivery.message.header,
         attempt=row.attempt,
         provider=call.provider,
         at=row.occurred_at,
@@ -272,15 +272,15 @@ def announcement(row: Settlement, provider: str) -> StatusEvent:
     match row.status:
         case Status.SENT:
             return events.accepted(
-                message, attempt=row.attempt, provider=provider, at=at, response=row.response
+                message.header, attempt=row.attempt, provider=provider, at=at, response=row.response
             )
         case Status.UNKNOWN:
             return events.in_doubt(
-                message, attempt=row.attempt, provider=provider, at=at, response=row.response
+                message.header, attempt=row.attempt, provider=provider, at=at, response=row.response
             )
         case Status.SENDING:
             return events.deferred(
-                message,
+                message.header,
                 attempt=row.attempt,
                 provider=provider,
                 at=at,
@@ -289,7 +289,7 @@ def announcement(row: Settlement, provider: str) -> StatusEvent:
             )
         case _:
             return events.failed(
-                message,
+                message.header,
                 reason=row.reason,
                 at=at,
                 attempt=row.attempt,

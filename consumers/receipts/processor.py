@@ -328,7 +328,7 @@ def _event(
 ) -> StatusEvent:
     found = _spoken_of(receipt, attempts)
     if isinstance(receipt, HandedToCarrier):
-        return events.handed_on(
+        return events.handed_to_carrier(
             message_id=receipt.message_id,
             tenant=found.tenant,
             channel=source.channel,

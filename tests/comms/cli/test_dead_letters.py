@@ -101,7 +101,7 @@ def test_a_letter_goes_back_unchanged(comms: Run, kafka: Broker) -> None:
 
 
 def test_a_status_letter_goes_back_to_the_status_topic(comms: Run, kafka: Broker) -> None:
-    value = CODEC.encode(queued(MESSAGE), topic=STATUS)
+    value = CODEC.encode(queued(MESSAGE.header), topic=STATUS)
     letter = send_to_dead_letters(kafka, value, channel="status", topic=STATUS)
     assert comms("dead-letters", "replay", "--channel", "status").code == 0
     [record] = returned(kafka, STATUS, letter)

@@ -339,9 +339,9 @@ def test_what_is_handed_on_stays_sent_since_when_it_was(database_url: str) -> No
     message, at = push(DEVICE), datetime.now(UTC)
     response = ProviderResponse(provider_message_id="t-1", detail="Google or Apple took it")
     accepted = events.accepted(
-        message, attempt=1, provider="expo", at=at, response=replace(response, detail=None)
+        message.header, attempt=1, provider="expo", at=at, response=replace(response, detail=None)
     )
-    handed_on = events.handed_on(
+    handed_on = events.handed_to_carrier(
         message_id=message.id,
         tenant="acme",
         channel=Channel.PUSH,
