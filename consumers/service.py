@@ -26,6 +26,7 @@ from comms.platform.kafka import Broker, EventProducer
 from comms.platform.registry import codec_of
 from comms.platform.settings import ChannelSettings, Settings
 from consumers.ledger.store import Ledger
+from consumers.ledger.unpublished import UnpublishedEvents
 from consumers.pipeline.acks import AckRouter
 from consumers.pipeline.decoding import Decoder
 from consumers.pipeline.deferred import DeferredFeed
@@ -218,7 +219,13 @@ async def _assemble(
         failed=failed,
     )
     feed = DeferredFeed(ledger, intake, dispatcher)
-    recovery = Recovery(ledger, intake, announcer, doubt_after=dispatcher.doubt_after)
+    recovery = Recovery(
+        ledger,
+        UnpublishedEvents(pool, channel=channel),
+        intake,
+        announcer,
+        doubt_after=dispatcher.doubt_after,
+    )
     runners = [
         LanePoller(
             channel=channel,
