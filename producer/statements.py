@@ -143,7 +143,8 @@ def accept(entries: Sequence[Entry]) -> Plan:
     if repeated := [n for n in range(len(entries)) if n not in fresh]:
         rows = yield Statement(_LOOK_UP, _columns(_identity(entries[n], n) for n in repeated))
         originals = list({row[1] for row in rows if row[3]})
-        statuses = dict((yield Statement(_STATUSES, (originals,))) if originals else ())
+        found = (yield Statement(_STATUSES, (originals,))) if originals else ()
+        statuses = {row[0]: row[1] for row in found}
         for n, message_id, created_at, is_same in rows:
             status = Status(statuses.get(message_id) or Status.PENDING)
             replay = Accepted(message_id, status, replayed=True, created_at=created_at)

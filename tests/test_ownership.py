@@ -5,6 +5,7 @@ The checker is tried on planted statements first, since one that finds nothing p
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -40,7 +41,7 @@ WHERE contype = 'f' AND here.relnamespace <> there.relnamespace
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[psycopg.Connection[tuple[str, ...]]]:
+def database(database_url: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     with psycopg.connect(database_url) as session:
         session.execute("SET search_path = pg_catalog")
         yield session
@@ -169,7 +170,7 @@ def test_what_is_published_to_a_service_is_read_by_it() -> None:
 
 
 def test_the_list_has_exactly_the_objects_of_the_database(
-    database: psycopg.Connection[tuple[str, ...]],
+    database: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     relations = database.execute(RELATIONS, ([*Owner],)).fetchall()
     functions = database.execute(FUNCTIONS, ([*Owner],)).fetchall()
@@ -178,7 +179,7 @@ def test_the_list_has_exactly_the_objects_of_the_database(
 
 
 def test_views_and_functions_name_objects_of_their_own_schema(
-    database: psycopg.Connection[tuple[str, ...]],
+    database: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     views = database.execute(VIEWS, ([*Owner],)).fetchall()
     functions = database.execute(FUNCTIONS, ([*Owner],)).fetchall()
@@ -194,7 +195,7 @@ def test_views_and_functions_name_objects_of_their_own_schema(
 
 
 def test_a_planted_view_over_two_services_is_found(
-    database: psycopg.Connection[tuple[str, ...]],
+    database: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     database.execute(
         "CREATE VIEW audit.planted AS SELECT s.message_id FROM audit.state s"
@@ -210,7 +211,7 @@ def test_a_planted_view_over_two_services_is_found(
 
 
 def test_analysts_cannot_read_what_services_publish_to_each_other(
-    database: psycopg.Connection[tuple[str, ...]],
+    database: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     database.execute("SET ROLE comms_analyst")
     assert database.execute("SELECT count(*) FROM audit.message").fetchone() == (0,)

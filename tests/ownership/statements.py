@@ -65,8 +65,8 @@ def _walk(node: ast.AST, constants: Mapping[str, str], used: frozenset[str]) -> 
             continue  # a docstring
         if isinstance(child, ast.Assign) and _is_part(child, used):
             continue
-        text = _text(child, constants) if isinstance(child, ast.expr) else None
-        if text is not None and not isinstance(child, ast.Name):
+        text = _text(child, constants)
+        if text is not None and isinstance(child, ast.expr) and not isinstance(child, ast.Name):
             yield SqlText(child.lineno, text)
             yield from _arguments(child, constants, used)
             continue
