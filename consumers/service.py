@@ -25,6 +25,7 @@ from comms.platform.health import HealthServer
 from comms.platform.kafka import Broker, EventProducer
 from comms.platform.registry import codec_of
 from comms.platform.settings import ChannelSettings, Settings
+from consumers.ledger.partitions import maintain_partitions
 from consumers.ledger.store import Ledger
 from consumers.ledger.unpublished import UnpublishedEvents
 from consumers.pipeline.acks import AckRouter
@@ -262,6 +263,7 @@ async def _assemble(
         asyncio.create_task(work.run()) for work in (feed, recovery, overdue, reporter, sharing)
     ]
     tasks.append(asyncio.create_task(allowance.run()))
+    tasks.append(asyncio.create_task(maintain_partitions(pool)))
     desk = ReceiptProcessor(pool, PolledProducer(producer, loop), codec)
     tasks += _hearing([route.provider for route in routes], pool, desk, channel=channel)
     for task in tasks:

@@ -94,6 +94,7 @@ def found_in(owner: Owner | None, source: str) -> list[str]:
         (Owner.AUDIT, 'Q = f"JOIN producer.queued_message ON {x}"', "a part of a statement"),
         (Owner.AUDIT, 'P = "FROM audit.state"\nQ = "SELECT 1 "', "a part of a statement"),
         (Owner.AUDIT, 'PAIR = ("consumers", "allowance")', "reads consumers.allowance"),
+        (Owner.AUDIT, 'Q = f"SELECT {schema}.ensure_partitions()"', "only the running program"),
         # Put together from parts:
         (Owner.AUDIT, 'T = "producer.message"\nQ = f"SELECT 1 FROM {T}"', "reads producer.message"),
         (Owner.AUDIT, 'def f(x):\n    return "SELECT " + x + " FROM producer.outbox"', "reads"),

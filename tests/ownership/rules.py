@@ -6,7 +6,8 @@ The rules, for the code of a service:
 2. One statement names the objects of one service. The platform's published functions stand beside
    any of them.
 3. It writes and locks its own tables only.
-4. A piece of SQL that names an object and is no statement is refused: the statement that it becomes
+4. It writes every schema out. `{schema}.name`, filled in at run time, is not to be seen here.
+5. A piece of SQL that names an object and is no statement is refused: the statement that it becomes
    part of at run time is not to be seen here.
 
 Code above the services (command line, application, one-machine stack) may read everything. A view
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.ownership.objects import BY_NAME, SERVICES, DatabaseObject, ObjectKind, Owner
+from tests.ownership.statements import UNKNOWN
 
 _SCHEMAS = "|".join(Owner)
 _NAME = re.compile(rf"(?<![\w.'\"/])({_SCHEMAS})\.([a-z_][a-z0-9_]*)(?![\w.]*[.:]\w)")
@@ -27,6 +29,7 @@ _WRITE = re.compile(
     rf"|LOCK(?:\s+TABLE)?|(?:ALTER|DROP|CREATE)\s+\w+)\s+(?:ONLY\s+)?"
     rf"(({_SCHEMAS})\.[a-z_][a-z0-9_]*)"
 )
+_UNSEEN_SCHEMA = re.compile(rf"{re.escape(UNKNOWN.strip())}\s*\.\s*[a-z_]+\b")
 _ROW_LOCK = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|(?:KEY\s+)?SHARE)\b")
 _STATEMENT = re.compile(
     r"\s*(?:--[^\n]*\n\s*)*(?:SELECT|INSERT|UPDATE|DELETE|WITH|COPY|LOCK|MERGE|TRUNCATE|VALUES|CREATE"
@@ -59,6 +62,8 @@ def named_objects(text: str) -> set[DatabaseObject]:
 def problems(owner: Owner | None, text: str) -> Iterator[str]:
     """Yield what is wrong with a text in the code of a service; nothing if it is no SQL."""
     plain = _plain(text)
+    if _STATEMENT.match(text) and _UNSEEN_SCHEMA.search(plain):
+        yield "names an object of a schema that only the running program knows"
     for name, _ in _PLACE.findall(plain):
         if name not in BY_NAME:
             yield f"{name} is not on the list of tests/ownership/objects.py"

@@ -59,6 +59,17 @@ $$;
 CREATE FUNCTION consumers.is_deferred(message_id uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT FROM consumers.deferred d WHERE d.message_id = is_deferred.message_id)
 $$;
+
+-- The channel processes make the ledger's partitions, one of them at a time.
+CREATE OR REPLACE FUNCTION consumers.ensure_partitions() RETURNS void LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(hashtext('consumers.partitions'));
+    SELECT comms.ensure_partitions('consumers.attempt', interval '1 week',
+                                   now() - interval '1 week', now() + interval '8 weeks');
+    SELECT comms.ensure_partitions('consumers.outcome', interval '1 week',
+                                   now() - interval '1 week', now() + interval '8 weeks');
+    SELECT comms.ensure_partitions('consumers.receipt', interval '1 week',
+                                   now() - interval '1 week', now() + interval '8 weeks');
+$$;
 """
 
 AUDIT = """
