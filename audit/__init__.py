@@ -1,1 +1,1 @@
-"""Remembering: status events become history, state and counts; queries and the page read them."""
+"""The audit service: records status events as history, state and counts, and answers queries."""

@@ -1,7 +1,7 @@
 """The read side of the HTTP API: messages, statistics, readiness, and changes as they happen.
 
-The application mounts `router(...)` beside the producer's routes. Everything answered belongs to
-the caller's tenant; what a caller asks wrongly is refused as 422 with the parameter's name.
+The application mounts `router` beside the producer's routes. Every answer is limited to the
+caller's tenant. A wrong parameter is refused as 422 with its name.
 """
 
 import json
@@ -51,7 +51,7 @@ class MessageQuery(BaseModel):
     cursor: str | None = None
 
     def filters(self) -> Filters:
-        """What is searched for, without the paging."""
+        """Return the filters, without the paging."""
         return Filters(**self.model_dump(exclude={"limit", "cursor"}))
 
 
@@ -61,14 +61,14 @@ class StatsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     group_by: str = Field(
-        "channel,status", description=f"Any of {', '.join(Dimension)}, with commas between."
+        "channel,status", description=f"Any of {', '.join(Dimension)}, separated by commas."
     )
-    since: AwareDatetime | None = Field(None, description="A day ago, unless given.")
-    until: AwareDatetime | None = Field(None, description="Now, unless given.")
+    since: AwareDatetime | None = Field(None, description="A day ago by default.")
+    until: AwareDatetime | None = Field(None, description="Now by default.")
 
 
 class Statistics(BaseModel):
-    """Counts by group: each item has a field for each word asked for."""
+    """Counts by group. Each item has a field for each dimension of `group_by`."""
 
     since: datetime
     until: datetime
@@ -76,7 +76,7 @@ class Statistics(BaseModel):
 
 
 class Channels(BaseModel):
-    """Every channel."""
+    """The state of every channel."""
 
     items: list[ChannelState]
 
@@ -84,50 +84,55 @@ class Channels(BaseModel):
 def router(
     *, pool: AsyncConnectionPool, authenticator: Authenticator, feed: Feed, clock: Clock = utc_now
 ) -> APIRouter:
-    """The routes. `pool` is open while they are served; `feed` is the process's one."""
+    """Return the routes.
+
+    Args:
+        pool: open while the routes are served.
+        feed: the one of this process.
+    """
     routes = APIRouter(prefix="/v1")
-    caller = Depends(authenticator)
+    authenticated = Depends(authenticator)
 
     @routes.get("/messages", tags=["messages"], summary="Search messages, newest first")
     async def find(
-        query: Annotated[MessageQuery, Query()], who: Annotated[Caller, caller]
+        query: Annotated[MessageQuery, Query()], caller: Annotated[Caller, authenticated]
     ) -> MessagePage:
         before = before_of(query.cursor)
         with translated():
             async with pool.connection() as connection:
                 page = await messages.find(
-                    connection, who.tenant, query.filters(), limit=query.limit, before=before
+                    connection, caller.tenant, query.filters(), limit=query.limit, before=before
                 )
         return replace(page, next_cursor=cursor_of(page.next_cursor))
 
     @routes.get("/messages/{message_id}", tags=["messages"], summary="One message and its events")
-    async def get(message_id: UUID, who: Annotated[Caller, caller]) -> MessageHistory:
+    async def get(message_id: UUID, caller: Annotated[Caller, authenticated]) -> MessageHistory:
         with translated():
             async with pool.connection() as connection:
-                found = await messages.get(connection, who.tenant, message_id)
-        if found is None:
+                message = await messages.get(connection, caller.tenant, message_id)
+        if message is None:
             raise Problem(404, "Not Found", "There is no such message")
-        return found
+        return message
 
     @routes.get("/stats", tags=["operations"], summary="Counts and latencies")
     async def statistics(
-        query: Annotated[StatsQuery, Query()], who: Annotated[Caller, caller]
+        query: Annotated[StatsQuery, Query()], caller: Annotated[Caller, authenticated]
     ) -> Statistics:
         group_by = dimensions_of(query.group_by)
         until = query.until or clock()
         since = query.since or until - DAY
         with translated():
             async with pool.connection() as connection:
-                found = await stats.counts(
-                    connection, who.tenant, group_by, since=since, until=until
+                counts = await stats.counts(
+                    connection, caller.tenant, group_by, since=since, until=until
                 )
-        return Statistics(since=since, until=until, items=[_item(count) for count in found])
+        return Statistics(since=since, until=until, items=[_item(count) for count in counts])
 
     @routes.get("/channels", tags=["operations"], summary="Whether messages get out")
-    async def readiness(who: Annotated[Caller, caller]) -> Channels:
+    async def readiness(caller: Annotated[Caller, authenticated]) -> Channels:
         with translated():
             async with pool.connection() as connection:
-                return Channels(items=list(await channels.states(connection, who.tenant)))
+                return Channels(items=list(await channels.states(connection, caller.tenant)))
 
     @routes.get(
         "/events",
@@ -137,11 +142,12 @@ def router(
         responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def follow(
-        who: Annotated[Caller, caller], last_event_id: Annotated[str | None, Header()] = None
+        caller: Annotated[Caller, authenticated],
+        last_event_id: Annotated[str | None, Header()] = None,
     ) -> StreamingResponse:
         after = Cursor.parse(last_event_id) if last_event_id else None
         return StreamingResponse(
-            _stream(feed, who.tenant, after),
+            _stream(feed, caller.tenant, after),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -149,38 +155,38 @@ def router(
     return routes
 
 
-def cursor_of(last: str | None) -> str | None:
-    """What a client sends back to get the next page."""
-    return urlsafe_b64encode(UUID(last).bytes).decode().rstrip("=") if last else None
+def cursor_of(last_id: str | None) -> str | None:
+    """Return the cursor that continues after an id; None for None."""
+    return urlsafe_b64encode(UUID(last_id).bytes).decode().rstrip("=") if last_id else None
 
 
 def before_of(cursor: str | None) -> UUID | None:
-    """The id that a cursor stands for.
+    """Return the id in a cursor.
 
     Raises:
-        Problem: it is none of ours.
+        Problem: it is not a cursor of this API.
     """
     if cursor is None:
         return None
     try:
         return UUID(bytes=urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
-        violation = Violation("cursor", "must be the next_cursor of a former answer")
+        violation = Violation("cursor", "must be the next_cursor of an earlier answer")
         raise invalid([violation]) from None
 
 
-def dimensions_of(words: str) -> tuple[Dimension, ...]:
-    """What to group by.
+def dimensions_of(names: str) -> tuple[Dimension, ...]:
+    """Parse the dimensions to group by.
 
     Raises:
-        Problem: a word is none of the dimensions.
+        Problem: a name is not one of the dimensions.
     """
     try:
-        found = [Dimension(word.strip()) for word in words.split(",") if word.strip()]
+        dimensions = [Dimension(name.strip()) for name in names.split(",") if name.strip()]
     except ValueError:
-        problem = f"must be any of {', '.join(Dimension)}, with commas between"
+        problem = f"must be any of {', '.join(Dimension)}, separated by commas"
         raise invalid([Violation("group_by", problem)]) from None
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(dimensions))
 
 
 def _item(count: Count) -> dict[str, Any]:
@@ -196,7 +202,7 @@ async def _stream(feed: Feed, tenant: str, after: Cursor | None) -> AsyncIterato
 
 
 def as_event(change: Change) -> str:
-    """A change as a server-sent event."""
+    """Return a change as a server-sent event."""
     data = {
         "id": str(change.id),
         "message_id": str(change.message_id),

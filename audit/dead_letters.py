@@ -1,7 +1,7 @@
-"""Status records that cannot be decoded or stored: put aside, with where they came from.
+"""Sends status records that cannot be decoded or stored to the dead letters, with their origin.
 
-The ingest service calls `send_to_dead_letters` and goes on only when the broker has the record, so
-that nothing is passed over without a trace.
+`audit.ingest` calls `send_to_dead_letters` and goes on only when the broker has the record, so that
+no record is skipped without a trace.
 """
 
 import structlog
@@ -16,10 +16,10 @@ CHANNEL = "status"
 
 
 def send_to_dead_letters(producer: EventProducer, record: Record, *, detail: str) -> None:
-    """Put a record among the dead letters.
+    """Send a record to the dead letters, and wait until the broker has it.
 
     Raises:
-        KafkaUnavailableError, KafkaRefusedError: it is not there; it must be read again.
+        KafkaUnavailableError, KafkaRefusedError: the broker does not have it; read it again.
     """
     dead_letters.send_to_dead_letters(
         producer, record, channel=CHANNEL, reason=Reason.UNDECODABLE, detail=detail

@@ -1,9 +1,9 @@
-"""Status changes as they are recorded, to every follower from one reader of the store.
+"""Passes status changes to every follower as they are recorded, from one reader of the database.
 
-`GET /v1/events` follows a `Feed`. While anybody follows, one task of this process asks the store
-four times a second for what is new and hands it to each follower of that tenant; while nobody does,
-nothing is asked. A follower that returns names the last change it saw, and first gets what it
-missed.
+`GET /v1/events` follows a `Feed`. While there are followers, one task of this process queries the
+database four times a second for new changes and passes them to each follower of the tenant. Without
+followers it does nothing. A follower that reconnects names the last change it saw, and first gets
+what it missed.
 """
 
 import asyncio
@@ -24,30 +24,31 @@ POLL_SECONDS = 0.25
 RETRY_SECONDS = 2.0
 HEARTBEAT_SECONDS = 15.0
 PAGE = 500
-BEHIND_AT_MOST = 5000  # a follower slower than this is let go, and resumes where it was
+MAX_QUEUED = 5000  # a follower with more changes than this waiting is disconnected; it may resume
 
 
 @dataclass(eq=False, slots=True)
 class _Follower:
     tenant: str
-    queue: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(BEHIND_AT_MOST))
-    overrun: bool = False
+    queue: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED))
+    is_overrun: bool = False
 
     def offer(self, change: Change) -> None:
-        if change.tenant == self.tenant and not self.overrun:
+        if change.tenant == self.tenant and not self.is_overrun:
             try:
                 self.queue.put_nowait(change)
             except asyncio.QueueFull:
-                self.overrun = True
+                self.is_overrun = True
 
 
 class Feed:
-    """One per process; `follow` as often as there are clients."""
+    """The changes of all tenants: one for each process, followed by every client."""
 
     def __init__(
         self, pool: AsyncConnectionPool, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
     ) -> None:
-        self._pool, self._heartbeat_seconds = pool, heartbeat_seconds
+        self._pool = pool
+        self._heartbeat_seconds = heartbeat_seconds
         self._followers: set[_Follower] = set()
         self._joining = asyncio.Lock()
         self._cursor = Cursor(0, 0)
@@ -56,12 +57,12 @@ class Feed:
     async def follow(
         self, tenant: str, *, after: Cursor | None = None
     ) -> AsyncIterator[Change | None]:
-        """The tenant's changes after a point, or from now on; None now and then, when quiet.
+        """Yield the tenant's changes after a point, or from now on; None now and then, when quiet.
 
-        Ends when the follower is too slow.
+        It ends when the follower is too slow.
 
         Raises:
-            DatabaseError: the store does not answer at the beginning.
+            DatabaseError: the database does not answer at the beginning.
         """
         follower = _Follower(tenant)
         start = await self._join(follower)
@@ -70,7 +71,7 @@ class Feed:
             if after is not None:
                 async for change in self._missed(tenant, after, start):
                     yield change
-            while not (follower.overrun and follower.queue.empty()):
+            while not (follower.is_overrun and follower.queue.empty()):
                 yield await self._next(follower)
         finally:
             self._leave(follower)
@@ -85,7 +86,7 @@ class Feed:
         while after < until:
             with translated():
                 async with self._pool.connection() as connection:
-                    page = await changes.since(connection, after, limit=PAGE, tenant=tenant)
+                    page = await changes.read_since(connection, after, limit=PAGE, tenant=tenant)
             for change in page:
                 after = Cursor.parse(change.cursor) or until
                 if after > until:
@@ -99,7 +100,7 @@ class Feed:
             if self._reader is None:
                 with translated():
                     async with self._pool.connection() as connection:
-                        self._cursor = await changes.present(connection)
+                        self._cursor = await changes.current_position(connection)
                 self._reader = asyncio.create_task(self._read(), name="audit-feed")
             self._followers.add(follower)
             return self._cursor
@@ -115,18 +116,18 @@ class Feed:
             try:
                 with translated():
                     async with self._pool.connection() as connection:
-                        found = await changes.since(connection, self._cursor, limit=PAGE)
+                        page = await changes.read_since(connection, self._cursor, limit=PAGE)
             except DatabaseError as error:
-                log.warning("feed.store_away", problem=str(error))
+                log.warning("feed.database_unavailable", problem=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            self._hand_out(found)
-            if len(found) < PAGE:
+            self._distribute(page)
+            if len(page) < PAGE:
                 await asyncio.sleep(POLL_SECONDS)
 
-    def _hand_out(self, found: list[Change]) -> None:
-        for change in found:
+    def _distribute(self, page: list[Change]) -> None:
+        for change in page:
             for follower in self._followers:
                 follower.offer(change)
-        if found:
-            self._cursor = Cursor.parse(found[-1].cursor) or self._cursor
+        if page:
+            self._cursor = Cursor.parse(page[-1].cursor) or self._cursor

@@ -1,8 +1,8 @@
-"""One transaction from a batch of status events to what the store knows about their messages.
+"""Records a batch of status events in one transaction.
 
-The ingest service hands over the events it has read and how far it has read; `merge` stages them
-with COPY, runs `merge.sql` and moves the offsets, so that a crash leaves all of it or none. Offsets
-are checked before they are moved: a second reader of the same partition is found out, not raced.
+`audit.ingest` hands over the events it has read and how far it has read. `merge` stages them with
+COPY, runs `merge.sql` and moves the offsets, so that a crash leaves all of it or none. An offset is
+compared before it is moved, which detects a second reader of the same partition.
 """
 
 import json
@@ -75,7 +75,7 @@ STATE_COLUMNS = (
     "mode",
 )
 
-# The planner knows nothing of a batch that was staged a moment ago: it must not read whole
+# The planner has no statistics of a batch that was staged a moment ago. It must not read whole
 # partitions for it, nor compile a statement that takes milliseconds.
 SESSION = """
 CREATE TEMPORARY TABLE IF NOT EXISTS audit_staging (
@@ -91,35 +91,36 @@ SET enable_seqscan = off;
 
 
 class EventRefusedError(DatabaseRefusedError):
-    """One of the events has a value that the store does not take."""
+    """One of the events has a value that the database refuses."""
 
 
 class OffsetConflictError(Exception):
-    """Somebody else has moved a partition's offset: it is no longer ours to read."""
+    """Another reader has moved the offset of a partition."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OffsetMove:
     """How far a batch moves one partition.
 
     Args:
-        known: the stored offset as this reader last saw it, None if there was none.
-        next_offset: where to read on; witness: a checksum of the record before it.
-        until: when that record was published: all before it is recorded.
+        stored_offset: as this reader last saw it; None if there was none.
+        next_offset: where to read on.
+        witness: a checksum of the record before `next_offset`.
+        until: when that record was published; everything before it is recorded.
     """
 
-    known: int | None
+    stored_offset: int | None
     next_offset: int
     witness: int
     until: datetime
 
 
 def connect(url: str) -> Connection:
-    """A connection of the ingest thread's own, ready to merge.
+    """Open a connection for the ingest thread, ready to merge.
 
     Raises:
-        DatabaseUnavailableError: the server is away.
-        DatabaseRefusedError: the schema is not there yet.
+        DatabaseUnavailableError: the server does not answer.
+        DatabaseRefusedError: the schema does not exist yet.
     """
     with translated():
         connection = psycopg.connect(url, autocommit=True, application_name="comms-audit")
@@ -132,9 +133,14 @@ def connect(url: str) -> Connection:
 
 
 def merge(
-    connection: Connection, events: Sequence[StatusEvent], steps: Mapping[TopicPartition, Step]
+    connection: Connection,
+    events: Sequence[StatusEvent],
+    moves: Mapping[TopicPartition, OffsetMove],
 ) -> int:
-    """Record `events` and that the partitions in `steps` are read so far; the number of new events.
+    """Record `events`, and how far the partitions in `moves` are read.
+
+    Returns:
+        The number of events that were not recorded before.
 
     Raises:
         OffsetConflictError: another reader has moved one of the partitions; nothing was recorded.
@@ -143,31 +149,31 @@ def merge(
         DatabaseRefusedError: nothing was recorded, and nothing can be.
     """
     with translated(), connection.transaction():
-        for place in sorted(steps):
-            _move(connection, place, steps[place])
+        for partition in sorted(moves):
+            _move(connection, partition, moves[partition])
         try:
             return _record(connection, events) if events else 0
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise EventRefusedError(type(error).__name__) from error
 
 
-def _move(connection: Connection, place: TopicPartition, step: Step) -> None:
-    """Also the lock that keeps two readers from folding one message's events at once."""
-    if step.known is None:
+def _move(connection: Connection, partition: TopicPartition, move: OffsetMove) -> None:
+    """Move an offset. The row's lock also keeps two readers from folding one message at once."""
+    if move.stored_offset is None:
         moved = connection.execute(
             "INSERT INTO audit.consumer_offset"
             " (topic, partition, next_offset, witness, caught_up_at)"
             " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (*place, step.next_offset, step.witness, step.until),
+            (*partition, move.next_offset, move.witness, move.until),
         )
     else:
         moved = connection.execute(
             "UPDATE audit.consumer_offset SET next_offset = %s, witness = %s, caught_up_at = %s"
             " WHERE topic = %s AND partition = %s AND next_offset = %s",
-            (step.next_offset, step.witness, step.until, *place, step.known),
+            (move.next_offset, move.witness, move.until, *partition, move.stored_offset),
         )
     if moved.rowcount != 1:
-        raise OffsetConflictError(f"{place[0]} [{place[1]}]")
+        raise OffsetConflictError(f"{partition[0]} [{partition[1]}]")
 
 
 def _record(connection: Connection, events: Sequence[StatusEvent]) -> int:
@@ -177,12 +183,12 @@ def _record(connection: Connection, events: Sequence[StatusEvent]) -> int:
     ):
         for event in events:
             copy.write_row(_row(event))
-    found = connection.execute(_statement().encode()).fetchone()
-    return int(found[0]) if found else 0
+    row = connection.execute(_statement().encode()).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _row(event: StatusEvent) -> tuple[Any, ...]:
-    """In the order of COLUMNS. PostgreSQL's text has no NUL; a provider's answer may."""
+    """Return an event's values in the order of COLUMNS."""
     return (
         event.message_id,
         event.id,
@@ -211,13 +217,14 @@ def _row(event: StatusEvent) -> tuple[Any, ...]:
 
 
 def _text(value: str | None) -> str | None:
+    """Replace NUL, which PostgreSQL's text cannot hold and a provider's answer may have."""
     if value is None:
         return None
     return value.replace("\x00", "\ufffd")
 
 
-def _json(words: Mapping[str, str]) -> str:
-    return json.dumps({_text(name): _text(value) for name, value in words.items()})
+def _json(metadata: Mapping[str, str]) -> str:
+    return json.dumps({_text(name): _text(value) for name, value in metadata.items()})
 
 
 @cache

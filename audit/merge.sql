@@ -1,9 +1,9 @@
--- One batch of staged events becomes history, and what it changes is recomputed from the whole
--- history of the messages it touches. An event already known touches nothing. Since a row of
--- audit.state is a function of a set of events, no order of arrival can give another row.
+-- Records one batch of staged events, and computes the state of their messages from all events of
+-- these messages. An event that is already recorded changes nothing. A row of audit.state is a
+-- function of a set of events, so that the order of arrival cannot change it.
 --
--- The history inserted here is not visible to the rest of the statement: `events` puts it together
--- with what was there before.
+-- The history inserted here is not visible to the rest of the statement; `events` adds it to what
+-- was recorded before.
 WITH fresh AS (
     INSERT INTO audit.history ({columns})
     SELECT {columns} FROM audit_staging
@@ -17,21 +17,21 @@ WITH fresh AS (
     SELECT {columns} FROM fresh
     UNION ALL
     SELECT {columns} FROM touched JOIN audit.history USING (message_id)
-), chapters AS (
-    -- A resend opens a chapter, with its attempt; whatever is said of that attempt and of those
-    -- after it belongs there, whenever the opening itself is heard of.
+), cycles AS (
+    -- The attempt of a resend begins a send cycle. Every event of that attempt and of later ones
+    -- belongs to it, even if the event of the resend itself is recorded later.
     SELECT *, coalesce(max(attempt) FILTER (WHERE reason = 'resent') OVER (
         PARTITION BY message_id ORDER BY attempt
-    ), 0) AS chapter
+    ), 0) AS cycle
     FROM events
 ), ordered AS (
     -- The order that decides, as in schemas/lifecycle.py: what wins comes first.
     SELECT *, row_number() OVER (
         PARTITION BY message_id
-        ORDER BY status = 'delivered' DESC, chapter DESC, audit.rank(status) DESC, attempt DESC,
+        ORDER BY status = 'delivered' DESC, cycle DESC, audit.rank(status) DESC, attempt DESC,
                  occurred_at DESC, id DESC
     ) AS place
-    FROM chapters
+    FROM cycles
 ), folded AS MATERIALIZED (
     SELECT
         message_id,
@@ -105,7 +105,7 @@ WITH fresh AS (
     FROM fresh
     WHERE provider IS NOT NULL AND status IN ('sent', 'delivered')
       AND reason NOT IN ('resolved', 'no_receipt')
-      -- A test proves nothing of what is meant to arrive; a simulated provider knows nothing else.
+      -- A test message is no evidence that live ones arrive. A simulated provider has nothing else.
       AND (coalesce(mode, 'live') <> 'test')
     GROUP BY tenant, channel, provider
 ), errors AS (
@@ -114,7 +114,7 @@ WITH fresh AS (
            jsonb_build_object('message_id', message_id, 'reason', reason, 'code', code,
                               'detail', detail) AS last_error
     FROM fresh
-    WHERE provider IS NOT NULL -- silence is no word of a provider's
+    WHERE provider IS NOT NULL -- silence is no answer of a provider
       AND (status IN ('failed', 'unknown') AND reason NOT IN ('resolved', 'no_receipt')
            OR status = 'sending' AND reason NOT IN ('claimed', 'resent'))
     ORDER BY tenant, channel, provider, occurred_at DESC, id DESC
@@ -127,11 +127,11 @@ WITH fresh AS (
     ON CONFLICT (tenant, channel, provider) DO UPDATE SET
         last_success_at = greatest(known.last_success_at, excluded.last_success_at),
         (last_error_at, last_error_id, last_error) = (
-            SELECT at, id, words
+            SELECT at, id, error
             FROM (VALUES
                 (known.last_error_at, known.last_error_id, known.last_error),
                 (excluded.last_error_at, excluded.last_error_id, excluded.last_error)
-            ) AS said (at, id, words)
+            ) AS errors (at, id, error)
             ORDER BY at DESC NULLS LAST, id DESC NULLS LAST
             LIMIT 1
         )

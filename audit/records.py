@@ -1,6 +1,6 @@
-"""What the audit service answers with: frozen values named as the HTTP contract names them.
+"""The answers of the audit service: frozen values with the field names of the HTTP API.
 
-The queries make them, the API serialises them as they are, and the page shows them.
+`audit.queries` makes them, `audit.api` serialises them as they are, and the page shows them.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 
 class Readiness(StrEnum):
-    """Whether messages get out by a channel or a provider; `live` where one did."""
+    """Whether messages get out by a channel or a provider; `live` once one did."""
 
     LIVE = "live"
     SIMULATED = "simulated"
@@ -26,7 +26,7 @@ class Readiness(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Event:
-    """One thing that happened to a message, and what the provider said."""
+    """One status event of a message, with the provider's answer."""
 
     id: UUID
     status: Status
@@ -43,7 +43,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Message:
-    """A message as it stands."""
+    """A message with its current status."""
 
     id: UUID
     tenant: str
@@ -69,7 +69,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MessageHistory(Message):
-    """A message and every event of it, oldest first."""
+    """A message with all its events, oldest first."""
 
     events: tuple[Event, ...]
 
@@ -84,7 +84,7 @@ class MessagePage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """From when a message could go to when a provider had it, in milliseconds."""
+    """Milliseconds from when a message could be sent until a provider accepted it."""
 
     p50: float
     p95: float
@@ -93,7 +93,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """How many messages share `group`; `latency_ms` is of those that were sent."""
+    """How many messages are in a group; `latency_ms` is of those that were sent."""
 
     group: Mapping[str, str]
     count: int
@@ -102,7 +102,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastError:
-    """The last thing a provider refused, in its own words."""
+    """The last error of a provider, in its own words."""
 
     at: datetime
     message_id: UUID
@@ -116,10 +116,10 @@ class ProviderState:
     """A provider of a channel; `counts` are the last day's messages by status.
 
     Args:
-        evidence: by what its readiness is known, in a sentence.
-        probed_at: when its account last answered to a question that sends nothing.
-        for_tests: it is given no live message.
-        unknown_codes: what its table of errors does not know and it said, and how often.
+        evidence: a sentence that says how its readiness is known.
+        probed_at: when it last answered a probe, which sends nothing.
+        for_tests: it gets no live messages.
+        unknown_codes: error codes of its answers that are in no table, and how often they came.
     """
 
     name: str
@@ -155,7 +155,7 @@ class ChannelState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What waits in the outbox (`more` beyond what was counted), and what waits for its time."""
+    """Messages in the outbox (`more` if not all were counted), and those waiting for send_at."""
 
     pending: int
     more: bool
@@ -165,7 +165,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An event as followers of `/v1/events` get it; `cursor` is where to resume."""
+    """An event as followers of `/v1/events` get it; `cursor` is the point to resume from."""
 
     cursor: str
     tenant: str

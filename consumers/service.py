@@ -25,7 +25,9 @@ from comms.platform.health import HealthServer
 from comms.platform.kafka import Broker, EventProducer
 from comms.platform.registry import codec_of
 from comms.platform.settings import ChannelSettings, Settings
+from consumers.ledger.partitions import maintain_partitions
 from consumers.ledger.store import Ledger
+from consumers.ledger.unpublished import UnpublishedEvents
 from consumers.pipeline.acks import AckRouter
 from consumers.pipeline.decoding import Decoder
 from consumers.pipeline.deferred import DeferredFeed
@@ -218,7 +220,13 @@ async def _assemble(
         failed=failed,
     )
     feed = DeferredFeed(ledger, intake, dispatcher)
-    recovery = Recovery(ledger, intake, announcer, doubt_after=dispatcher.doubt_after)
+    recovery = Recovery(
+        ledger,
+        UnpublishedEvents(pool, channel=channel),
+        intake,
+        announcer,
+        doubt_after=dispatcher.doubt_after,
+    )
     runners = [
         LanePoller(
             channel=channel,
@@ -255,6 +263,7 @@ async def _assemble(
         asyncio.create_task(work.run()) for work in (feed, recovery, overdue, reporter, sharing)
     ]
     tasks.append(asyncio.create_task(allowance.run()))
+    tasks.append(asyncio.create_task(maintain_partitions(pool)))
     desk = ReceiptProcessor(pool, PolledProducer(producer, loop), codec)
     tasks += _hearing([route.provider for route in routes], pool, desk, channel=channel)
     for task in tasks:

@@ -5,7 +5,7 @@ message's id and the instant it was accepted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 from uuid import UUID
@@ -18,6 +18,7 @@ from producer.requests import (
     SubscriptionRequest,
     VoiceRequest,
 )
+from schemas.ids import with_slot
 from schemas.messages import (
     Attachment,
     EmailMessage,
@@ -43,7 +44,12 @@ class Stamp:
 
 
 def to_message(request: Request, stamp: Stamp) -> Message:
-    """The message that `request` asks for."""
+    """The message that `request` asks for. Its id carries the slot of its Kafka key."""
+    message = _to_message(request, stamp)
+    return replace(message, id=with_slot(stamp.id, message.key))
+
+
+def _to_message(request: Request, stamp: Stamp) -> Message:
     envelope: dict[str, Any] = {
         "id": stamp.id,
         "tenant": stamp.tenant,

@@ -35,9 +35,9 @@ SELECT id, tenant, channel, recipient, customer_id, workflow, priority, created_
 FROM producer.message WHERE id = %s AND tenant = %s
 """
 
-# What no consumer has claimed still has its row, and what is to be tried again has one of the
-# channel's. The ledger alone does not tell: it forgets after some weeks, and would let a message be
-# withdrawn that was sent long ago.
+# A message that no consumer has claimed still has its row here, and one that is to be tried again
+# has one of the channel's. The ledger alone does not tell: it forgets after some weeks, and would
+# let a message be withdrawn that was sent long ago.
 _TAKE_BACK = """
 WITH queued AS (
     DELETE FROM producer.outbox WHERE message_id = %(id)s AND topic <> %(status)s RETURNING 1
@@ -45,8 +45,11 @@ WITH queued AS (
     DELETE FROM producer.scheduled WHERE message_id = %(id)s RETURNING 1
 )
 SELECT EXISTS (SELECT FROM queued) OR EXISTS (SELECT FROM waiting)
-    OR EXISTS (SELECT FROM consumers.deferred WHERE message_id = %(id)s)
 """
+# Read after the outbox: a message that was claimed in between and is to be tried again is found
+# here.
+_IS_DEFERRED = "SELECT consumers.is_deferred(%s)"
+_WITHDRAW = "SELECT consumers.withdraw(%s, %s, %s)"
 
 
 async def cancel(
@@ -94,11 +97,10 @@ async def _withdraw(connection: AsyncConnection, header: MessageHeader) -> int |
     """How many attempts had been made, or None where it is too late."""
     cursor = await connection.execute(_TAKE_BACK, {"id": header.id, "status": STATUS})
     if await cursor.fetchone() != (True,):
-        return None
-    cursor = await connection.execute(
-        "SELECT consumers.withdraw(%s, %s, %s)",
-        (header.id, header.tenant, header.channel.value),
-    )
+        cursor = await connection.execute(_IS_DEFERRED, (header.id,))
+        if await cursor.fetchone() != (True,):
+            return None
+    cursor = await connection.execute(_WITHDRAW, (header.id, header.tenant, header.channel.value))
     row = await cursor.fetchone()
     return None if row is None else row[0]
 

@@ -33,7 +33,7 @@ class Outbox:
             outbox.enqueue(
                 connection,
                 SmsMessage(
-                    id=new_message_id(),
+                    id=new_message_id(key="acme:+12025550100"),
                     tenant="acme",
                     created_at=utc_now(),
                     to="+12025550100",

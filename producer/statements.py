@@ -111,14 +111,9 @@ SELECT n FROM winner
 """
 
 # In a statement of its own, for its fresh snapshot: it sees what a concurrent transaction, for
-# whose end the insert waited, has committed. The newest word of the ledger tells where it stands.
+# whose end the insert waited, has committed.
 _LOOK_UP = """
-SELECT e.n, m.id, m.created_at, m.tenant = e.tenant AND m.body_hash = e.body_hash,
-    coalesce(
-        (SELECT status FROM consumers.outcome o WHERE o.message_id = m.id
-         ORDER BY attempt DESC LIMIT 1),
-        (SELECT 'sending' FROM consumers.attempt a WHERE a.message_id = m.id LIMIT 1),
-        'pending')
+SELECT e.n, m.id, m.created_at, m.tenant = e.tenant AND m.body_hash = e.body_hash
 FROM unnest(%b::int[], %b::uuid[], %b::text[], %b::text[], %b::bytea[])
     AS e (n, id, tenant, idempotency_key, body_hash)
 CROSS JOIN LATERAL (
@@ -129,6 +124,10 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) m
 """
+
+# Only where a key is repeated. The status may be newer than the look-up, never older; a message
+# that the ledger does not know, or no longer knows, is answered as pending.
+_STATUSES = "SELECT message_id, status FROM consumers.delivery_status(%b::uuid[])"
 
 
 def accept(entries: Sequence[Entry]) -> Plan:
@@ -141,11 +140,15 @@ def accept(entries: Sequence[Entry]) -> Plan:
         row[0] for row in (yield Statement(_INSERT, _columns(map(_row, entries, range(9**9)))))
     }
     results: dict[int, Result] = {n: _newly(entries[n].message) for n in fresh}
-    if known := [n for n in range(len(entries)) if n not in fresh]:
-        rows = yield Statement(_LOOK_UP, _columns(_identity(entries[n], n) for n in known))
-        for n, message_id, created_at, same, status in rows:
-            found = Accepted(message_id, Status(status), replayed=True, created_at=created_at)
-            results[n] = found if same else Conflict(message_id)
+    if repeated := [n for n in range(len(entries)) if n not in fresh]:
+        rows = yield Statement(_LOOK_UP, _columns(_identity(entries[n], n) for n in repeated))
+        originals = list({row[1] for row in rows if row[3]})
+        found = (yield Statement(_STATUSES, (originals,))) if originals else ()
+        statuses = {row[0]: row[1] for row in found}
+        for n, message_id, created_at, is_same in rows:
+            status = Status(statuses.get(message_id) or Status.PENDING)
+            replay = Accepted(message_id, status, replayed=True, created_at=created_at)
+            results[n] = replay if is_same else Conflict(message_id)
     if len(results) < len(entries):
         raise KeyVanishedError("a message was erased while its key was looked up; try again")
     return tuple(results[n] for n in range(len(entries)))

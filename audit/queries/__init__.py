@@ -1,1 +1,1 @@
-"""What the API and the page ask of the store: one module a question, typed values as answers."""
+"""Answers the questions of the API and the page: one module for each, with typed answers."""

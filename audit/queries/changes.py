@@ -1,8 +1,8 @@
-"""What was recorded since a given point, in an order that misses nothing.
+"""Reads what was recorded since a given point, in an order that misses nothing.
 
 Events become visible when their transaction commits, which is not the order of their numbers. The
 cursor is therefore the pair (transaction, number), and only transactions older than every one still
-open are read: nothing can appear behind it.
+open are read, so that no event can appear behind the cursor. `audit.feed` reads.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from schemas.vocabulary import Channel, Reason, Status
 
 Connection = AsyncConnection[TupleRow]
 
-_NOW = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+_CURRENT_XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 
 _SINCE = """
 SELECT xid::text || '-' || seq AS cursor, tenant, id, message_id, channel, status, reason, attempt,
@@ -39,10 +39,9 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """What a client sends back as `Last-Event-ID`; None if it is no such thing."""
+        """Parse what a client sends back as `Last-Event-ID`; None if it is not a cursor."""
         xid, dash, seq = text.partition("-")
-        plausible = dash and xid.isascii() and xid.isdecimal() and seq.isascii() and seq.isdecimal()
-        if not plausible or int(xid) >= 1 << 63 or int(seq) >= 1 << 63:
+        if not dash or not _is_number(xid) or not _is_number(seq):
             return None
         return cls(int(xid), int(seq))
 
@@ -50,30 +49,30 @@ class Cursor:
         return f"{self.xid}-{self.seq}"
 
 
-async def present(connection: Connection) -> Cursor:
-    """The point before which everything is recorded.
+async def current_position(connection: Connection) -> Cursor:
+    """Return the point before which everything is recorded.
 
     Raises:
-        DatabaseError: it cannot be told now.
+        DatabaseError: the database cannot answer now.
     """
     with translated():
-        row = await (await connection.execute(_NOW)).fetchone()
+        row = await (await connection.execute(_CURRENT_XMIN)).fetchone()
     return Cursor(int(row[0]), 0) if row else Cursor(0, 0)
 
 
-async def since(
+async def read_since(
     connection: Connection, cursor: Cursor, *, limit: int, tenant: str | None = None
 ) -> list[Change]:
-    """At most `limit` changes after `cursor`, of one tenant or of all.
+    """Return at most `limit` changes after `cursor`, of one tenant or of all.
 
     Raises:
-        DatabaseError: it cannot be told now.
+        DatabaseError: the database cannot answer now.
     """
     values = {"xid": str(cursor.xid), "seq": cursor.seq, "tenant": tenant, "limit": limit}
     with translated():
-        async with connection.cursor(row_factory=dict_row) as found:
-            await found.execute(_SINCE, values)
-            rows = await found.fetchall()
+        async with connection.cursor(row_factory=dict_row) as rows_cursor:
+            await rows_cursor.execute(_SINCE, values)
+            rows = await rows_cursor.fetchall()
     return [
         Change(
             **row
@@ -85,3 +84,8 @@ async def since(
         )
         for row in rows
     ]
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is a number that fits into PostgreSQL's bigint."""
+    return text.isascii() and text.isdecimal() and int(text) < 1 << 63

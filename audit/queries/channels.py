@@ -1,7 +1,8 @@
 """Whether messages get out: each channel and provider, with the evidence.
 
-What the channel processes say of themselves (`consumers.worker`), what providers said to the
-tenant's own messages (`audit.evidence`), and the last day's counts are put together here.
+The API and the page ask. What the channel processes report of themselves
+(`consumers.worker_report`), what providers answered to the tenant's own messages
+(`audit.evidence`), and the last day's counts are put together here.
 """
 
 from collections import defaultdict
@@ -22,12 +23,12 @@ from schemas.vocabulary import Channel, Reason
 Connection = AsyncConnection[TupleRow]
 
 FRESH_SECONDS = 15  # a process reports every other second
-COUNT_AT_MOST = 100_000  # a backlog beyond this is told as "more than"
+MAX_COUNT = 100_000  # a backlog beyond this is shown as "more than"
 
 _WORKERS = """
-SELECT channel, seen_at > now() - make_interval(secs => %s) AS alive, seen_at, in_flight,
+SELECT channel, seen_at > now() - make_interval(secs => %s) AS is_alive, seen_at, in_flight,
        lag_messages, lag_seconds, providers
-FROM consumers.worker ORDER BY seen_at DESC
+FROM consumers.worker_report ORDER BY seen_at DESC
 """
 _EVIDENCE = """
 SELECT channel, provider, last_success_at, last_error_at, last_error
@@ -38,13 +39,7 @@ SELECT channel, provider, status, sum(count)::bigint AS count FROM audit.rollup
 WHERE tenant = %s AND hour > now() - interval '25 hours'
 GROUP BY 1, 2, 3 HAVING sum(count) > 0
 """
-_BACKLOG = """
-SELECT count(*) AS pending, min(enqueued_at) AS oldest,
-       (SELECT count(*) FROM (SELECT FROM producer.scheduled
-                              WHERE starts_with(key, %(prefix)s) LIMIT %(most)s) AS s) AS scheduled
-FROM (SELECT enqueued_at FROM producer.outbox
-      WHERE starts_with(key, %(prefix)s) LIMIT %(most)s) AS waiting
-"""
+_BACKLOG = "SELECT pending, oldest, scheduled FROM producer.tenant_backlog(%s, %s)"
 
 _Rows = Sequence[Mapping[str, Any]]
 _BEST_FIRST = (
@@ -59,43 +54,42 @@ _BEST_FIRST = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What was read, by channel and provider."""
+class _Records:
+    """The audit service's own records, by channel and provider."""
 
     evidence: Mapping[tuple[str, str], Mapping[str, Any]]
     counts: Mapping[tuple[str, str], Mapping[str, int]]
 
 
 async def backlog(connection: Connection, tenant: str) -> Backlog:
-    """What of the tenant's messages waits to be taken up.
+    """Count the tenant's messages that wait to be claimed.
 
     Raises:
-        DatabaseError: it cannot be told now.
+        DatabaseError: the database cannot answer now.
     """
-    values = {"prefix": f"{tenant}:", "most": COUNT_AT_MOST}
-    (row,) = await _rows(connection, _BACKLOG, values)
+    (row,) = await _rows(connection, _BACKLOG, (tenant, MAX_COUNT))
     return Backlog(
         pending=row["pending"],
-        more=row["pending"] >= COUNT_AT_MOST,
+        more=row["pending"] >= MAX_COUNT,
         oldest=row["oldest"],
         scheduled=row["scheduled"],
     )
 
 
 async def states(connection: Connection, tenant: str) -> tuple[ChannelState, ...]:
-    """Every channel, in the order of the vocabulary.
+    """Return the state of every channel, in the order of the vocabulary.
 
     Raises:
-        DatabaseError: it cannot be told now.
+        DatabaseError: the database cannot answer now.
     """
     workers = await _rows(connection, _WORKERS, (FRESH_SECONDS,))
     evidence = await _rows(connection, _EVIDENCE, (tenant,))
     counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for row in await _rows(connection, _COUNTS, (tenant,)):
         counts[row["channel"], row["provider"]][row["status"]] = row["count"]
-    known = _Known({(row["channel"], row["provider"]): row for row in evidence}, counts)
+    records = _Records({(row["channel"], row["provider"]): row for row in evidence}, counts)
     return tuple(
-        _channel(channel, [row for row in workers if row["channel"] == channel], known)
+        _channel(channel, [row for row in workers if row["channel"] == channel], records)
         for channel in Channel
     )
 
@@ -109,10 +103,10 @@ async def _rows(
             return await cursor.fetchall()
 
 
-def _channel(channel: Channel, workers: _Rows, known: _Known) -> ChannelState:
-    alive = [row for row in workers if row["alive"]]
+def _channel(channel: Channel, workers: _Rows, records: _Records) -> ChannelState:
+    alive = [row for row in workers if row["is_alive"]]
     latest = workers[0]["providers"] if workers else []
-    providers = tuple(_provider(channel, said, known) for said in latest)
+    providers = tuple(_provider(channel, report, records) for report in latest)
     readiness, problem = _readiness(workers, alive, providers)
     errors = [p.last_error for p in providers if p.last_error]
     successes = [p.last_success for p in providers if p.last_success]
@@ -126,7 +120,7 @@ def _channel(channel: Channel, workers: _Rows, known: _Known) -> ChannelState:
         lag_seconds=round(max((row["lag_seconds"] for row in alive), default=0.0), 3),
         last_success=max(successes, default=None),
         last_error=max(errors, key=lambda error: error.at, default=None),
-        counts=_total(counts for (of, _), counts in known.counts.items() if of == channel),
+        counts=_total(counts for (of, _), counts in records.counts.items() if of == channel),
         providers=providers,
     )
 
@@ -141,51 +135,54 @@ def _readiness(
         return Readiness.DEGRADED, f"no consumer has reported since {seen}"
     if not providers:
         return Readiness.SETUP_NEEDED, "no provider is configured"
-    meant = [provider for provider in providers if not provider.for_tests] or providers
-    best = min(meant, key=lambda provider: _BEST_FIRST.index(provider.readiness))
+    live = [provider for provider in providers if not provider.for_tests] or providers
+    best = min(live, key=lambda provider: _BEST_FIRST.index(provider.readiness))
     return best.readiness, best.problem
 
 
-def _provider(channel: Channel, said: Mapping[str, Any], known: _Known) -> ProviderState:
-    found = known.evidence.get((channel, said["name"]), {})
-    readiness, evidence = _by_evidence(said, found.get("last_success_at"))
-    probed_at = said.get("probed_at")
+def _provider(channel: Channel, report: Mapping[str, Any], records: _Records) -> ProviderState:
+    evidence = records.evidence.get((channel, report["name"]), {})
+    readiness, grounds = _readiness_of(report, evidence.get("last_success_at"))
+    probed_at = report.get("probed_at")
     return ProviderState(
-        name=said["name"],
-        kind=said.get("kind", said["name"]),
+        name=report["name"],
+        kind=report.get("kind", report["name"]),
         readiness=readiness,
-        problem=said.get("problem"),
-        evidence=evidence,
-        weight=int(said.get("weight", 0)),
-        for_tests=bool(said.get("for_tests")),
+        problem=report.get("problem"),
+        evidence=grounds,
+        weight=int(report.get("weight", 0)),
+        for_tests=bool(report.get("for_tests")),
         probed_at=datetime.fromisoformat(probed_at) if probed_at else None,
-        last_success=found.get("last_success_at"),
-        last_error=_last_error(found.get("last_error_at"), found.get("last_error")),
-        unknown_codes=said.get("unknown_codes") or {},
-        counts=known.counts.get((channel, said["name"]), {}),
+        last_success=evidence.get("last_success_at"),
+        last_error=_last_error(evidence.get("last_error_at"), evidence.get("last_error")),
+        unknown_codes=report.get("unknown_codes") or {},
+        counts=records.counts.get((channel, report["name"]), {}),
     )
 
 
-def _by_evidence(
-    said: Mapping[str, Any], last_success: datetime | None
+def _readiness_of(
+    report: Mapping[str, Any], last_success: datetime | None
 ) -> tuple[Readiness, str | None]:
-    """What a process says of a provider, and what the store knows of the time before it began."""
-    readiness = Readiness(said.get("readiness", Readiness.DEGRADED))
+    """Return a provider's readiness and its grounds.
+
+    A process knows what happened since it started; a success before that is in the records.
+    """
+    readiness = Readiness(report.get("readiness", Readiness.DEGRADED))
     if readiness in (Readiness.PROBED, Readiness.CONFIGURED) and last_success is not None:
         at = last_success.isoformat(timespec="seconds")
         return Readiness.LIVE, f"it took a message at {at}"
-    return readiness, said.get("evidence")
+    return readiness, report.get("evidence")
 
 
-def _last_error(at: datetime | None, said: Mapping[str, Any] | None) -> LastError | None:
-    if at is None or said is None:
+def _last_error(at: datetime | None, error: Mapping[str, Any] | None) -> LastError | None:
+    if at is None or error is None:
         return None
     return LastError(
         at=at,
-        message_id=UUID(said["message_id"]),
-        reason=Reason(said["reason"]),
-        code=said["code"],
-        detail=None if said["detail"] is None else masked(said["detail"]),
+        message_id=UUID(error["message_id"]),
+        reason=Reason(error["reason"]),
+        code=error["code"],
+        detail=None if error["detail"] is None else masked(error["detail"]),
     )
 
 

@@ -1,6 +1,6 @@
-"""Counts of messages and how long they took, by the hour and by any of their words.
+"""Counts messages and how long they took, by the hour and by other dimensions.
 
-Answered from `audit.rollup` alone, whose rows the merge keeps; latencies come from its buckets,
+It reads `audit.rollup` alone, which the merge keeps up to date. Latencies come from its buckets,
 each a fifth wider than the one before, and are exact to about a tenth.
 """
 
@@ -38,10 +38,10 @@ async def counts(
     since: datetime,
     until: datetime,
 ) -> tuple[Count, ...]:
-    """The tenant's messages created in the hours that touch [since, until), by group.
+    """Count the tenant's messages created in the hours that touch [since, until), by group.
 
     Raises:
-        DatabaseError: it cannot be told now.
+        DatabaseError: the database cannot answer now.
     """
     columns = "".join(f"{dimension.value}, " for dimension in group_by)
     numbers = ", ".join(str(n + 1) for n in range(len(group_by) + 1))
@@ -59,7 +59,7 @@ async def counts(
     return tuple(
         Count(
             group={
-                dimension.value: _word(value)
+                dimension.value: _label(value)
                 for dimension, value in zip(group_by, group, strict=True)
             },
             count=sum(buckets.values()),
@@ -69,12 +69,12 @@ async def counts(
     )
 
 
-def _word(value: object) -> str:
+def _label(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def latency(buckets: Mapping[int, int]) -> Latency | None:
-    """Percentiles of messages counted by `audit.latency_bucket`; None when none was sent."""
+    """Return percentiles of messages counted by `audit.latency_bucket`; None when none was sent."""
     sent = sorted((bucket, count) for bucket, count in buckets.items() if bucket >= 0)
     if not sent:
         return None
@@ -84,11 +84,11 @@ def latency(buckets: Mapping[int, int]) -> Latency | None:
 
 
 def _percentile(sent: Sequence[tuple[int, int]], share: float) -> float:
-    wanted = share * sum(count for _, count in sent)
+    rank = share * sum(count for _, count in sent)
     below = 0
     for bucket, count in sent:
-        if below + count >= wanted:
-            inside = (wanted - below) / count
+        if below + count >= rank:
+            inside = (rank - below) / count
             return round(float(2 ** ((bucket - 1 + inside) / 4)), 1)
         below += count
     return round(float(2 ** (sent[-1][0] / 4)), 1)

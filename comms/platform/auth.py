@@ -27,11 +27,12 @@ _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A request's tenant; `mode` is `live` or `test`."""
+    """A request's tenant; `mode` is `live` or `test`, `key_name` the name of the API key."""
 
     tenant: str
     mode: str
     key_id: UUID
+    key_name: str
 
     @property
     def is_for_tests(self) -> bool:
@@ -88,7 +89,7 @@ class Authenticator:
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
-                    "SELECT tenant, mode, id FROM comms.api_key"
+                    "SELECT tenant, mode, id, name FROM comms.api_key"
                     " WHERE hash = %s AND revoked_at IS NULL",
                     (digest,),
                 )

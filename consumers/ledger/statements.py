@@ -106,9 +106,9 @@ SELECT a.message_id, a.channel, first.value, clock_timestamp()
 FROM consumers.attempt a
 JOIN consumers.attempt first ON first.message_id = a.message_id AND first.attempt = 1
 WHERE a.channel = %s AND first.value IS NOT NULL
-  AND a.claimed_at BETWEEN clock_timestamp() - make_interval(secs => %s)
-                       AND clock_timestamp() - make_interval(secs => %s)
-  AND (a.claimed_at < clock_timestamp() - make_interval(secs => %s)
+  AND a.claimed_at BETWEEN statement_timestamp() - make_interval(secs => %s)
+                       AND statement_timestamp() - make_interval(secs => %s)
+  AND (a.claimed_at < statement_timestamp() - make_interval(secs => %s)
        OR NOT EXISTS (SELECT FROM consumers.worker w
                       WHERE w.owner = a.owner AND w.seen_at > clock_timestamp() - interval '1 min'))
   AND NOT EXISTS (SELECT FROM consumers.attempt later
@@ -117,46 +117,3 @@ WHERE a.channel = %s AND first.value IS NOT NULL
                   WHERE o.message_id = a.message_id AND o.attempt = a.attempt)
 ON CONFLICT DO NOTHING
 """
-
-# What the audit store has not heard of (outcomes, beginnings of resends, receipts) although it has
-# had its time: a minute, or less where it has recorded everything that was published until now.
-_HAS_HAD_ITS_TIME = """
-least(clock_timestamp() - interval '5 seconds',
-      greatest(clock_timestamp() - make_interval(secs => %(older_than)s),
-               (SELECT min(caught_up_at) - interval '2 seconds' FROM audit.consumer_offset
-                WHERE topic = 'comms.status')))
-"""
-LISTENS = """
-SELECT EXISTS (SELECT FROM audit.consumer_offset
-               WHERE caught_up_at > clock_timestamp() - make_interval(secs => %s))
-"""
-_IN_QUESTION = f"""
-BETWEEN clock_timestamp() - make_interval(secs => %(within)s) AND {_HAS_HAD_ITS_TIME}
-"""
-UNTOLD = f"""
-SELECT t.message_id, first.value, t.attempt, t.provider, 0::float8,
-    t.status, t.reason, t.occurred_at, t.provider_message_id, t.code, t.detail, t.response
-FROM (
-    SELECT a.channel, a.provider, message_id, attempt, o.status, o.reason, o.occurred_at,
-        o.provider_message_id, o.code, o.detail, o.response
-    FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
-    WHERE o.status <> 'cancelled' AND o.occurred_at {_IN_QUESTION}
-    UNION ALL
-    SELECT channel, provider, message_id, attempt, 'sending', 'resent', claimed_at,
-        NULL, NULL, NULL, NULL
-    FROM consumers.attempt WHERE nonce IS NOT NULL AND claimed_at {_IN_QUESTION}
-) t
-JOIN consumers.attempt first ON first.message_id = t.message_id AND first.attempt = 1
-WHERE t.channel = %(channel)s AND first.value IS NOT NULL
-  AND NOT EXISTS (SELECT FROM audit.history h WHERE h.message_id = t.message_id
-                  AND h.attempt = t.attempt AND h.status = t.status AND h.reason = t.reason)
-ORDER BY t.occurred_at LIMIT %(most)s
-"""  # noqa: S608 - constants of this module
-
-UNTOLD_RECEIPTS = f"""
-SELECT r.message_id, r.value FROM consumers.receipt r
-WHERE r.channel = %(channel)s AND r.taken_at {_IN_QUESTION}
-  AND NOT EXISTS (SELECT FROM audit.history h
-                  WHERE h.message_id = r.message_id AND h.id = r.event_id)
-ORDER BY r.taken_at LIMIT %(most)s
-"""  # noqa: S608 - constants of this module

@@ -133,7 +133,7 @@ class Ledger:
             is_resend_request,
             doubt,
         ) in rows:  # the newest comes last
-            entry, before = replace(_entry(row), in_doubt_with=doubt), known.get(message_id)
+            entry, before = replace(entry_of(row), in_doubt_with=doubt), known.get(message_id)
             resend_request = (
                 entry if is_resend_request else before.resend_request if before else None
             )
@@ -201,41 +201,6 @@ class Ledger:
                 )
                 return cursor.rowcount
 
-    async def is_listened_to(self, seconds: float) -> bool:
-        """Whether the audit store recorded anything, or had nothing to record, so lately."""
-        with translated():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(statements.LISTENS, (seconds,))
-                return await cursor.fetchone() == (True,)
-
-    async def unpublished_outcomes(
-        self, *, settled_within: float, older_than: float, most: int
-    ) -> list[tuple[UUID, bytes, LedgerEntry]]:
-        """Settled attempts, and resends that began, whose event the audit store does not have,
-        oldest first: the message's id, its encoded form, what is known.
-
-        Args:
-            settled_within: seconds to look back; older_than: seconds an event may be on its way.
-        """
-        with translated():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(
-                    statements.UNTOLD, self._in_question(settled_within, older_than, most)
-                )
-                return [(row[0], bytes(row[1]), _entry(row[2:])) for row in await cursor.fetchall()]
-
-    async def unpublished_receipts(
-        self, *, taken_within: float, older_than: float, most: int
-    ) -> list[tuple[UUID, bytes]]:
-        """Receipts whose event the audit store does not have, oldest first: the message's id and
-        the encoded event. Arguments as for `unpublished_outcomes`."""
-        with translated():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(
-                    statements.UNTOLD_RECEIPTS, self._in_question(taken_within, older_than, most)
-                )
-                return [(row[0], bytes(row[1])) for row in await cursor.fetchall()]
-
     def _unwanted(self, settled: Settlement) -> Iterator[tuple[str, str, SuppressionReason, UUID]]:
         """A row for each recipient who must not be reached again."""
         message = settled.delivery.message
@@ -244,14 +209,6 @@ class Ledger:
             found[message.recipient] = settled.suppress
         for recipient, reason in found.items():
             yield message.tenant, normal(self._channel, recipient), reason, message.id
-
-    def _in_question(self, within: float, older_than: float, most: int) -> dict[str, object]:
-        return {
-            "channel": self._channel,
-            "within": within,
-            "older_than": older_than,
-            "most": most,
-        }
 
     async def finish(self, leases: Sequence[Lease]) -> None:
         """Drop rows of the deferred queue that are settled. One deferred again stays, and so does
@@ -293,7 +250,8 @@ def _clean(text: str | None) -> str | None:
     return None if text is None else text[:4096].replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
-def _entry(row: Sequence[object]) -> LedgerEntry:
+def entry_of(row: Sequence[object]) -> LedgerEntry:
+    """Return the entry in a row: attempt, provider, age, status, reason, time, answer."""
     attempt, provider, age, status, reason, occurred_at, *response = row
     return LedgerEntry(
         attempt=int(str(attempt)),

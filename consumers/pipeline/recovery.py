@@ -1,9 +1,10 @@
-"""What a crash left half done is taken up from the ledger alone, without the topic's help.
+"""Finishes what a crash left half done, from the ledger alone.
 
 The topic usually repeats what was not committed. Where a broker loses what it held at the same time
-as a worker dies, only the ledger still knows: of a claim whose call was cut off, of an outcome or a
-receipt that was recorded and whose event was lost. A task on the channel's event loop looks for
-all of them, far back when the process starts and no further than the last look after that.
+as a worker dies, only the ledger still knows: of a claim whose call was cut off, and of an outcome
+or a receipt that was recorded and whose event was lost. `consumers.service` runs a `Recovery` as a
+task on the channel's event loop. It looks for all of them, far back when the process starts and no
+further than the last look after that.
 """
 
 import asyncio
@@ -16,19 +17,24 @@ from comms.platform.database import DatabaseUnavailableError
 from consumers.ledger.decisions import LedgerEntry
 from consumers.ledger.delivery import Delivery, Lease
 from consumers.ledger.store import Ledger
+from consumers.ledger.unpublished import Progress, UnpublishedEvents, Window
 from consumers.pipeline.decoding import Decoder, RejectedRecord
 from consumers.pipeline.settlement import repeated
 from consumers.status.publisher import StatusPublisher
 
 log = structlog.get_logger(__name__)
 
-EVERY_SECONDS = 10.0
+LOOK_SECONDS = 10.0
 FAR_BACK = 7 * 86_400.0
 AN_HOUR = 3600.0
 OVERLAP = 180.0  # seconds that a row may be written after the time that stands in it
-ON_ITS_WAY = 60.0  # seconds that an event may take to the audit store
-MOST_UNTOLD = 2000
-EVEN_OF_THE_LIVING = 900.0
+ON_TIME = 10.0  # seconds that almost every row is written after that time
+LATE_LOOK_SECONDS = 60.0  # how often the whole overlap is looked through
+IN_TRANSIT = 60.0  # seconds that an event may take to the audit service
+JUST_PUBLISHED = 5.0  # seconds within which no event is missed yet
+RECORDED_MARGIN = 2.0  # seconds that an event may be published after the time that stands in it
+LIMIT = 2000  # events that one look publishes again
+RUNNING_OWNER_SECONDS = 900.0  # age at which the claims of processes that run are requeued too
 
 
 class Recovery:
@@ -41,16 +47,29 @@ class Recovery:
     def __init__(
         self,
         ledger: Ledger,
-        intake: Decoder,
-        announcer: StatusPublisher,
+        unpublished: UnpublishedEvents,
+        decoder: Decoder,
+        publisher: StatusPublisher,
         *,
         doubt_after: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ledger, self._intake, self._announcer = ledger, intake, announcer
-        self._doubt_after, self._monotonic = doubt_after, monotonic
-        # Everything before these is known to be told, or settled.
-        self._told_until = self._settled_until = monotonic() - FAR_BACK
+        self._ledger = ledger
+        self._unpublished = unpublished
+        self._decoder = decoder
+        self._publisher = publisher
+        self._doubt_after = doubt_after
+        self._monotonic = monotonic
+        start = monotonic() - FAR_BACK
+        # Every claim from before this is settled.
+        self._settled_until = start
+        # Every event from before this is recorded, but for rows that were written late.
+        self._recorded_until = start
+        # Every event from before this is recorded. Only a late look reads what lies between the
+        # two, because it is read again and again: a row is looked at while it is younger than the
+        # overlap.
+        self._late_recorded_until = start
+        self._late_look_at = start
 
     async def run(self) -> None:
         """Look until cancelled.
@@ -58,15 +77,12 @@ class Recovery:
         The first wait, and the one after each failure, lets workers that live settle first.
         """
         while True:
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self.look()
             except DatabaseUnavailableError as error:
                 log.warning("ledger.unavailable", problem=str(error))
-                # What waited for the database may be written now with the time of back then.
-                an_hour_ago = self._monotonic() - AN_HOUR
-                self._told_until = min(self._told_until, an_hour_ago)
-                self._settled_until = min(self._settled_until, an_hour_ago)
+                self._look_an_hour_back()
 
     async def look(self) -> None:
         """Take up what was left behind since the last look that found everything in order.
@@ -75,41 +91,59 @@ class Recovery:
             DatabaseUnavailableError: look again later.
         """
         now = self._monotonic()
-        adopted = await self._ledger.requeue_abandoned_claims(
+        await self._requeue(now)
+        progress = await self._unpublished.progress()
+        if progress is not None and progress.active < IN_TRANSIT:
+            await self._publish_again(now, progress)
+
+    def _look_an_hour_back(self) -> None:
+        """What waited for the database may be written now with the time of back then."""
+        an_hour_ago = self._monotonic() - AN_HOUR
+        self._settled_until = min(self._settled_until, an_hour_ago)
+        self._recorded_until = min(self._recorded_until, an_hour_ago)
+        self._late_recorded_until = min(self._late_recorded_until, an_hour_ago)
+
+    async def _requeue(self, now: float) -> None:
+        """Queue messages whose claim was left without an outcome."""
+        requeued = await self._ledger.requeue_abandoned_claims(
             claimed_within=now - self._settled_until,
             older_than=self._doubt_after,
-            even_of_the_living=EVEN_OF_THE_LIVING,
+            even_of_the_living=RUNNING_OWNER_SECONDS,
         )
-        self._settled_until = now - EVEN_OF_THE_LIVING - OVERLAP
-        if adopted:
-            log.warning("ledger.recovered", calls_cut_off=adopted)
-        if await self._ledger.is_listened_to(ON_ITS_WAY):
-            await self._tell_again(now)
+        self._settled_until = now - RUNNING_OWNER_SECONDS - OVERLAP
+        if requeued:
+            log.warning("ledger.recovered", calls_cut_off=requeued)
 
-    async def _tell_again(self, now: float) -> None:
-        """What is known here, and the audit store has not heard although it listens."""
-        since = now - self._told_until
-        unpublished_outcomes = await self._ledger.unpublished_outcomes(
-            settled_within=since, older_than=ON_ITS_WAY, most=MOST_UNTOLD
-        )
-        for message_id, value, entry in unpublished_outcomes:
-            self._tell(self._intake.read(value, Lease(message_id)), entry)
-        receipts = await self._ledger.unpublished_receipts(
-            taken_within=since, older_than=ON_ITS_WAY, most=MOST_UNTOLD
-        )
+    async def _publish_again(self, now: float, progress: Progress) -> None:
+        """Publish what the ledger knows and the audit service, although it records, does not."""
+        is_late_look = now - self._late_look_at >= LATE_LOOK_SECONDS
+        since = self._late_recorded_until if is_late_look else self._recorded_until
+        window = Window(oldest=now - since, newest=_missing_after(progress))
+        outcomes = await self._unpublished.outcomes(window, limit=LIMIT)
+        for message_id, value, entry in outcomes:
+            self._publish(self._decoder.read(value, Lease(message_id)), entry)
+        receipts = await self._unpublished.receipts(window, limit=LIMIT)
         for message_id, value in receipts:
-            self._announcer.repeat(message_id, value)
-        if not unpublished_outcomes and not receipts:
-            self._told_until = now - ON_ITS_WAY - OVERLAP
-        if unpublished_outcomes or receipts:
-            log.warning(
-                "ledger.told_again",
-                outcomes_untold=len(unpublished_outcomes),
-                receipts_untold=len(receipts),
-            )
+            self._publisher.repeat(message_id, value)
+        if outcomes or receipts:
+            log.warning("ledger.republished", outcomes=len(outcomes), receipts=len(receipts))
+            return
+        self._recorded_until = now - window.newest - ON_TIME
+        if is_late_look:
+            self._late_recorded_until = now - window.newest - OVERLAP
+            self._late_look_at = now
 
-    def _tell(self, found: Delivery | RejectedRecord, entry: LedgerEntry) -> None:
+    def _publish(self, found: Delivery | RejectedRecord, entry: LedgerEntry) -> None:
         if isinstance(found, RejectedRecord):  # it was good when it was sent: the rules changed
             log.error("ledger.unreadable", problem=found.detail)
         elif (event := repeated(found, entry)) is not None:
-            self._announcer.announce(event)
+            self._publisher.announce(event)
+
+
+def _missing_after(progress: Progress) -> float:
+    """Return the age in seconds from which an event that is not recorded is missing.
+
+    It has had a minute to be recorded, or less where the audit service has recorded everything that
+    was published until just now.
+    """
+    return max(JUST_PUBLISHED, min(IN_TRANSIT, progress.recorded + RECORDED_MARGIN))

@@ -24,21 +24,17 @@ from schemas.vocabulary import Channel, SuppressionReason
 
 log = structlog.get_logger(__name__)
 
+WROTE_WITHIN = timedelta(days=30)
 LOOK_BACK = timedelta(days=4)  # for a message by a provider's id; receipts come within three
 
-# Tenants are few, and each has an index of its messages by recipient.
-_OBJECTED = """
+_WROTE_TO_THEM = """
+SELECT tenant, message_id
+FROM audit.newest_messages_to(%(recipient)s, %(channel)s, %(provider)s, now() - %(within)s)
+"""
+_SUPPRESS = """
 INSERT INTO consumers.suppression (tenant, channel, recipient, reason, message_id)
-SELECT e.tenant, e.channel, p.recipient, %(reason)s, m.message_id
-FROM unnest(%(recipients)s::text[]) AS p (recipient)
-CROSS JOIN audit.evidence e
-CROSS JOIN LATERAL (
-    SELECT s.message_id FROM audit.state s
-    WHERE s.tenant = e.tenant AND s.recipient = p.recipient AND s.channel = e.channel
-      AND s.provider = e.provider AND s.created_at > now() - interval '30 days'
-    ORDER BY s.message_id DESC LIMIT 1
-) m
-WHERE e.channel = %(channel)s AND e.provider = %(provider)s
+SELECT t.tenant, %(channel)s, %(recipient)s, %(reason)s, t.message_id
+FROM unnest(%(tenants)s::text[], %(message_ids)s::uuid[]) AS t (tenant, message_id)
 ON CONFLICT DO NOTHING
 RETURNING tenant
 """
@@ -102,17 +98,25 @@ class AttemptLookup:
         if not stop:
             log.info("inbound.ignored", channel=channel, provider=provider)
             return
-        values = {
-            "reason": SuppressionReason.OPT_OUT,
-            "recipients": [normal(channel, inbound.from_)],
+        tenants = await self._suppress(channel, provider, normal(channel, inbound.from_))
+        log.info("inbound.stop", channel=channel, provider=provider, tenants=sorted(tenants))
+
+    async def _suppress(self, channel: Channel, provider: str, recipient: str) -> list[str]:
+        """Put a recipient on the list of every tenant that wrote to them; return those tenants."""
+        values: dict[str, object] = {
+            "recipient": recipient,
             "channel": channel,
             "provider": provider,
+            "within": WROTE_WITHIN,
         }
         with translated():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(_OBJECTED, values)
-                tenants = [tenant for (tenant,) in await cursor.fetchall()]
-        log.info("inbound.stop", channel=channel, provider=provider, tenants=sorted(tenants))
+                rows = await (await connection.execute(_WROTE_TO_THEM, values)).fetchall()
+                values["reason"] = SuppressionReason.OPT_OUT
+                values["tenants"] = [tenant for tenant, _ in rows]
+                values["message_ids"] = [message_id for _, message_id in rows]
+                cursor = await connection.execute(_SUPPRESS, values)
+                return [tenant for (tenant,) in await cursor.fetchall()]
 
 
 def _lowest_id() -> UUID:

@@ -29,23 +29,33 @@ FAR_BACK = 7 * 86_400.0  # beyond the time allowed, that a process looks back wh
 OVERLAP = 180.0  # seconds that a row may be written after the time that stands in it
 PAGE = 1000
 
-# The newest attempt of a message that the store shows as it left it, unconfirmed and untold.
-_FIND = """
+# The newest attempt of a message, without a receipt. The lower bound is of statement_timestamp(),
+# for the index's sake, and moves with the page: what the pages before it had is not read again.
+_UNCONFIRMED = """
 SELECT o.occurred_at, o.message_id, a.tenant, a.provider, o.attempt, o.status,
     extract(epoch FROM clock_timestamp() - o.occurred_at)::float8
 FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
-WHERE o.status IN ('sent', 'unknown') AND a.channel = %s AND a.provider = ANY(%s)
-  AND o.occurred_at BETWEEN clock_timestamp() - make_interval(secs => %s)
-                        AND clock_timestamp() - make_interval(secs => %s)
-  AND (o.occurred_at, o.message_id) > (%s, %s)
+WHERE o.status IN ('sent', 'unknown') AND a.channel = %(channel)s
+  AND a.provider = ANY(%(providers)s)
+  AND o.occurred_at
+      BETWEEN greatest(statement_timestamp() - make_interval(secs => %(within)s), %(after_at)s)
+          AND statement_timestamp() - make_interval(secs => %(timeout)s)
+  AND (o.occurred_at, o.message_id) > (%(after_at)s, %(after_id)s)
   AND NOT EXISTS (SELECT FROM consumers.attempt later
                   WHERE later.message_id = o.message_id AND later.attempt > o.attempt)
   AND NOT EXISTS (SELECT FROM consumers.receipt r WHERE r.message_id = o.message_id)
-  AND EXISTS (SELECT FROM audit.state s
-              WHERE s.message_id = o.message_id AND s.status = o.status)
-  AND NOT EXISTS (SELECT FROM audit.history h WHERE h.message_id = o.message_id
-                  AND h.attempt = o.attempt AND h.reason = 'no_receipt')
-ORDER BY o.occurred_at, o.message_id LIMIT %s
+ORDER BY o.occurred_at, o.message_id LIMIT %(limit)s
+"""
+
+# Of these the ones that the audit service shows as the attempt left them, with no timeout on
+# record.
+_STILL_WAITING = """
+SELECT c.n::int
+FROM unnest(%b::uuid[], %b::int[], %b::text[]) WITH ORDINALITY AS c (message_id, attempt, status, n)
+JOIN audit.recorded_message m ON m.message_id = c.message_id AND m.status = c.status
+WHERE NOT EXISTS (SELECT FROM audit.recorded_event e WHERE e.message_id = c.message_id
+                  AND e.attempt = c.attempt AND e.reason = 'no_receipt')
+ORDER BY c.n
 """
 
 
@@ -106,11 +116,12 @@ class ReceiptTimeouts:
         now, count, after = self._monotonic(), 0, _FIRST
         oldest = self._timeout.total_seconds()
         within = oldest + now - self._told_until
-        while page := await self._page(within, after):
-            for found in page:
+        while page := await self._unconfirmed(within, after):
+            waiting = await self._still_waiting(page)
+            for found in waiting:
                 self._announcer.announce(self._event(found))
-            oldest = max(oldest, page[0].age)
-            count += len(page)
+            oldest = max([oldest, *(found.age for found in waiting[:1])])
+            count += len(waiting)
             after = page[-1].occurred_at, page[-1].message_id
         # The oldest announced now is looked for again, until the store has heard of it.
         self._told_until = now - (oldest - self._timeout.total_seconds()) - OVERLAP
@@ -118,13 +129,37 @@ class ReceiptTimeouts:
             log.warning("receipts.overdue", count=count)
         return count
 
-    async def _page(self, within: float, after: tuple[datetime, UUID]) -> list[_Found]:
-        timeout = self._timeout.total_seconds()
-        values = (self._channel, self._providers, within, timeout, *after, PAGE)
+    async def _unconfirmed(self, within: float, after: tuple[datetime, UUID]) -> list[_Found]:
+        """Return a page of the ledger's attempts that have waited longer than is allowed."""
+        values = {
+            "channel": self._channel,
+            "providers": self._providers,
+            "within": within,
+            "timeout": self._timeout.total_seconds(),
+            "after_at": after[0],
+            "after_id": after[1],
+            "limit": PAGE,
+        }
         with translated():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(_FIND, values)
+                cursor = await connection.execute(_UNCONFIRMED, values)
                 return [_Found(*row) for row in await cursor.fetchall()]
+
+    async def _still_waiting(self, page: Sequence[_Found]) -> list[_Found]:
+        """Return those of a page that the audit service shows unconfirmed too.
+
+        It is read after the ledger. A receipt that was recorded in between is seen here; one that
+        is recorded later wins over the timeout.
+        """
+        columns = (
+            [found.message_id for found in page],
+            [found.attempt for found in page],
+            [found.status for found in page],
+        )
+        with translated():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_STILL_WAITING, columns)
+                return [page[n - 1] for (n,) in await cursor.fetchall()]
 
     def _event(self, found: _Found) -> StatusEvent:
         return events.no_receipt(

@@ -1,6 +1,7 @@
-"""What people do about messages that ended, or that nobody knows about: send again, and settle.
+"""Redrive: what an operator does about a message that ended or is unknown, resend it or settle it.
 
-The application mounts `api`. A wish for another attempt becomes a row of the deferred queue with a
-nonce of its own (`wishes`), for the channel to take up; what a person knows about a lost answer
-becomes a status event (`resolving`). `where` and `selection` find the messages of a filter.
+The application mounts `api`. A resend request becomes a row of the deferred queue with a nonce of
+its own (`requests`), which the channel takes up. What a person knows about a call whose answer was
+lost becomes a status event (`resolving`). `where` parses a filter, and `selection` finds its
+messages.
 """

@@ -1,8 +1,9 @@
-"""`resend`, `resolve` and `/v1/resends`: what a person does about messages, over HTTP.
+"""`resend`, `resolve` and `/v1/resends`: what an operator does about messages, over HTTP.
 
-A resend is asked for with a nonce: the same one again is the same attempt, another one is another.
-`/v1/resends` asks for all that a filter finds, a page at a time; each message's nonce is made of
-the run's, so that a page asked for again, or a whole run, sends nothing twice.
+The application mounts `router`. A resend is requested with a nonce: the same nonce again is the
+same attempt, another nonce is another attempt. `/v1/resends` requests a resend of all messages that
+a filter matches, a page at a time. Each message's nonce is derived from the id of the run, so that
+a page or a whole run that is repeated sends nothing twice.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -12,32 +13,39 @@ from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Depends, Response
 from psycopg_pool import AsyncConnectionPool
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from comms.platform.auth import Authenticator, Caller
 from comms.platform.clock import Clock, utc_now
 from comms.platform.kafka import EventProducer, KafkaFault
 from comms.platform.problems import Problem, invalid
 from consumers.ledger.delivery import ORDINARY
-from consumers.redrive.requests import REFUSALS, Answer, ResendRequests
+from consumers.redrive.requests import REFUSALS, ResendAnswer, ResendRequests
 from consumers.redrive.resolving import (
     NoSuchMessageError,
     NotUnknownError,
     Resolution,
     Resolver,
 )
-from consumers.redrive.selection import Found, Group, Selection
+from consumers.redrive.selection import MatchCount, MatchingMessage, Selection
 from consumers.redrive.where import Condition, FilterError, parse
 from schemas.codec import Codec
 from schemas.errors import Violation
 from schemas.vocabulary import Reason, Status
 
-SHOWN = 5  # messages that a dry run shows
-MOST = 200  # messages of one page
+PREVIEW_SIZE = 5  # messages that a dry run shows
+MAX_PAGE_SIZE = 200
 
 
-class _Wish(BaseModel):
-    """What tells one wish from another."""
+def _check_not_ordinary(nonce: UUID | None) -> UUID | None:
+    """Refuse the nonce of the ordinary retry."""
+    if nonce == ORDINARY:
+        raise ValueError("must not be the UUID of zeros")
+    return nonce
+
+
+class ResendBody(BaseModel):
+    """The body of a resend."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,19 +53,10 @@ class _Wish(BaseModel):
         None, description="The same again is the same attempt. Without it every call is a new one."
     )
 
-    @field_validator("nonce")
-    @classmethod
-    def _is_a_wish(cls, nonce: UUID | None) -> UUID | None:
-        if nonce == ORDINARY:
-            raise ValueError("must not be the UUID of zeros")
-        return nonce
+    _check_nonce = field_validator("nonce")(_check_not_ordinary)
 
 
-class Resend(_Wish):
-    """The body of a resend."""
-
-
-class Resolve(BaseModel):
+class ResolveBody(BaseModel):
     """The body of a resolution."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -65,22 +64,32 @@ class Resolve(BaseModel):
     resolution: Resolution = Field(alias="as")
 
 
-class Resends(_Wish):
+class ResendRun(BaseModel):
     """Which messages are to be sent again."""
 
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: UUID | None = Field(
+        None,
+        validation_alias=AliasChoices("run_id", "nonce"),
+        description="The run's own UUID. The same again sends nothing twice. `nonce` is an older"
+        " name of it.",
+    )
     where: str = Field(
         description="Such as: status = 'failed' and reason = 'provider_error' and"
         " created_at > '2026-01-31'"
     )
-    dry_run: bool = Field(False, description="Only tell what would be sent again.")
-    limit: int = Field(100, ge=1, le=MOST)
+    dry_run: bool = Field(False, description="Only show what would be sent again.")
+    limit: int = Field(100, ge=1, le=MAX_PAGE_SIZE)
     cursor: str | None = Field(None, description="The next_cursor of the page before.")
 
+    _check_run_id = field_validator("run_id")(_check_not_ordinary)
+
     def condition(self) -> Condition:
-        """The filter.
+        """Parse the filter.
 
         Raises:
-            Problem: it is none; the problem names the place in it.
+            Problem: it is wrong; the problem names the place in it.
         """
         try:
             return parse(self.where)
@@ -88,27 +97,28 @@ class Resends(_Wish):
             raise invalid([Violation("where", str(error))]) from error
 
 
-class Preview(BaseModel):
-    """What a filter finds: how many, how they stand, and the newest few."""
+class ResendPreview(BaseModel):
+    """What a filter matches: how many messages, their statuses, and the newest few."""
 
     count: int
-    groups: list[Group]
-    first: list[Found]
+    groups: list[MatchCount]
+    first: list[MatchingMessage]
 
 
-class Asked(BaseModel):
-    """One message of a run; `problem` says why where it is not sent again."""
+class ResendResult(BaseModel):
+    """One message of a run; `problem` says why it is not sent again."""
 
     id: UUID
-    result: Answer
+    result: ResendAnswer
     problem: str | None = None
 
 
-class AskedPage(BaseModel):
-    """A page of a run, newest first."""
+class ResendPage(BaseModel):
+    """A page of a run, newest first. `nonce` is an older name of `run_id`."""
 
+    run_id: UUID
     nonce: UUID
-    items: list[Asked]
+    items: list[ResendResult]
     next_cursor: str | None
 
 
@@ -120,23 +130,23 @@ def router(
     authenticator: Authenticator,
     clock: Clock = utc_now,
 ) -> APIRouter:
-    """The routes, for the application."""
+    """Return the routes, for the application."""
     routes = APIRouter(prefix="/v1", tags=["redrive"])
-    caller = Depends(authenticator.live)
-    _offer_resend(routes, ResendRequests(pool), caller)
-    _offer_resolve(routes, Resolver(pool, producer, codec, clock), caller)
-    _offer_resends(routes, ResendRequests(pool), Selection(pool), caller)
+    live_caller = Depends(authenticator.live)
+    _register_resend(routes, ResendRequests(pool), live_caller)
+    _register_resolve(routes, Resolver(pool, producer, codec, clock), live_caller)
+    _register_resends(routes, ResendRequests(pool), Selection(pool), live_caller)
     return routes
 
 
-def _offer_resend(routes: APIRouter, wishes: ResendRequests, caller: Any) -> None:
+def _register_resend(routes: APIRouter, requests: ResendRequests, live_caller: Any) -> None:
     @routes.post(
         "/messages/{message_id}/resend",
         status_code=202,
         summary="Another attempt of a message that has ended",
         responses=_answers(
             {
-                200: "The same nonce again: that attempt is asked for already",
+                200: "The same nonce again: that attempt is already requested",
                 404: "There is no such message",
                 409: "It is on its way, cancelled or expired, or its contents are not kept",
             }
@@ -144,22 +154,22 @@ def _offer_resend(routes: APIRouter, wishes: ResendRequests, caller: Any) -> Non
     )
     async def resend(
         message_id: UUID,
-        who: Annotated[Caller, caller],
+        caller: Annotated[Caller, live_caller],
         response: Response,
-        body: Resend | None = None,
+        body: ResendBody | None = None,
     ) -> dict[str, Any]:
         nonce = (body.nonce if body else None) or uuid4()
-        answer = (await wishes.ask(who.tenant, {message_id: nonce}))[message_id]
-        if answer is Answer.NO_SUCH:
+        answer = (await requests.request(caller.tenant, {message_id: nonce}))[message_id]
+        if answer is ResendAnswer.NO_SUCH:
             raise Problem(404, "Not Found", REFUSALS[answer])
         if answer in REFUSALS:
             raise Problem(409, "Conflict", REFUSALS[answer])
-        if answer is Answer.KNOWN:
+        if answer is ResendAnswer.KNOWN:
             response.status_code = 200
         return {"id": message_id, "nonce": nonce, "result": answer}
 
 
-def _offer_resolve(routes: APIRouter, resolver: Resolver, caller: Any) -> None:
+def _register_resolve(routes: APIRouter, resolver: Resolver, live_caller: Any) -> None:
     @routes.post(
         "/messages/{message_id}/resolve",
         summary="Settle a message that is unknown",
@@ -167,66 +177,79 @@ def _offer_resolve(routes: APIRouter, resolver: Resolver, caller: Any) -> None:
             {
                 404: "There is no such message",
                 409: "It is not unknown, or cannot be settled so",
-                503: "Settled, and not announced yet; ask again",
+                503: "It is settled, and its event is not published yet; repeat the request",
             }
         ),
     )
     async def resolve(
-        message_id: UUID, body: Resolve, who: Annotated[Caller, caller]
+        message_id: UUID, body: ResolveBody, caller: Annotated[Caller, live_caller]
     ) -> dict[str, Any]:
         try:
-            status = await resolver.resolve(who, message_id, body.resolution)
+            status = await resolver.resolve(caller, message_id, body.resolution)
         except NoSuchMessageError:
-            raise Problem(404, "Not Found", REFUSALS[Answer.NO_SUCH]) from None
+            raise Problem(404, "Not Found", REFUSALS[ResendAnswer.NO_SUCH]) from None
         except NotUnknownError as error:
             raise Problem(409, "Conflict", str(error)) from None
         except KafkaFault as fault:
-            detail = "It is settled, and not announced yet; ask again"
+            detail = "It is settled, and its event is not published yet; repeat the request"
             headers = {"Retry-After": "5"}
             raise Problem(503, "Service unavailable", detail, headers=headers) from fault
         reason = Reason.RESENT if status is Status.SENDING else Reason.RESOLVED
         return {"id": message_id, "status": status, "reason": reason}
 
 
-def _offer_resends(
-    routes: APIRouter, wishes: ResendRequests, selection: Selection, caller: Any
+def _register_resends(
+    routes: APIRouter, requests: ResendRequests, selection: Selection, live_caller: Any
 ) -> None:
     @routes.post(
         "/resends",
-        summary="Another attempt of every message that a filter finds",
+        summary="Another attempt of every message that a filter matches",
         description="A page at a time, by `cursor`, or with `dry_run` what would be sent again.",
         responses=_answers({422: "The filter is wrong; `errors` names the place in it"}),
     )
-    async def resend_all(body: Resends, who: Annotated[Caller, caller]) -> Preview | AskedPage:
-        condition, before = body.condition(), _place(body.cursor)
+    async def resend_all(
+        body: ResendRun, caller: Annotated[Caller, live_caller]
+    ) -> ResendPreview | ResendPage:
+        condition, before = body.condition(), _last_id(body.cursor)
         if body.dry_run:
-            groups = await selection.groups(who.tenant, condition)
-            first = await selection.page(who.tenant, condition, limit=SHOWN)
-            return Preview(count=sum(g.count for g in groups), groups=groups, first=first)
-        if body.nonce is None:
-            raise invalid([Violation("nonce", "is needed to send: a run's own UUID")])
-        found = await selection.page(who.tenant, condition, limit=body.limit, before=before)
-        nonces = {message.id: uuid5(body.nonce, str(message.id)) for message in found}
-        answers = await wishes.ask(who.tenant, nonces) if nonces else {}
-        items = [Asked(id=i, result=answers[i], problem=REFUSALS.get(answers[i])) for i in nonces]
-        more = len(found) == body.limit
-        return AskedPage(
-            nonce=body.nonce, items=items, next_cursor=_cursor(found[-1].id) if more else None
+            groups = await selection.count(caller.tenant, condition)
+            first = await selection.page(caller.tenant, condition, limit=PREVIEW_SIZE)
+            return ResendPreview(count=sum(g.count for g in groups), groups=groups, first=first)
+        if body.run_id is None:
+            raise invalid([Violation("run_id", "is needed to send: a UUID of the run's own")])
+        page = await selection.page(caller.tenant, condition, limit=body.limit, before=before)
+        nonces = {message.id: uuid5(body.run_id, str(message.id)) for message in page}
+        answers = await requests.request(caller.tenant, nonces) if nonces else {}
+        is_full = len(page) == body.limit
+        return ResendPage(
+            run_id=body.run_id,
+            nonce=body.run_id,
+            items=[_result(message_id, answers[message_id]) for message_id in nonces],
+            next_cursor=_cursor(page[-1].id) if is_full else None,
         )
+
+
+def _result(message_id: UUID, answer: ResendAnswer) -> ResendResult:
+    return ResendResult(id=message_id, result=answer, problem=REFUSALS.get(answer))
 
 
 def _answers(by_status: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": text} for status, text in by_status.items()}
 
 
-def _cursor(last: UUID) -> str:
-    return urlsafe_b64encode(last.bytes).decode().rstrip("=")
+def _cursor(last_id: UUID) -> str:
+    return urlsafe_b64encode(last_id.bytes).decode().rstrip("=")
 
 
-def _place(cursor: str | None) -> UUID | None:
+def _last_id(cursor: str | None) -> UUID | None:
+    """Return the id in a cursor.
+
+    Raises:
+        Problem: it is no cursor of ours.
+    """
     if cursor is None:
         return None
     try:
         return UUID(bytes=urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
-        raise invalid([Violation("cursor", "is not one that was given")]) from None
+        raise invalid([Violation("cursor", "is not a cursor of this API")]) from None

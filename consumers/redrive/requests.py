@@ -1,11 +1,13 @@
-"""A person's wish for another attempt: whether it can be had, and the row that asks for it.
+"""Resend requests: whether a message may be sent again, and the row that requests it.
 
-The API and `resolving` put wishes here; the channel's deferred feed takes them up, and
-`consumers.ledger.decisions` decides what comes of each. The same nonce is the same wish, for ever.
+The API and `resolving` call `request_resends`. It puts rows into `consumers.deferred`; the
+channel's deferred feed leases them, and `consumers.ledger.decisions` decides what each leads to. A
+request is identified by its nonce: the same nonce is the same request, however often it is made.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID
@@ -18,26 +20,33 @@ from comms.platform.database import translated
 from schemas.lifecycle import RESENDABLE
 from schemas.vocabulary import Status
 
-# The newest word of the ledger tells where a message stands; one of which the ledger knows nothing
-# is still on its way to it, or was forgotten by it.
-_LOOK = """
-SELECT w.id, newest.status, newest.attempt IS NOT NULL AS attempted, newest.known,
-    first.value IS NOT NULL AS kept, m.id IS NOT NULL OR s.message_id IS NOT NULL AS accepted,
-    s.status AS shown,
-    coalesce(coalesce(m.expires_at, s.expires_at) <= clock_timestamp(), false) AS late
-FROM unnest(%(ids)s::uuid[], %(nonces)s::uuid[]) AS w (id, nonce)
+# What the producer and the audit service know of the messages is read before the ledger. An event
+# is recorded after the ledger has its attempt, so that an attempt of which these tell is in the
+# ledger when it is read, unless it is no longer kept.
+_ACCEPTED = """
+SELECT id, expires_at FROM producer.accepted_message
+WHERE id = ANY(%(ids)s) AND tenant = %(tenant)s
+"""
+_RECORDED = """
+SELECT message_id, status, expires_at FROM audit.recorded_message
+WHERE message_id = ANY(%(ids)s) AND tenant = %(tenant)s
+"""
+_IN_LEDGER = """
+SELECT w.id, newest.status, newest.attempt IS NOT NULL AS is_attempted,
+    coalesce(newest.is_requested, false) AS is_requested, first.value IS NOT NULL AS is_kept,
+    coalesce(w.expires_at <= clock_timestamp(), false) AS is_expired
+FROM unnest(%(ids)s::uuid[], %(nonces)s::uuid[], %(expiries)s::timestamptz[])
+    AS w (id, nonce, expires_at)
 LEFT JOIN consumers.attempt first
     ON first.message_id = w.id AND first.attempt = 1 AND first.tenant = %(tenant)s
 LEFT JOIN LATERAL (
     SELECT a.attempt, o.status,
         EXISTS (SELECT FROM consumers.deferred d WHERE (d.message_id, d.nonce) = (w.id, w.nonce))
         OR EXISTS (SELECT FROM consumers.attempt b WHERE (b.message_id, b.nonce) = (w.id, w.nonce))
-        AS known
+        AS is_requested
     FROM consumers.attempt a LEFT JOIN consumers.outcome o USING (message_id, attempt)
     WHERE a.message_id = first.message_id ORDER BY a.attempt DESC LIMIT 1
 ) newest ON true
-LEFT JOIN producer.message m ON m.id = w.id AND m.tenant = %(tenant)s
-LEFT JOIN audit.state s ON s.message_id = w.id AND s.tenant = %(tenant)s
 """
 _QUEUE = """
 INSERT INTO consumers.deferred (message_id, nonce, channel, value, due_at)
@@ -49,8 +58,8 @@ ON CONFLICT DO NOTHING
 """
 
 
-class Answer(StrEnum):
-    """What became of a wish."""
+class ResendAnswer(StrEnum):
+    """What a resend request is answered. The values are part of the HTTP answers."""
 
     QUEUED = "queued"
     KNOWN = "known"
@@ -61,79 +70,136 @@ class Answer(StrEnum):
     FORGOTTEN = "forgotten"
 
 
-REFUSALS: Mapping[Answer, str] = MappingProxyType(
+REFUSALS: Mapping[ResendAnswer, str] = MappingProxyType(
     {
-        Answer.NO_SUCH: "There is no such message",
-        Answer.ON_ITS_WAY: "It is still on its way",
-        Answer.CANCELLED: "It was cancelled",
-        Answer.EXPIRED: "Its expires_at has passed",
-        Answer.FORGOTTEN: "Its contents are not kept, or not any more",
+        ResendAnswer.NO_SUCH: "There is no such message",
+        ResendAnswer.ON_ITS_WAY: "The message is still on its way",
+        ResendAnswer.CANCELLED: "The message was cancelled",
+        ResendAnswer.EXPIRED: "The message's expires_at has passed",
+        ResendAnswer.FORGOTTEN: "The message's contents are not kept, or no longer kept",
     }
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Standing:
-    """Where a message stands; the fields are the columns of `_LOOK`."""
+class _LedgerState:
+    """Where a message stands in the ledger; the fields are the columns of `_IN_LEDGER`."""
 
     id: UUID
     status: str | None
-    attempted: bool
-    known: bool | None
-    kept: bool
-    accepted: bool
-    shown: str | None
-    late: bool
+    is_attempted: bool
+    is_requested: bool
+    is_kept: bool
+    is_expired: bool
 
-    def answer(self) -> Answer:
-        """What a wish for another attempt is answered."""
-        if self.known:
-            return Answer.KNOWN
-        if not self.attempted:
-            return self._unattempted()
-        status = None if self.status is None else Status(self.status)
-        if status is Status.CANCELLED:
-            return Answer.CANCELLED
-        if status not in RESENDABLE:
-            return Answer.ON_ITS_WAY
-        if self.late:
-            return Answer.EXPIRED
-        return Answer.QUEUED if self.kept else Answer.FORGOTTEN
 
-    def _unattempted(self) -> Answer:
-        if not self.accepted:
-            return Answer.NO_SUCH
-        if self.shown in {None, Status.PENDING}:
-            return Answer.ON_ITS_WAY
-        return Answer.CANCELLED if self.shown == Status.CANCELLED else Answer.FORGOTTEN
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KnownElsewhere:
+    """What the producer and the audit service know of messages.
+
+    Args:
+        ids: the messages that one of them knows.
+        statuses: as the audit service shows them.
+        expiries: when messages expire, where they do.
+    """
+
+    ids: frozenset[UUID]
+    statuses: Mapping[UUID, Status]
+    expiries: Mapping[UUID, datetime]
 
 
 class ResendRequests:
-    """Wishes of tenants, in PostgreSQL."""
+    """Resend requests of tenants, in PostgreSQL."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
-    async def ask(self, tenant: str, nonces: Mapping[UUID, UUID]) -> dict[UUID, Answer]:
-        """Ask for another attempt of each message, by its nonce; all that can be had, or none.
+    async def request(self, tenant: str, nonces: Mapping[UUID, UUID]) -> dict[UUID, ResendAnswer]:
+        """Request another attempt of messages, all in one transaction.
+
+        Args:
+            nonces: the request's nonce for each message id.
 
         Raises:
-            DatabaseError: nothing was asked, as far as the database could tell us.
+            DatabaseError: nothing was requested, as far as the database could report.
         """
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                return await ask(connection, tenant, nonces)
+                return await request_resends(connection, tenant, nonces)
 
 
-async def ask(
+async def request_resends(
     connection: AsyncConnection, tenant: str, nonces: Mapping[UUID, UUID]
-) -> dict[UUID, Answer]:
-    """The same, within the caller's transaction. Raises what psycopg does."""
-    values = {"ids": list(nonces), "nonces": list(nonces.values()), "tenant": tenant}
-    async with connection.cursor(row_factory=class_row(_Standing)) as cursor:
-        await cursor.execute(_LOOK, values)
-        answers = {standing.id: standing.answer() for standing in await cursor.fetchall()}
-    chosen = [i for i, answer in answers.items() if answer is Answer.QUEUED]
-    if chosen:
-        await connection.execute(_QUEUE, (chosen, [nonces[i] for i in chosen]))
+) -> dict[UUID, ResendAnswer]:
+    """Request another attempt of messages within the caller's transaction.
+
+    Raises what psycopg raises.
+    """
+    known = await _known_elsewhere(connection, tenant, list(nonces))
+    answers = {
+        state.id: _answer(state, known)
+        for state in await _ledger_states(connection, tenant, nonces, known)
+    }
+    queued = [i for i, answer in answers.items() if answer is ResendAnswer.QUEUED]
+    if queued:
+        await connection.execute(_QUEUE, (queued, [nonces[i] for i in queued]))
     return answers
+
+
+async def _known_elsewhere(
+    connection: AsyncConnection, tenant: str, ids: list[UUID]
+) -> _KnownElsewhere:
+    values = {"ids": ids, "tenant": tenant}
+    accepted = await (await connection.execute(_ACCEPTED, values)).fetchall()
+    recorded = await (await connection.execute(_RECORDED, values)).fetchall()
+    expiries = [*((row[0], row[2]) for row in recorded), *accepted]
+    return _KnownElsewhere(
+        ids=frozenset(row[0] for row in (*accepted, *recorded)),
+        statuses={message_id: Status(status) for message_id, status, _ in recorded},
+        expiries={message_id: at for message_id, at in expiries if at is not None},
+    )
+
+
+async def _ledger_states(
+    connection: AsyncConnection,
+    tenant: str,
+    nonces: Mapping[UUID, UUID],
+    known: _KnownElsewhere,
+) -> list[_LedgerState]:
+    values = {
+        "ids": list(nonces),
+        "nonces": list(nonces.values()),
+        "expiries": [known.expiries.get(message_id) for message_id in nonces],
+        "tenant": tenant,
+    }
+    async with connection.cursor(row_factory=class_row(_LedgerState)) as cursor:
+        await cursor.execute(_IN_LEDGER, values)
+        return await cursor.fetchall()
+
+
+def _answer(state: _LedgerState, known: _KnownElsewhere) -> ResendAnswer:
+    """Decide by the newest attempt; a message without one is on its way to the ledger, or old."""
+    if state.is_requested:
+        return ResendAnswer.KNOWN
+    if not state.is_attempted:
+        return _unattempted(state.id, known)
+    status = None if state.status is None else Status(state.status)
+    if status is Status.CANCELLED:
+        return ResendAnswer.CANCELLED
+    if status not in RESENDABLE:
+        return ResendAnswer.ON_ITS_WAY
+    if state.is_expired:
+        return ResendAnswer.EXPIRED
+    return ResendAnswer.QUEUED if state.is_kept else ResendAnswer.FORGOTTEN
+
+
+def _unattempted(message_id: UUID, known: _KnownElsewhere) -> ResendAnswer:
+    if message_id not in known.ids:
+        return ResendAnswer.NO_SUCH
+    match known.statuses.get(message_id, Status.PENDING):
+        case Status.PENDING:
+            return ResendAnswer.ON_ITS_WAY
+        case Status.CANCELLED:
+            return ResendAnswer.CANCELLED
+        case _:
+            return ResendAnswer.FORGOTTEN

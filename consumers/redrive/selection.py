@@ -1,7 +1,7 @@
-"""The messages of a tenant that a filter finds: how many, and which, a page at a time.
+"""Finds the messages of a tenant that a filter matches: how many, and which, a page at a time.
 
-Messages of which no event has been heard of are still on their way; the audit store knows all the
-others, and nothing here needs more than it says of them.
+The API asks, for a dry run and for each page of a resend run. Only messages of which an event is
+recorded are found. All others are still on their way, and cannot be sent again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from comms.platform.database import translated
 from consumers.redrive.where import Condition
 
 _COUNT = """
-SELECT status, reason, count(*) AS count FROM audit.state
+SELECT status, reason, count(*) AS count FROM audit.recorded_message
 WHERE tenant = %(tenant)s AND {condition}
 GROUP BY status, reason ORDER BY count(*) DESC, status, reason
 """
 _PAGE = """
 SELECT message_id AS id, channel, recipient AS "to", status, reason, attempts, created_at
-FROM audit.state
+FROM audit.recorded_message
 WHERE tenant = %(tenant)s AND {condition}
   AND (%(before)s::uuid IS NULL OR message_id < %(before)s)
 ORDER BY message_id DESC LIMIT %(limit)s
@@ -31,8 +31,8 @@ ORDER BY message_id DESC LIMIT %(limit)s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """How many of what was found stand alike."""
+class MatchCount:
+    """How many of the matching messages have this status and reason."""
 
     status: str
     reason: str
@@ -40,8 +40,8 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Found:
-    """A message that the filter finds, as it stood."""
+class MatchingMessage:
+    """A message that the filter matches, as it was recorded."""
 
     id: UUID
     channel: str
@@ -53,21 +53,26 @@ class Found:
 
 
 class Selection:
-    """Every method raises `DatabaseError` when it cannot be told now."""
+    """Finds messages by filter; raises `DatabaseError` when the database cannot answer."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
-    async def groups(self, tenant: str, condition: Condition) -> list[Group]:
-        """How many there are, by status and reason."""
-        return [Group(**row) for row in await self._rows(_COUNT, condition, {"tenant": tenant})]
+    async def count(self, tenant: str, condition: Condition) -> list[MatchCount]:
+        """Count the matching messages by status and reason."""
+        rows = await self._rows(_COUNT, condition, {"tenant": tenant})
+        return [MatchCount(**row) for row in rows]
 
     async def page(
         self, tenant: str, condition: Condition, *, limit: int, before: UUID | None = None
-    ) -> list[Found]:
-        """At most `limit`, newest first; `before` continues a former page."""
+    ) -> list[MatchingMessage]:
+        """Return at most `limit` matching messages, newest first.
+
+        Args:
+            before: the last id of the page before; None for the first page.
+        """
         values = {"tenant": tenant, "limit": limit, "before": before}
-        return [Found(**row) for row in await self._rows(_PAGE, condition, values)]
+        return [MatchingMessage(**row) for row in await self._rows(_PAGE, condition, values)]
 
     async def _rows(
         self, statement: str, condition: Condition, values: Mapping[str, object]

@@ -1,9 +1,10 @@
-"""The filter of `comms resend --where`: a small closed grammar, parsed, and never pasted into SQL.
+"""Parses the filter of `comms resend --where`, in a small closed grammar.
 
     status = 'failed' and reason in ('provider_error', 'timeout') and created_at > '2026-01-31'
 
-`parse` gives a condition over `audit.state` in which every literal is a parameter and every name is
-one of `COLUMNS`. What is wrong is told with its place in the text.
+`parse` returns an SQL condition over `audit.recorded_message`, in which every literal is a
+parameter and every name is one of `COLUMNS`; no part of the text becomes SQL. An error names the
+place in the text. `api` parses, and `selection` runs the condition.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,20 +19,20 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 
 from schemas.vocabulary import Channel, Priority, Reason, Status
 
-LONGEST = 2000  # characters
-DEEPEST = 50  # parentheses and negations within one another
+MAX_LENGTH = 2000  # characters
+MAX_DEPTH = 50  # parentheses and negations within one another
 
 _GRAMMAR = r"""
-?either: both ("or"i both)*
-?both: one ("and"i one)*
-?one: test | "not"i one -> opposite | "(" either ")" -> group
+?disjunction: conjunction ("or"i conjunction)*
+?conjunction: condition ("and"i condition)*
+?condition: test | "not"i condition -> negation | "(" disjunction ")" -> group
 ?test: NAME OPERATOR value -> comparison
-    | NAME "in"i "(" value ("," value)* ")" -> one_of
-    | NAME "not"i "in"i "(" value ("," value)* ")" -> none_of
-    | NAME "like"i TEXT -> like
-    | NAME "not"i "like"i TEXT -> unlike
-    | NAME "is"i "null"i -> missing
-    | NAME "is"i "not"i "null"i -> present
+    | NAME "in"i "(" value ("," value)* ")" -> is_in
+    | NAME "not"i "in"i "(" value ("," value)* ")" -> is_not_in
+    | NAME "like"i TEXT -> is_like
+    | NAME "not"i "like"i TEXT -> is_not_like
+    | NAME "is"i "null"i -> is_null
+    | NAME "is"i "not"i "null"i -> is_not_null
 ?value: TEXT | NUMBER
 OPERATOR: "=" | "<>" | "!=" | "<=" | ">=" | "<" | ">"
 NAME: /[a-z_]+/i
@@ -39,38 +40,44 @@ NUMBER: /-?[0-9]{1,9}/
 TEXT: /'(?:[^']|'')*'/
 %ignore /\s+/
 """
-_PARSER = Lark(_GRAMMAR, start="either", parser="lalr")
+_PARSER = Lark(_GRAMMAR, start="disjunction", parser="lalr")
 
 Node = Tree[Token]
 
 
 class FilterError(Exception):
-    """The text is no filter.
+    """The text is not a filter.
 
     Attributes:
-        problem: what is wrong; position: of the character where, counted from 1.
+        problem: what is wrong.
+        position: where it is wrong: the number of the character, counted from 1.
     """
 
     def __init__(self, problem: str, position: int) -> None:
         super().__init__(f"at character {position}: {problem}")
-        self.problem, self.position = problem, position
+        self.problem = problem
+        self.position = position
 
 
-class Kind(StrEnum):
-    """What may be asked of a column."""
+class Comparison(StrEnum):
+    """How a column may be compared."""
 
-    WORD = "word"  # is it one of these
-    TEXT = "text"  # is it this, is it like this
-    ORDERED = "ordered"  # is it before or after
+    EQUALITY = "equality"
+    LIKE = "like"  # and equality
+    ORDER = "order"  # and equality
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A name of the grammar: its column of `audit.state`, and how a literal becomes its value."""
+    """A name of the grammar: its column of the view, and how a literal becomes a value of it.
+
+    Args:
+        expected: what the literal must be, for the error message.
+    """
 
     sql: str
-    kind: Kind
-    value: Callable[[str], object]
+    comparison: Comparison
+    to_value: Callable[[str], object]
     expected: str
 
 
@@ -82,73 +89,82 @@ class Condition:
     values: Mapping[str, object]
 
 
-def _word(sql: str, words: type[StrEnum]) -> Column:
-    return Column(sql, Kind.WORD, lambda text: words(text).value, f"one of {', '.join(words)}")
+def _enum_column(sql: str, enum: type[StrEnum]) -> Column:
+    expected = f"one of {', '.join(enum)}"
+    return Column(sql, Comparison.EQUALITY, lambda text: enum(text).value, expected)
 
 
-def _text(sql: str) -> Column:
-    return Column(sql, Kind.TEXT, _clean, "a text without NUL")
+def _text_column(sql: str) -> Column:
+    return Column(sql, Comparison.LIKE, _storable, "a text without NUL")
 
 
-def _time(sql: str) -> Column:
-    return Column(sql, Kind.ORDERED, _instant, "a time such as 2026-01-31 or 2026-01-31T09:00:00Z")
+def _time_column(sql: str) -> Column:
+    expected = "a time such as 2026-01-31 or 2026-01-31T09:00:00Z"
+    return Column(sql, Comparison.ORDER, _instant, expected)
 
 
-def _clean(text: str) -> str:
-    """What PostgreSQL's text can hold; half a surrogate pair is a ValueError of its own."""
+def _storable(text: str) -> str:
+    """Check that PostgreSQL can hold a text.
+
+    Raises:
+        ValueError: it has a NUL or half a surrogate pair.
+    """
     if b"\x00" in text.encode():
         raise ValueError(text)
     return text
 
 
 def _instant(text: str) -> datetime:
-    """Without an offset, UTC is meant."""
+    """Parse a time; one without an offset is in UTC."""
     at = datetime.fromisoformat(text)
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 COLUMNS: Mapping[str, Column] = MappingProxyType(
     {
-        "id": Column("message_id", Kind.WORD, UUID, "a message's id"),
-        "channel": _word("channel", Channel),
-        "status": _word("status", Status),
-        "reason": _word("reason", Reason),
-        "priority": _word("priority", Priority),
-        "provider": _text("provider"),
-        "customer_id": _text("customer_id"),
-        "workflow": _text("workflow"),
-        "to": _text("recipient"),
-        "recipient": _text("recipient"),
-        "attempts": Column("attempts", Kind.ORDERED, int, "a whole number"),
+        "id": Column("message_id", Comparison.EQUALITY, UUID, "a message's id"),
+        "channel": _enum_column("channel", Channel),
+        "status": _enum_column("status", Status),
+        "reason": _enum_column("reason", Reason),
+        "priority": _enum_column("priority", Priority),
+        "provider": _text_column("provider"),
+        "customer_id": _text_column("customer_id"),
+        "workflow": _text_column("workflow"),
+        "to": _text_column("recipient"),
+        "recipient": _text_column("recipient"),
+        "attempts": Column("attempts", Comparison.ORDER, int, "a whole number"),
         **{
-            name: _time(name)
+            name: _time_column(name)
             for name in ("created_at", "updated_at", "send_at", "expires_at", "sent_at")
         },
-        "finished_at": _time("finished_at"),
+        "finished_at": _time_column("finished_at"),
     }
 )
 
-# Those with an index of their own; a condition on both columns finds it, and means the same.
+# These statuses have an index of their own, over the column `trouble`. A condition on both columns
+# uses it, and means the same.
 _TROUBLE = frozenset({Status.FAILED.value, Status.UNKNOWN.value})
 # A message's id carries its time, and there is an index of ids.
 _SINCE = "message_id >= comms.uuid_from(%({name})s - interval '1 hour')"
 _UNTIL = "message_id < comms.uuid_from(%({name})s + interval '1 hour')"
 _BOUNDS = {">": _SINCE, ">=": _SINCE, "<": _UNTIL, "<=": _UNTIL}
-_IDS = (datetime(1971, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))  # that carry a time
+# Times outside these fit into no id.
+_EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def parse(text: str) -> Condition:
-    """The condition that a text means.
+    """Parse a filter into a condition.
 
     Raises:
-        FilterError: it means none.
+        FilterError: the text is not a filter.
     """
-    if len(text) > LONGEST:
-        raise FilterError(f"more than {LONGEST} characters", LONGEST + 1)
+    if len(text) > MAX_LENGTH:
+        raise FilterError(f"more than {MAX_LENGTH} characters", MAX_LENGTH + 1)
     tree = _tree(text)
-    writing = _Writing()
-    sql = writing.of(tree, depth=0)
-    return Condition(" AND ".join([f"({sql})", *writing.bounds(tree)]), writing.values)
+    writer = _SqlWriter()
+    sql = writer.write(tree, depth=0)
+    return Condition(" AND ".join([f"({sql})", *writer.id_bounds(tree)]), writer.values)
 
 
 def _tree(text: str) -> Node:
@@ -168,66 +184,65 @@ def _place(error: UnexpectedInput) -> int:
     return (error.pos_in_stream or 0) + 1
 
 
-class _Writing:
+class _SqlWriter:
     """Writes a tree as SQL and collects its literals."""
 
     def __init__(self) -> None:
         self.values: dict[str, object] = {}
 
-    def of(self, node: Node, *, depth: int) -> str:
-        """The SQL of a node."""
-        if depth > DEEPEST:
-            raise FilterError(f"nested more than {DEEPEST} deep", 1)
+    def write(self, node: Node, *, depth: int) -> str:
+        """Return the SQL of a node."""
+        if depth > MAX_DEPTH:
+            raise FilterError(f"nested more than {MAX_DEPTH} deep", 1)
         match node.data:
-            case "either" | "both":
-                joint = " OR " if node.data == "either" else " AND "
-                parts = [self.of(part, depth=depth + 1) for part in _nodes(node)]
-                return f"({joint.join(parts)})"
-            case "opposite":
-                return f"(NOT {self.of(_nodes(node)[0], depth=depth + 1)})"
+            case "disjunction" | "conjunction":
+                operator = " OR " if node.data == "disjunction" else " AND "
+                parts = [self.write(part, depth=depth + 1) for part in _nodes(node)]
+                return f"({operator.join(parts)})"
+            case "negation":
+                return f"(NOT {self.write(_nodes(node)[0], depth=depth + 1)})"
             case "group":
-                return self.of(_nodes(node)[0], depth=depth + 1)
+                return self.write(_nodes(node)[0], depth=depth + 1)
             case test:
                 return self._test(test, *_tokens(node))
 
-    def bounds(self, tree: Node) -> list[str]:
-        """What must hold of the id where the whole is bounded in time."""
-        parts = _nodes(tree) if tree.data == "both" else [tree]
-        found = []
-        for part in parts:
-            if part.data == "comparison":
-                name, operator, literal = _tokens(part)
-                if name.lower() == "created_at" and operator in _BOUNDS:
-                    found += self._bound(operator, self._parameter(_column(name), literal))
-        return found
+    def id_bounds(self, tree: Node) -> list[str]:
+        """Return conditions on the id, where the whole filter is bounded in time."""
+        parts = _nodes(tree) if tree.data == "conjunction" else [tree]
+        comparisons = [_tokens(part) for part in parts if part.data == "comparison"]
+        bounds = []
+        for name, operator, literal in comparisons:
+            if name.lower() == "created_at" and operator in _BOUNDS:
+                bounds += self._id_bound(operator, self._parameter(_column(name), literal))
+        return bounds
 
-    def _bound(self, operator: str, name: str) -> list[str]:
+    def _id_bound(self, operator: str, name: str) -> list[str]:
         at = self.values[name]
-        is_some = isinstance(at, datetime) and _IDS[0] < at < _IDS[1]
-        return [_BOUNDS[operator].format(name=name)] if is_some else []
+        fits = isinstance(at, datetime) and _EARLIEST < at < _LATEST
+        return [_BOUNDS[operator].format(name=name)] if fits else []
 
     def _test(self, test: str, name: Token, *rest: Token) -> str:
         column = _column(name)
         match test:
-            case "missing":
+            case "is_null":
                 return f"{column.sql} IS NULL"
-            case "present":
+            case "is_not_null":
                 return f"{column.sql} IS NOT NULL"
-            case "like" | "unlike":
-                return self._like(column, name, rest[0], negated=test == "unlike")
-            case "one_of" | "none_of":
-                return self._one_of(column, rest, negated=test == "none_of")
+            case "is_like" | "is_not_like":
+                return self._like(column, name, rest[0], negated=test == "is_not_like")
+            case "is_in" | "is_not_in":
+                return self._is_in(column, rest, negated=test == "is_not_in")
             case _:
                 return self._comparison(column, *rest)
 
     def _comparison(self, column: Column, operator: Token, literal: Token) -> str:
         if operator in {"=", "!=", "<>"}:
-            return self._one_of(column, [literal], negated=operator != "=")
-        if column.kind is not Kind.ORDERED:
+            return self._is_in(column, [literal], negated=operator != "=")
+        if column.comparison is not Comparison.ORDER:
             raise _error(operator, f"{operator} compares numbers and times; use = or <>")
         return f"{column.sql} {operator} %({self._parameter(column, literal)})s"
 
-    def _one_of(self, column: Column, literals: Sequence[Token], *, negated: bool) -> str:
+    def _is_in(self, column: Column, literals: Sequence[Token], *, negated: bool) -> str:
         names = [self._parameter(column, literal) for literal in literals]
         listed = ", ".join(f"%({name})s" for name in names)
         if negated:
@@ -237,7 +252,7 @@ class _Writing:
         return f"({column.sql} IN ({listed}){trouble})"
 
     def _like(self, column: Column, name: Token, literal: Token, *, negated: bool) -> str:
-        if column.kind is not Kind.TEXT:
+        if column.comparison is not Comparison.LIKE:
             raise _error(name, f"{name} cannot be compared with LIKE")
         pattern = self._parameter(column, literal)
         return f"{column.sql} {'NOT ' if negated else ''}LIKE %({pattern})s"
@@ -245,7 +260,7 @@ class _Writing:
     def _parameter(self, column: Column, literal: Token) -> str:
         text = literal[1:-1].replace("''", "'") if literal.type == "TEXT" else str(literal)
         try:
-            value = column.value(text)
+            value = column.to_value(text)
         except ValueError:
             raise _error(literal, f"{literal} is not {column.expected}") from None
         name = f"w{len(self.values)}"
@@ -254,10 +269,10 @@ class _Writing:
 
 
 def _column(name: Token) -> Column:
-    found = COLUMNS.get(name.lower())
-    if found is None:
+    column = COLUMNS.get(name.lower())
+    if column is None:
         raise _error(name, f"there is no {name}; there are {', '.join(COLUMNS)}")
-    return found
+    return column
 
 
 def _error(token: Token, problem: str) -> FilterError:

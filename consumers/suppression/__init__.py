@@ -1,7 +1,7 @@
 """Suppression: recipients who must not be reached, by tenant and channel.
 
-People and receipts add recipients (`api`, `consumers.receipts.processor`). The ledger looks up each
-recipient as it claims a message, and a suppressed one is refused without a call.
+Users and receipts add recipients (`api`, `consumers.receipts.processor`). The ledger looks up each
+recipient while it claims a message, and a suppressed recipient is refused without a call.
 """
 
 from consumers.suppression.recipients import normal

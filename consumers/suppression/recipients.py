@@ -1,15 +1,19 @@
-"""One form for every way of writing a recipient, so that the list cannot be missed by a capital."""
+"""The normal form of a recipient, in which the suppression list is kept and compared.
+
+The API, the ledger and the receipt processor use it, so that a recipient matches its entry however
+it is written.
+"""
 
 import re
 
 from schemas.vocabulary import Channel
 
-LIMIT = 2048  # characters; a Web Push endpoint is the longest of them
+MAX_LENGTH = 2048  # characters; a Web Push endpoint is the longest of them
 _NUMBER = re.compile(r"\+[1-9][0-9]{5,14}")
 
 
 def normal(channel: Channel, recipient: str) -> str:
-    """The form that is compared: an address in small letters, a number in E.164, a token as is."""
+    """Return the normal form: an address in lower case, a number in E.164, a token as it is."""
     if channel is Channel.EMAIL:
         return recipient.rpartition("<")[2].rstrip("> ").strip().lower()
     if channel is Channel.PUSH:
@@ -18,9 +22,9 @@ def normal(channel: Channel, recipient: str) -> str:
 
 
 def problem_of(channel: Channel, recipient: str) -> str | None:
-    """What is wrong with a recipient in its normal form; None if nothing is."""
-    if not recipient or len(recipient) > LIMIT or not recipient.isprintable():
-        return f"must have 1 to {LIMIT} characters, on one line"
+    """Return what is wrong with a recipient in its normal form; None if nothing is."""
+    if not recipient or len(recipient) > MAX_LENGTH or not recipient.isprintable():
+        return f"must have 1 to {MAX_LENGTH} characters on one line"
     if channel is Channel.EMAIL and not re.fullmatch(r"[^@\s]+@[^@\s]+", recipient):
         return "must be an e-mail address"
     if channel in {Channel.SMS, Channel.VOICE} and not _NUMBER.fullmatch(recipient):

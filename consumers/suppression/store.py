@@ -1,13 +1,18 @@
-"""The list in PostgreSQL, as the API and the receipt endpoint use it."""
+"""The suppression list in PostgreSQL, as its API and the receipt processor use it.
+
+The ledger's claim statement reads the same table (`consumers.ledger.statements`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import translated
+from consumers.suppression.recipients import normal
 from schemas.vocabulary import Channel, SuppressionReason
 
 _ADD = """
@@ -23,26 +28,31 @@ WHERE tenant = %(tenant)s AND (%(channel)s::text IS NULL OR channel = %(channel)
   AND (channel, recipient) > (%(after_channel)s, %(after_recipient)s)
 ORDER BY channel, recipient LIMIT %(limit)s
 """
-# The recipient as the message had it, wherever that is still known.
-_FROM_RECEIPTS = """
+# The recipient of a message: as the producer accepted it, or, for a message that came by the front
+# door, as it is recorded.
+_ACCEPTED = """
+SELECT id, tenant, channel, recipient FROM producer.accepted_message WHERE id = ANY(%s)
+"""
+_RECORDED = """
+SELECT message_id, tenant, channel, recipient FROM audit.recorded_message
+WHERE message_id = ANY(%s) AND recipient IS NOT NULL
+"""
+_ADD_FROM_RECEIPTS = """
 INSERT INTO consumers.suppression (tenant, channel, recipient, reason, message_id)
-SELECT DISTINCT ON (m.tenant, m.channel, m.recipient) m.tenant, m.channel,
-    CASE m.channel WHEN 'email' THEN lower(m.recipient) ELSE m.recipient END, r.reason, r.id
-FROM unnest(%s::uuid[], %s::text[]) AS r (id, reason)
-CROSS JOIN LATERAL (
-    SELECT tenant, channel, recipient FROM producer.message WHERE id = r.id
-    UNION ALL
-    SELECT tenant, channel, recipient FROM audit.state
-    WHERE message_id = r.id AND recipient IS NOT NULL
-    LIMIT 1
-) m
+SELECT DISTINCT ON (tenant, channel, recipient) r.*
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::uuid[])
+    AS r (tenant, channel, recipient, reason, message_id)
 ON CONFLICT DO NOTHING
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Suppressed:
-    """One entry; `message_id` is the message whose receipt brought it, if one did."""
+class SuppressedRecipient:
+    """One entry of the list.
+
+    Args:
+        message_id: the message whose receipt put the recipient on the list, if one did.
+    """
 
     channel: Channel
     recipient: str
@@ -51,28 +61,31 @@ class Suppressed:
     created_at: datetime
 
     def __repr__(self) -> str:
-        return f"Suppressed({self.channel} {self.reason})"
+        return f"SuppressedRecipient({self.channel} {self.reason})"
 
 
 class SuppressionList:
-    """Every method raises `DatabaseError` when nothing was changed or can be told."""
+    """The list of every tenant.
+
+    Every method raises `DatabaseError` when nothing was changed, or the database cannot answer.
+    """
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
     async def add(
         self, tenant: str, channel: Channel, recipient: str, *, reason: SuppressionReason
-    ) -> Suppressed:
-        """Put a recipient, in its normal form, on the list; a later reason replaces the earlier."""
+    ) -> SuppressedRecipient:
+        """Add a recipient in its normal form. A later reason replaces the earlier one."""
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_ADD, (tenant, channel, recipient, reason))
                 row = await cursor.fetchone()
         assert row is not None  # noqa: S101 - an insert that returns its row
-        return _suppressed(row)
+        return _entry(row)
 
     async def remove(self, tenant: str, channel: Channel, recipient: str) -> bool:
-        """Take a recipient off the list; whether it was there."""
+        """Remove a recipient; return whether it was on the list."""
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
@@ -90,8 +103,12 @@ class SuppressionList:
         recipient: str | None,
         after: tuple[str, str],
         limit: int,
-    ) -> list[Suppressed]:
-        """Entries in order of channel and recipient, those after `after`."""
+    ) -> list[SuppressedRecipient]:
+        """Return entries in the order of channel and recipient.
+
+        Args:
+            after: the channel and recipient of the last entry of the page before.
+        """
         values = {
             "tenant": tenant,
             "channel": channel,
@@ -103,20 +120,41 @@ class SuppressionList:
         with translated():
             async with self._pool.connection() as connection:
                 rows = await (await connection.execute(_LIST, values)).fetchall()
-        return [_suppressed(row) for row in rows]
+        return [_entry(row) for row in rows]
 
-    async def add_from_receipts(self, found: Sequence[tuple[UUID, SuppressionReason]]) -> None:
-        """Put the recipients of these messages on the list; one that is there stays as it is."""
+    async def add_from_receipts(self, reasons: Sequence[tuple[UUID, SuppressionReason]]) -> None:
+        """Add the recipients of messages, each for a reason; an existing entry stays as it is."""
         with translated():
             async with self._pool.connection() as connection:
-                await connection.execute(
-                    _FROM_RECEIPTS, ([i for i, _ in found], [r.value for _, r in found])
-                )
+                recipients = await _recipients(connection, [i for i, _ in reasons])
+                rows = [
+                    (*recipients[message_id], reason.value, message_id)
+                    for message_id, reason in reasons
+                    if message_id in recipients
+                ]
+                if rows:
+                    columns = [list(column) for column in zip(*rows, strict=True)]
+                    await connection.execute(_ADD_FROM_RECEIPTS, columns)
 
 
-def _suppressed(row: tuple[object, ...]) -> Suppressed:
+async def _recipients(
+    connection: AsyncConnection, message_ids: Sequence[UUID]
+) -> dict[UUID, tuple[str, Channel, str]]:
+    """Return tenant, channel and recipient, in its normal form, of each message that is known."""
+    accepted = await (await connection.execute(_ACCEPTED, (list(message_ids),))).fetchall()
+    others = sorted(set(message_ids) - {row[0] for row in accepted})
+    recorded = []
+    if others:
+        recorded = await (await connection.execute(_RECORDED, (others,))).fetchall()
+    return {
+        message_id: (tenant, Channel(channel), normal(Channel(channel), recipient))
+        for message_id, tenant, channel, recipient in (*accepted, *recorded)
+    }
+
+
+def _entry(row: tuple[object, ...]) -> SuppressedRecipient:
     channel, recipient, reason, message_id, created_at = row
-    return Suppressed(
+    return SuppressedRecipient(
         Channel(str(channel)),
         str(recipient),
         SuppressionReason(str(reason)),

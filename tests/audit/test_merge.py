@@ -226,19 +226,25 @@ def test_sql_ranks_statuses_as_the_lifecycle_does(connection: merge.Connection) 
 def test_a_reader_that_was_overtaken_records_nothing(connection: merge.Connection) -> None:
     first, second = samples.sms(), samples.sms(to="+12025550102")
     merge.merge(
-        connection, [events.queued(first.header)], {PLACE: merge.Step(None, 1, 5, samples.NOW)}
+        connection,
+        [events.queued(first.header)],
+        {PLACE: merge.OffsetMove(None, 1, 5, samples.NOW)},
     )
     with pytest.raises(merge.OffsetConflictError):
         merge.merge(
-            connection, [events.queued(second.header)], {PLACE: merge.Step(None, 1, 5, samples.NOW)}
+            connection,
+            [events.queued(second.header)],
+            {PLACE: merge.OffsetMove(None, 1, 5, samples.NOW)},
         )
     with pytest.raises(merge.OffsetConflictError):
         merge.merge(
-            connection, [events.queued(second.header)], {PLACE: merge.Step(0, 1, 5, samples.NOW)}
+            connection,
+            [events.queued(second.header)],
+            {PLACE: merge.OffsetMove(0, 1, 5, samples.NOW)},
         )
     assert connection.execute("SELECT message_id FROM audit.history").fetchall() == [(first.id,)]
     merge.merge(
-        connection, [events.queued(second.header)], {PLACE: merge.Step(1, 2, 6, samples.NOW)}
+        connection, [events.queued(second.header)], {PLACE: merge.OffsetMove(1, 2, 6, samples.NOW)}
     )
     assert connection.execute("SELECT next_offset, witness FROM audit.consumer_offset").fetchall()[
         0
@@ -257,7 +263,7 @@ def test_an_event_that_cannot_be_stored_takes_the_offset_back_with_it(
         response=ProviderResponse(code="poison"),
     )
     with pytest.raises(merge.EventRefusedError):
-        merge.merge(connection, [event], {PLACE: merge.Step(None, 1, 5, samples.NOW)})
+        merge.merge(connection, [event], {PLACE: merge.OffsetMove(None, 1, 5, samples.NOW)})
     assert connection.execute("SELECT count(*) FROM audit.consumer_offset").fetchone() == (0,)
 
 

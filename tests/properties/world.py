@@ -17,7 +17,7 @@ from comms.platform.database import async_pool
 from comms.platform.settings import ChannelSettings, RetryPolicy, RoutingPolicy
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Ledger
-from consumers.pipeline.recovery import EVEN_OF_THE_LIVING, FAR_BACK
+from consumers.pipeline.recovery import FAR_BACK, RUNNING_OWNER_SECONDS
 from consumers.pipeline.settlement import Settler
 from consumers.routing import Choice, Route, Router
 from schemas import topics
@@ -130,7 +130,7 @@ class World:
             self._ledger(process).requeue_abandoned_claims(
                 claimed_within=FAR_BACK,
                 older_than=DOUBT_AFTER,
-                even_of_the_living=EVEN_OF_THE_LIVING,
+                even_of_the_living=RUNNING_OWNER_SECONDS,
             )
         )
 

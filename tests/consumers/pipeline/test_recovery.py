@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import async_pool
 from comms.platform.kafka import Broker
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Claim, Ledger, Settlement
+from consumers.ledger.unpublished import UnpublishedEvents, Window
 from consumers.pipeline.decoding import Decoder
 from consumers.pipeline.recovery import Recovery
 from consumers.status.publisher import StatusPublisher
@@ -23,15 +25,26 @@ from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import listener, sms
 
 CODEC, OWNER = Codec(), uuid4()
+WINDOW = Window(oldest=3600, newest=60)
 WORDS = ProviderResponse(provider_message_id="sim-1")
 
 
 @pytest.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    pool = async_pool(database_url, size=2, name="test")
-    await pool.open()
-    yield Ledger(pool, channel=Channel.SMS, owner=OWNER)
-    await pool.close()
+async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
+    opened = async_pool(database_url, size=2, name="test")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def ledger(pool: AsyncConnectionPool) -> Ledger:
+    return Ledger(pool, channel=Channel.SMS, owner=OWNER)
+
+
+@pytest.fixture
+def unpublished(pool: AsyncConnectionPool) -> UnpublishedEvents:
+    return UnpublishedEvents(pool, channel=Channel.SMS)
 
 
 @pytest.fixture
@@ -120,14 +133,17 @@ async def test_a_settled_claim_is_no_orphan(
 
 
 async def test_an_outcome_that_was_never_announced_is_announced(
-    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+    ledger: Ledger,
+    unpublished: UnpublishedEvents,
+    database: psycopg.Connection[tuple[object, ...]],
+    broker: Broker,
 ) -> None:
     at = datetime.now(UTC) - timedelta(minutes=2)
     delivery = await claimed(ledger, database)
     await ledger.settle([settlement(delivery, at)])
     producer = broker.producer()
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
-    recovery = Recovery(ledger, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
+    recovery = Recovery(ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
     await recovery.look()
     with listener(broker) as heard:
         event = await asyncio.to_thread(heard.wait_for, delivery.message.id, Status.SENT)
@@ -139,23 +155,26 @@ async def test_an_outcome_that_was_never_announced_is_announced(
 
 
 async def test_an_outcome_the_audit_store_has_is_not_announced_again(
-    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
+    ledger: Ledger, unpublished: UnpublishedEvents, database: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     at = datetime.now(UTC) - timedelta(minutes=2)
     delivery = await claimed(ledger, database)
     await ledger.settle([settlement(delivery, at)])
-    found = await ledger.unpublished_outcomes(settled_within=3600, older_than=60, most=10)
+    found = await unpublished.outcomes(WINDOW, limit=10)
     assert [message_id for message_id, _, _ in found] == [delivery.message.id]
     database.execute(
         "INSERT INTO audit.history (message_id, id, tenant, channel, status, reason, attempt,"
         " occurred_at) VALUES (%s, gen_random_uuid(), 'acme', 'sms', 'sent', 'accepted', 1, now())",
         (delivery.message.id,),
     )
-    assert await ledger.unpublished_outcomes(settled_within=3600, older_than=60, most=10) == []
+    assert await unpublished.outcomes(WINDOW, limit=10) == []
 
 
 async def test_a_receipt_whose_event_was_lost_is_announced_again(
-    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+    ledger: Ledger,
+    unpublished: UnpublishedEvents,
+    database: psycopg.Connection[tuple[object, ...]],
+    broker: Broker,
 ) -> None:
     message = sms()
     event = receipt(
@@ -175,7 +194,9 @@ async def test_a_receipt_whose_event_was_lost_is_announced_again(
     )
     producer = broker.producer()
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
-    await Recovery(ledger, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25).look()
+    await Recovery(
+        ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25
+    ).look()
     with listener(broker) as heard:
         assert await asyncio.to_thread(heard.wait_for, message.id, Status.DELIVERED) == event
     producer.close()
@@ -214,14 +235,17 @@ async def test_who_is_done_with_a_message_leaves_it_to_who_has_leased_it_since(
 
 
 async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
-    ledger: Ledger, database: psycopg.Connection[tuple[object, ...]], broker: Broker
+    ledger: Ledger,
+    unpublished: UnpublishedEvents,
+    database: psycopg.Connection[tuple[object, ...]],
+    broker: Broker,
 ) -> None:
     silent, said = await claimed(ledger, database), datetime.now(UTC) - timedelta(minutes=2)
     await ledger.settle([settlement(silent, said)])
     listens(database, minutes_ago=5)
     producer = broker.producer()
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
-    recovery = Recovery(ledger, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
+    recovery = Recovery(ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
     await recovery.look()
     assert producer.serve() == 0
     listens(database)

@@ -14,7 +14,7 @@ from audit import merge
 from comms.platform import keys, problems
 from comms.platform.auth import COOKIE, Authenticator
 from comms.platform.kafka import Broker
-from consumers.ledger.store import Ledger
+from consumers.ledger.unpublished import UnpublishedEvents, Window
 from consumers.redrive import api
 from schemas import events
 from schemas.events import StatusEvent
@@ -181,7 +181,7 @@ async def test_a_receipt_that_was_quicker_has_settled_it(
 
 
 async def test_a_broker_that_is_away_is_503_and_the_answer_is_kept(
-    pool: AsyncConnectionPool, ledger: Ledger, database: Session, key: str, play: Play
+    pool: AsyncConnectionPool, database: Session, key: str, play: Play
 ) -> None:
     app, unknown = FastAPI(), await play(Status.UNKNOWN, Reason.AMBIGUOUS)
     problems.install(app)
@@ -200,9 +200,8 @@ async def test_a_broker_that_is_away_is_503_and_the_answer_is_kept(
     producer.close(0.1)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     database.execute("UPDATE consumers.receipt SET taken_at = now() - interval '1 min'")
-    [(message_id, value)] = await ledger.unpublished_receipts(
-        taken_within=600, older_than=30, most=9
-    )
+    unpublished = UnpublishedEvents(pool, channel=Channel.SMS)
+    [(message_id, value)] = await unpublished.receipts(Window(oldest=600, newest=30), limit=9)
     event = CODEC.decode(value, StatusEvent)
     assert (message_id, event.reason) == (unknown.message.id, Reason.RESOLVED)
 
@@ -251,4 +250,4 @@ async def test_a_wrong_filter_is_refused_with_its_place(client: httpx.AsyncClien
     assert error["field"] == "where"
     assert error["problem"].startswith("at character 1: there is no colour")
     unnamed = await client.post("/v1/resends", json={"where": "status = 'failed'"})
-    assert [e["field"] for e in unnamed.json()["errors"]] == ["nonce"]
+    assert [e["field"] for e in unnamed.json()["errors"]] == ["run_id"]

@@ -9,7 +9,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from consumers.ledger.delivery import ORDINARY, Delivery, Lease
 from consumers.ledger.store import Claim, Ledger
-from schemas.vocabulary import Reason, Status
+from consumers.ledger.unpublished import UnpublishedEvents, Window
+from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.redrive.conftest import Play, Session, settlement
 
 
@@ -65,12 +66,14 @@ async def test_wishes_and_a_retry_wait_side_by_side(ledger: Ledger, play: Play) 
 
 
 async def test_a_resend_whose_beginning_was_never_heard_of_is_told(
-    ledger: Ledger, play: Play, database: Session
+    ledger: Ledger, play: Play, database: Session, pool: AsyncConnectionPool
 ) -> None:
+    unpublished = UnpublishedEvents(pool, channel=Channel.SMS)
+    window = Window(oldest=3600, newest=60)
     first = await play(Status.FAILED, Reason.REJECTED)
     await ledger.claim([claim(wished(first, uuid4()), 2)])
     database.execute("UPDATE consumers.attempt SET claimed_at = now() - interval '2 min'")
-    told = await ledger.unpublished_outcomes(settled_within=3600, older_than=60, most=10)
+    told = await unpublished.outcomes(window, limit=10)
     assert [(entry.attempt, entry.status, entry.reason) for _, _, entry in told] == [
         (2, Status.SENDING, Reason.RESENT)
     ]
@@ -80,7 +83,7 @@ async def test_a_resend_whose_beginning_was_never_heard_of_is_told(
         " now())",
         (first.message.id,),
     )
-    assert await ledger.unpublished_outcomes(settled_within=3600, older_than=60, most=10) == []
+    assert await unpublished.outcomes(window, limit=10) == []
 
 
 async def test_of_a_claim_and_a_cancellation_at_once_one_prevails(

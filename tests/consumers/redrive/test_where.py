@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit import merge
-from consumers.redrive.where import COLUMNS, DEEPEST, LONGEST, FilterError, parse
+from consumers.redrive.where import COLUMNS, MAX_DEPTH, MAX_LENGTH, FilterError, parse
 from schemas.vocabulary import Reason
 from tests.audit import samples
 
@@ -85,8 +85,8 @@ def test_a_filter_finds_what_it_says(three: merge.Connection, text: str, expecte
         ("(status = 'failed'", 19, "too early"),
         ("status = 'unfinished", 10, "does not belong"),
         ("pg_sleep(1)", 9, "does not belong"),
-        ("x" * (LONGEST + 1), LONGEST + 1, "characters"),
-        ("not " * (DEEPEST + 1) + "status = 'failed'", 1, "nested"),
+        ("x" * (MAX_LENGTH + 1), MAX_LENGTH + 1, "characters"),
+        ("not " * (MAX_DEPTH + 1) + "status = 'failed'", 1, "nested"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(text: str, position: int, word: str) -> None:

@@ -1,0 +1,44 @@
+"""Makes the ledger's partitions of the weeks to come.
+
+`consumers.service` runs `maintain_partitions` as a task of every channel process. A row that finds
+no partition goes to the default one and is not lost.
+"""
+
+import asyncio
+
+import structlog
+from psycopg_pool import AsyncConnectionPool
+
+from comms.platform.database import DatabaseRefusedError, DatabaseUnavailableError, translated
+
+log = structlog.get_logger(__name__)
+
+MAINTAIN_SECONDS = 24 * 60 * 60.0
+RETRY_SECONDS = 60.0
+
+
+async def maintain_partitions(pool: AsyncConnectionPool) -> None:
+    """Make the partitions that are missing, now and once a day, until cancelled."""
+    while True:
+        wait = MAINTAIN_SECONDS
+        try:
+            await make_partitions(pool)
+        except DatabaseUnavailableError as error:
+            log.warning("ledger.unavailable", problem=str(error))
+            wait = RETRY_SECONDS
+        except DatabaseRefusedError as error:
+            log.error(  # noqa: TRY400 - the sentence says it all
+                "ledger.partitions_not_made", problem=str(error)
+            )
+        await asyncio.sleep(wait)
+
+
+async def make_partitions(pool: AsyncConnectionPool) -> None:
+    """Make the partitions that are missing.
+
+    Raises:
+        DatabaseError: they were not made.
+    """
+    with translated():
+        async with pool.connection() as connection:
+            await connection.execute("SELECT consumers.ensure_partitions()")
