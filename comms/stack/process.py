@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 
+from comms.stack.account import SystemAccount
 from comms.stack.errors import EngineError
 
 _PR_SET_PDEATHSIG = 1
@@ -35,20 +36,27 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run as a child. `env` is its whole environment, and may hold secrets."""
+    """What to run as a child process.
+
+    Args:
+        env: its whole environment, which may hold secrets.
+        account: the account to run it as; None for our own.
+    """
 
     name: str
     argv: tuple[str, ...]
     log: Path
     env: Mapping[str, str] = field(repr=False)
     cwd: Path | None = None
+    account: SystemAccount | None = None
     stop_signal: Signals = Signals.SIGTERM
     orphan_signal: Signals = Signals.SIGKILL
 
 
 def launch(program: Program) -> subprocess.Popen[bytes]:
-    """Start the program with its output appended to its log; do not wait for anything."""
+    """Start the program with its output appended to its log, and return at once."""
     program.log.parent.mkdir(parents=True, exist_ok=True)
+    account = program.account
     with program.log.open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - the argument list is ours
             program.argv,
@@ -58,6 +66,12 @@ def launch(program: Program) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             process_group=0,
+            # The child enters `cwd` before it becomes the account, so the account need not be
+            # able to reach it; it becomes the account before it is tied to us, since the kernel
+            # forgets that when the account changes.
+            user=None if account is None else account.uid,
+            group=None if account is None else account.gid,
+            extra_groups=None if account is None else [],
             preexec_fn=_tied_to_parent(program.orphan_signal),  # noqa: PLW1509 - one system call
         )
 

@@ -141,7 +141,7 @@ def _start_broker(stack: _Stack) -> EmbeddedBroker | None:
 def _start_postgres(stack: _Stack) -> EmbeddedPostgres | None:
     if stack.settings.database_url is not None:
         return None
-    postgres = EmbeddedPostgres(stack.data_dir)
+    postgres = EmbeddedPostgres(stack.data_dir, report=stack.screen.say)
     postgres.prepare()
     stack.supervisor.start(Child(program=postgres.program(), stage=_ENGINE))
     return postgres

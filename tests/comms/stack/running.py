@@ -1,0 +1,124 @@
+"""A `comms up` in a process of its own, for the tests of the one-machine stack."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import wait_for
+
+START_SECONDS = 180.0  # a bound for a busy machine, not a measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A `comms up` and what it has said."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    data_dir: Path
+    output: Path
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def stack(self) -> dict[str, str]:
+        return tomllib.loads((self.data_dir / "stack.toml").read_text())
+
+    def children(self) -> dict[str, int]:
+        """Process numbers by service or program name."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        named = ((_name_of(int(pid)), int(pid)) for pid in listed.split())
+        return {name: pid for name, pid in named if name}
+
+    def status(self, path: str, *, key: str = "") -> int:
+        return self.request("GET", path, key=key)[0]
+
+    def request(
+        self, method: str, path: str, *, key: str = "", body: Mapping[str, Any] | None = None
+    ) -> tuple[int, Any]:
+        """The status code of the answer, and its body if that is JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        try:
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            is_json = "json" in (answer.getheader("Content-Type") or "")
+            return answer.status, json.loads(content) if is_json else None
+        finally:
+            connection.close()
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C; the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait()
+
+
+def _name_of(pid: int) -> str:
+    """Nothing for a process that has ended since it was listed."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    except OSError:
+        return ""
+    return words[-1] if "comms" in words else Path(words[0]).name
+
+
+def command(data_dir: Path, port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "comms", "up"),
+        *("--port", str(port), "--data-dir", str(data_dir)),
+    ]
+
+
+def environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("COMMS_")}
+
+
+def eight_free_ports() -> int:
+    """The first of eight free ports in a row."""
+    for first in range(18080, 28080, 10):
+        probes = [socket.socket() for _ in range(8)]
+        try:
+            for offset, probe in enumerate(probes):
+                probe.bind(("127.0.0.1", first + offset))
+        except OSError:
+            continue
+        else:
+            return first
+        finally:
+            for probe in probes:
+                probe.close()
+    raise AssertionError("no eight free ports in a row")
+
+
+def start(
+    data_dir: Path,
+    output: Path,
+    *,
+    prefix: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Running:
+    port = eight_free_ports()
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [*prefix, *command(data_dir, port)],
+            stdout=file,
+            stderr=file,
+            env={**environment(), **(variables or {})},
+        )
+    running = Running(process=process, port=port, data_dir=data_dir, output=output)
+    wait_for(
+        lambda: "Ctrl-C stops" in running.said() or process.poll() is not None,
+        seconds=START_SECONDS,
+    )
+    assert process.poll() is None, running.said()
+    return running
