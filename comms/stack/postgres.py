@@ -71,11 +71,11 @@ class EmbeddedPostgres:
         self._home = data_dir / "postgres"
         self._cluster = self._home / "cluster"
         self._settings = {
+            # First, so that the process list shows the cluster even where `-D` does not.
+            _CLUSTER_SETTING: str(self._cluster),
             **_SETTINGS,
             **(settings or {}),
             "port": str(self.port),
-            # Names the cluster in the process list, where `-D` may not.
-            _CLUSTER_SETTING: str(self._cluster),
         }
         self._report = report
         self._account: SystemAccount | None = None
