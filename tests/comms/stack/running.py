@@ -20,32 +20,35 @@ START_SECONDS = 180.0  # a bound for a busy machine, not a measure
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A `comms up` and what it has said."""
+    """A `comms up`, its folder, and its output."""
 
     process: subprocess.Popen[bytes]
     port: int
     data_dir: Path
-    output: Path
+    log: Path
 
-    def said(self) -> str:
-        return self.output.read_text()
+    def output(self) -> str:
+        """Return what it has printed."""
+        return self.log.read_text()
 
     def stack(self) -> dict[str, str]:
+        """Return the contents of its `stack.toml`."""
         return tomllib.loads((self.data_dir / "stack.toml").read_text())
 
     def children(self) -> dict[str, int]:
-        """Process numbers by service or program name."""
+        """Return the process ids of its children by the name of the service or program."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         named = ((_name_of(int(pid)), int(pid)) for pid in listed.split())
         return {name: pid for name, pid in named if name}
 
     def status(self, path: str, *, key: str = "") -> int:
+        """Return the status code of a GET."""
         return self.request("GET", path, key=key)[0]
 
     def request(
         self, method: str, path: str, *, key: str = "", body: Mapping[str, Any] | None = None
     ) -> tuple[int, Any]:
-        """The status code of the answer, and its body if that is JSON."""
+        """Send a request; return the status code and the body if it is JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         try:
@@ -58,21 +61,22 @@ class Running:
             connection.close()
 
     def interrupt(self) -> int:
-        """Press Ctrl-C; the exit code."""
+        """Send SIGINT, as Ctrl-C does, and return the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait()
 
 
 def _name_of(pid: int) -> str:
-    """Nothing for a process that has ended since it was listed."""
+    """Return an empty name for a process that has ended in the meantime."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+        arguments = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
     except OSError:
         return ""
-    return words[-1] if "comms" in words else Path(words[0]).name
+    return arguments[-1] if "comms" in arguments else Path(arguments[0]).name
 
 
 def command(data_dir: Path, port: int) -> list[str]:
+    """Return the command line of `comms up`."""
     return [
         *(sys.executable, "-m", "comms", "up"),
         *("--port", str(port), "--data-dir", str(data_dir)),
@@ -80,11 +84,12 @@ def command(data_dir: Path, port: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
+    """Return our environment without the settings in it."""
     return {key: value for key, value in os.environ.items() if not key.startswith("COMMS_")}
 
 
 def eight_free_ports() -> int:
-    """The first of eight free ports in a row."""
+    """Find eight free ports in a row and return the first."""
     for first in range(18080, 28080, 10):
         probes = [socket.socket() for _ in range(8)]
         try:
@@ -107,6 +112,13 @@ def start(
     prefix: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Running:
+    """Start `comms up` and wait until everything runs.
+
+    Args:
+        output: the file for what it prints.
+        prefix: a command that runs it, such as `setpriv`.
+        variables: environment variables to add.
+    """
     port = eight_free_ports()
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -115,10 +127,10 @@ def start(
             stderr=file,
             env={**environment(), **(variables or {})},
         )
-    running = Running(process=process, port=port, data_dir=data_dir, output=output)
+    running = Running(process=process, port=port, data_dir=data_dir, log=output)
     wait_for(
-        lambda: "Ctrl-C stops" in running.said() or process.poll() is not None,
+        lambda: "Press Ctrl-C" in running.output() or process.poll() is not None,
         seconds=START_SECONDS,
     )
-    assert process.poll() is None, running.said()
+    assert process.poll() is None, running.output()
     return running

@@ -65,7 +65,7 @@ def test_a_message_is_delivered_from_a_private_folder(running: Running, private:
     program = Path(f"/proc/{server}/exe").readlink()
     assert Path(f"/proc/{server}").stat().st_uid != 0
     assert program.is_relative_to(private) is not IS_ROOT
-    assert (f"copied to {program.parents[3]}" in running.said()) is IS_ROOT
+    assert (f"copied to {program.parents[3]}" in running.output()) is IS_ROOT
 
     key = (running.data_dir / "api-key").read_text().strip()
     message = {"channel": "sms", "to": "+12025550100", "body": "Hello"}
@@ -73,8 +73,8 @@ def test_a_message_is_delivered_from_a_private_folder(running: Running, private:
     assert code == 202
     path = f"/v1/messages/{accepted['id']}"
     wait_for(lambda: running.request("GET", path, key=key)[1]["status"] == "delivered")
-    assert running.interrupt() == 0, running.said()
-    assert "killed" not in running.said()
+    assert running.interrupt() == 0, running.output()
+    assert "killed" not in running.output()
 
 
 @ROOT_ONLY
