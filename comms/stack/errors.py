@@ -3,7 +3,7 @@
     StackError              one line on the terminal, non-zero exit code
     ├── EngineError         an embedded engine could not be prepared, started or reached
     ├── AlreadyRunningError another stack uses the data folder
-    └── PortTakenError      another program listens on a port we were asked to use
+    └── PortTakenError      another program listens on a port that the stack needs
 
 Every module of `comms.stack` raises them. The command line prints them. They are never retried.
 """
@@ -22,4 +22,4 @@ class AlreadyRunningError(StackError):
 
 
 class PortTakenError(StackError):
-    """Another program listens on a port that the stack was asked to use."""
+    """Another program listens on a port that the stack needs."""
