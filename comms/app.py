@@ -59,14 +59,17 @@ class AppResources:
     async def watch_database(self) -> None:
         """Update `database_problem` regularly."""
         while True:
-            try:
-                with translated():
-                    async with self.pool.connection(timeout=2) as connection:
-                        await connection.execute("SELECT 1")
-                self.database_problem = None
-            except DatabaseError as error:
-                self.database_problem = str(error)
+            self.database_problem = await self._find_database_problem()
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def _find_database_problem(self) -> str | None:
+        try:
+            with translated():
+                async with self.pool.connection(timeout=2) as connection:
+                    await connection.execute("SELECT 1")
+        except DatabaseError as error:
+            return str(error)
+        return None
 
 
 def create_resources(settings: Settings, name: str) -> AppResources:

@@ -32,7 +32,7 @@ class Tally:
     """How many rows were accepted, had been accepted before, or were rejected."""
 
     accepted: int = 0
-    known: int = 0
+    already_accepted: int = 0
     bad: list[BadRow] = field(default_factory=list)
     bad_count: int = 0
 
@@ -73,7 +73,7 @@ def send_rows(
             if error is not None:
                 report(BadRow(row.line, problem_text(error) or str(error)))
             elif entry(result, "replayed"):
-                tally.known += 1
+                tally.already_accepted += 1
             else:
                 tally.accepted += 1
         if should_stop():

@@ -92,17 +92,17 @@ def show_all(
 
 
 def show(
-    given_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows.")],
+    offset_or_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows.")],
     content: Annotated[
         bool, typer.Option("--content", help="Also show recipients and contents.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter: where it comes from, what is wrong, and the fields of the record."""
-    settings, wanted_id = load(), _complete_id(given_id)
+    settings, wanted_id = load(), _complete_id(offset_or_id)
     match = next((pair for pair in _dead_letters_with_records() if pair[0].id == wanted_id), None)
     if match is None:
-        raise CommandError(f"there is no dead letter {given_id}")
+        raise CommandError(f"there is no dead letter {offset_or_id}")
     dead_letter, record = match
     details = describe_record(record, dead_letter.channel, codec_of(settings), content=content)
     document = _to_document(dead_letter) | details
@@ -170,16 +170,16 @@ def _replay(broker: Broker, chosen: list[DeadLetter]) -> int:
 
 def _with_ids(existing: list[DeadLetter], ids: list[str]) -> list[DeadLetter]:
     by_id = {item.id: item for item in existing}
-    wanted_ids = list(dict.fromkeys(_complete_id(given) for given in ids))
+    wanted_ids = list(dict.fromkeys(_complete_id(id_) for id_ in ids))
     for wanted_id in wanted_ids:
         if wanted_id not in by_id:
             raise CommandError(f"there is no dead letter {wanted_id}; nothing was replayed")
     return [by_id[wanted_id] for wanted_id in wanted_ids]
 
 
-def _complete_id(given: str) -> str:
+def _complete_id(offset_or_id: str) -> str:
     """Add the partition to an offset alone; the topic has only partition 0."""
-    return given if ":" in given else f"0:{given}"
+    return offset_or_id if ":" in offset_or_id else f"0:{offset_or_id}"
 
 
 def _dead_letters_with_records() -> Iterator[tuple[DeadLetter, Any]]:

@@ -55,11 +55,12 @@ class Tally:
     results: Counter[str] = field(default_factory=Counter)
     refused: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, item: Any) -> None:
-        """Count the API's answer for one message."""
-        self.results[item["result"]] += 1
-        if item["problem"]:
-            self.refused.append({"id": item["id"], "problem": item["problem"]})
+    def add(self, items: list[Any]) -> None:
+        """Count the API's answers for a page of messages."""
+        for item in items:
+            self.results[item["result"]] += 1
+            if item["problem"]:
+                self.refused.append({"id": item["id"], "problem": item["problem"]})
 
 
 def resend(
@@ -165,8 +166,7 @@ def _run(client: ApiClient, where: str, run: UUID, *, rate: int, count: int, as_
         task = bar.add_task("resending", total=count)
         try:
             for items in resend_pages(client, where, run, rate=rate):
-                for item in items:
-                    tally.add(item)
+                tally.add(items)
                 bar.advance(task, len(items))
         finally:
             bar.stop()

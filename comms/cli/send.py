@@ -104,10 +104,14 @@ def send(
         raise typer.BadParameter("--to or --file is required")
     if channel is Channel.SMS and body is not None and not as_json:
         _note_segments(body)
+    _send_one(content, wait_seconds=timeout if wait else None, as_json=as_json)
+
+
+def _send_one(content: Content, *, wait_seconds: float | None, as_json: bool) -> None:
     with connect(load()) as client:
         answer = client.post("/v1/messages", content)
-        if wait:
-            _follow(client, answer.body["id"], seconds=timeout, as_json=as_json)
+        if wait_seconds is not None:
+            _follow(client, answer.body["id"], seconds=wait_seconds, as_json=as_json)
         elif as_json:
             print_json(answer.body)
         else:
@@ -202,12 +206,16 @@ def _send_file(path: Path, channel: Channel, defaults: Content, *, as_json: bool
 def _print_summary(tally: Tally, *, as_json: bool) -> None:
     if as_json:
         rows = [asdict(row) for row in tally.bad]
-        counts = {"accepted": tally.accepted, "known": tally.known, "bad": tally.bad_count}
+        counts = {
+            "accepted": tally.accepted,
+            "known": tally.already_accepted,
+            "bad": tally.bad_count,
+        }
         print_json({**counts, "bad_rows": rows})
         return
     summary = f"{tally.accepted} accepted"
-    if tally.known:
-        summary += f", {tally.known} already accepted earlier"
+    if tally.already_accepted:
+        summary += f", {tally.already_accepted} already accepted earlier"
     if tally.bad_count:
         summary += f", {tally.bad_count} rejected"
     console().print(summary)

@@ -17,6 +17,7 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
+        """Return the current time."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
