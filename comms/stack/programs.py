@@ -110,11 +110,16 @@ def _usable_copy(site: Path, root: Path, account: SystemAccount) -> Path | None:
         if not _make_root(root):
             return None
         with _locked(root):
-            if _sizes(copy) != _sizes(site):
+            is_new = _sizes(copy) != _sizes(site)
+            if is_new:
                 _replace_copy(site, copy)
-    except OSError:  # a read-only or full file system: the next root may do
+            if _can_run(copy / _BIN, account):
+                return copy
+            if is_new:
+                shutil.rmtree(copy)
+    except OSError:  # a read-only or full file system: another root may work
         return None
-    return copy if _can_run(copy / _BIN, account) else None
+    return None
 
 
 def _make_root(root: Path) -> bool:
