@@ -89,8 +89,14 @@ def environment() -> dict[str, str]:
 
 
 def eight_free_ports() -> int:
-    """Find eight free ports in a row and return the first."""
-    for first in range(18080, 28080, 10):
+    """Find eight free ports in a row and return the first.
+
+    Each test process begins the search elsewhere: the ports are free until the stack takes them,
+    so two processes that search at the same time must not find the same ones.
+    """
+    blocks = [18080 + 10 * n for n in range(1000)]
+    start = os.getpid() % len(blocks)
+    for first in (*blocks[start:], *blocks[:start]):
         probes = [socket.socket() for _ in range(8)]
         try:
             for offset, probe in enumerate(probes):
