@@ -1,7 +1,8 @@
-"""The one HTTP application: the producer's API, the audit queries, receipts and the page.
+"""The HTTP application: the producer's API, the audit's queries, webhooks and the page.
 
-`comms run app` serves it. The services do not know one another, so it is put together here, above
-them: each contributes a router and is given the pool, the codec and the clock it needs.
+`comms run app` serves it, and `comms run receipts` the webhook endpoint alone. The services do not
+import one another, so the application is put together here, above them. Each service provides a
+router and gets the connection pool, the codec and the rest that it needs.
 """
 
 import asyncio
@@ -42,8 +43,8 @@ GRACE_SECONDS = 5
 
 
 @dataclass(slots=True, kw_only=True)
-class Parts:
-    """What the routers share, for one process."""
+class AppResources:
+    """The connections and settings that the routers of one process share."""
 
     settings: Settings
     pool: AsyncConnectionPool
@@ -52,69 +53,79 @@ class Parts:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def problems(self) -> list[str]:
-        """What keeps the application from answering. Messages are accepted without Kafka."""
+        """Return why the application cannot answer; it accepts messages without Kafka."""
         return [f"PostgreSQL: {self.database_problem}"] if self.database_problem else []
 
     async def watch_database(self) -> None:
-        """Keep `database_problem` true."""
+        """Update `database_problem` regularly."""
         while True:
-            try:
-                with translated():
-                    async with self.pool.connection(timeout=2) as connection:
-                        await connection.execute("SELECT 1")
-                self.database_problem = None
-            except DatabaseError as error:
-                self.database_problem = str(error)
+            self.database_problem = await self._find_database_problem()
             await asyncio.sleep(WATCH_SECONDS)
 
+    async def _find_database_problem(self) -> str | None:
+        try:
+            with translated():
+                async with self.pool.connection(timeout=2) as connection:
+                    await connection.execute("SELECT 1")
+        except DatabaseError as error:
+            return str(error)
+        return None
 
-def parts_of(settings: Settings, name: str) -> Parts:
-    """Connections, not yet open.
+
+def create_resources(settings: Settings, name: str) -> AppResources:
+    """Create the connections without opening them.
 
     Raises:
         SettingsError: an address is missing.
     """
-    return Parts(
+    return AppResources(
         settings=settings,
         pool=async_pool(settings.need_database(), size=12, name=name),
         producer=Broker(settings.need_kafka()).producer(),
     )
 
 
-def application(parts: Parts) -> FastAPI:
-    """The whole application."""
-    app = _bare(parts, "Communications")
-    authenticator, feed = Authenticator(parts.pool), Feed(parts.pool)
-    codec = codec_of(parts.settings)
+def application(resources: AppResources) -> FastAPI:
+    """Build the whole application."""
+    app = _base_app(resources, "Communications")
+    authenticator, feed = Authenticator(resources.pool), Feed(resources.pool)
+    codec = codec_of(resources.settings)
     app.include_router(
         producer.api.router(
-            pool=parts.pool,
+            pool=resources.pool,
             codec=codec,
             authenticator=authenticator,
-            admission=Admission(parts.pool, parts.settings.tenants),
-            policies=parts.settings.policies,
+            admission=Admission(resources.pool, resources.settings.tenants),
+            policies=resources.settings.policies,
         )
     )
-    app.include_router(audit.api.router(pool=parts.pool, authenticator=authenticator, feed=feed))
     app.include_router(
-        consumers.suppression.api.router(pool=parts.pool, authenticator=authenticator)
+        audit.api.router(pool=resources.pool, authenticator=authenticator, feed=feed)
+    )
+    app.include_router(
+        consumers.suppression.api.router(pool=resources.pool, authenticator=authenticator)
     )
     app.include_router(
         consumers.redrive.api.router(
-            pool=parts.pool, producer=parts.producer, codec=codec, authenticator=authenticator
+            pool=resources.pool,
+            producer=resources.producer,
+            codec=codec,
+            authenticator=authenticator,
         )
     )
-    _include_receipts(app, parts)
+    _include_receipts(app, resources)
     app.include_router(
-        audit.page.router(pool=parts.pool, authenticator=authenticator), include_in_schema=False
+        audit.page.router(pool=resources.pool, authenticator=authenticator), include_in_schema=False
     )
     return app
 
 
-def receipts_application(parts: Parts, channels: Collection[Channel] = tuple(Channel)) -> FastAPI:
-    """The receipt endpoint alone, to be reached from outside."""
-    app = _bare(parts, "Communications: receipts")
-    _include_receipts(app, parts, channels)
+def receipts_application(
+    resources: AppResources, channels: Collection[Channel] = tuple(Channel)
+) -> FastAPI:
+    """Build an application with the webhook endpoint alone, to be reachable from outside."""
+    app = _base_app(resources, "Communications: receipts")
+    _include_receipts(app, resources, channels)
     return app
 
 
@@ -122,20 +133,24 @@ def run_app(settings: Settings, stop: threading.Event) -> None:
     """Serve the whole application until `stop` is set.
 
     Raises:
-        SettingsError: an address is missing or a provider's table wrong.
+        SettingsError: an address is missing or a provider's table is wrong.
         OSError: the port is taken.
     """
-    parts = parts_of(settings, "app")
-    _serve(application(parts), settings, stop)
+    resources = create_resources(settings, "app")
+    _serve(application(resources), settings, stop)
 
 
 def run_receipts(
     settings: Settings, stop: threading.Event, channels: Collection[Channel] = tuple(Channel)
 ) -> None:
-    """Serve the receipt endpoint, of all channels or of some, until `stop` is set; raises as
-    `run_app` does."""
-    parts = parts_of(settings, "receipts")
-    _serve(receipts_application(parts, channels), settings, stop)
+    """Serve the webhook endpoint of some channels until `stop` is set.
+
+    Raises:
+        SettingsError: an address is missing or a provider's table is wrong.
+        OSError: the port is taken.
+    """
+    resources = create_resources(settings, "receipts")
+    _serve(receipts_application(resources, channels), settings, stop)
 
 
 run_sms_receipts = partial(run_receipts, channels=(Channel.SMS,))
@@ -144,31 +159,31 @@ run_push_receipts = partial(run_receipts, channels=(Channel.PUSH,))
 run_voice_receipts = partial(run_receipts, channels=(Channel.VOICE,))
 
 
-def _bare(parts: Parts, title: str) -> FastAPI:
+def _base_app(resources: AppResources, title: str) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await parts.pool.open()
-        parts.tasks.append(asyncio.create_task(parts.watch_database()))
+        await resources.pool.open()
+        resources.tasks.append(asyncio.create_task(resources.watch_database()))
         try:
             yield
         finally:
-            for task in parts.tasks:
+            for task in resources.tasks:
                 task.cancel()
-            await parts.pool.close()
-            await asyncio.to_thread(parts.producer.close)
+            await resources.pool.close()
+            await asyncio.to_thread(resources.producer.close)
 
     app = FastAPI(title=title, version=version("communications"), lifespan=lifespan)
     problems.install(app)
-    app.include_router(_health(parts), include_in_schema=False)
+    app.include_router(_health(resources), include_in_schema=False)
     return app
 
 
-def _health(parts: Parts) -> APIRouter:
+def _health(resources: AppResources) -> APIRouter:
     routes = APIRouter()
 
     def respond(request: Request) -> Response:
-        status, kind, body = health.answer(request.url.path, parts.problems)
-        return Response(body, status_code=status, headers={"Content-Type": kind})
+        status, content_type, body = health.answer(request.url.path, resources.problems)
+        return Response(body, status_code=status, headers={"Content-Type": content_type})
 
     for path in health.PATHS:
         routes.add_api_route(path, respond)
@@ -176,16 +191,16 @@ def _health(parts: Parts) -> APIRouter:
 
 
 def _include_receipts(
-    app: FastAPI, parts: Parts, channels: Collection[Channel] = tuple(Channel)
+    app: FastAPI, resources: AppResources, channels: Collection[Channel] = tuple(Channel)
 ) -> None:
-    parsers = receipt_parsers(parts.settings)
+    parsers = receipt_parsers(resources.settings)
     app.include_router(
         consumers.receipts.webhooks.router(
-            pool=parts.pool,
-            producer=parts.producer,
-            codec=codec_of(parts.settings),
-            parsers={of: parser for of, parser in parsers.items() if of[0] in channels},
-            public_url=parts.settings.public_url,
+            pool=resources.pool,
+            producer=resources.producer,
+            codec=codec_of(resources.settings),
+            parsers={key: parser for key, parser in parsers.items() if key[0] in channels},
+            public_url=resources.settings.public_url,
         )
     )
 
@@ -204,11 +219,11 @@ def _serve(app: FastAPI, settings: Settings, stop: threading.Event) -> None:
 
 async def _until_stopped(server: uvicorn.Server, should_stop: Callable[[], bool]) -> None:
     async def watch() -> None:
-        while not should_stop():  # noqa: ASYNC110 - the event is a thread's
+        while not should_stop():  # noqa: ASYNC110 - the event belongs to a thread
             await asyncio.sleep(0.1)
         server.should_exit = True
 
-    watching = asyncio.create_task(watch())
+    watcher = asyncio.create_task(watch())
     log.info("service.started", port=server.config.port)
     await server.serve()
-    watching.cancel()
+    watcher.cancel()

@@ -1,12 +1,11 @@
 """A small client of the HTTP API, for the command line and the sample traffic.
 
-Callers are plain functions, so the calls look synchronous; below them aiohttp keeps one pooled
-connection on an event loop of the client's own. Here aiohttp's errors and the API's problem
-documents become ours:
+Its calls are synchronous. Inside, aiohttp keeps pooled connections on an event loop that belongs to
+the client. The errors of aiohttp and the problem documents of the API become our own errors:
 
     ClientError
-    ├── ApiUnreachableError   no answer; nothing is known of what was asked
-    └── ApiRefusedError       the API answered, and said no (or that it cannot now)
+    ├── ApiUnreachableError   no answer; the request may have been processed or not
+    └── ApiRefusedError       the API answered with an error
 """
 
 import asyncio
@@ -25,45 +24,47 @@ KEY_FILE = "api-key"
 
 
 class ClientError(Exception):
-    """The API did not do what was asked; the text is one line for a person."""
+    """The request did not succeed; the text is one line for a person."""
 
 
 class ApiUnreachableError(ClientError):
-    """Nobody answered. Asking again is safe where the request carries an idempotency key."""
+    """The API did not answer. A request with an idempotency key can be repeated safely."""
 
 
 class ApiRefusedError(ClientError):
-    """The API refused.
+    """The API answered with an error.
 
     Attributes:
-        status: the HTTP status; retry_after: seconds until it may be worth asking again.
+        status: the HTTP status code.
+        retry_after: the seconds to wait before a repetition, if the API named them.
     """
 
     def __init__(self, status: int, sentence: str, *, retry_after: float | None = None) -> None:
         super().__init__(sentence)
-        self.status, self.retry_after = status, retry_after
+        self.status = status
+        self.retry_after = retry_after
 
     @property
-    def passing(self) -> bool:
-        """Whether the same request may be accepted later."""
+    def is_temporary(self) -> bool:
+        """Whether the same request may succeed later."""
         return self.status in {429, 502, 503, 504}
 
 
 @dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """A 2xx answer; 200 in place of 202 says that the message was known already."""
+    """A 2xx answer; 200 instead of 202 means that the message had been accepted before."""
 
     status: int
     body: Any
 
 
 class ApiClient:
-    """Calls of one API with one key; a context manager.
+    """A client of one API with one key; a context manager.
 
     Args:
-        url: the API's address, without a path.
+        url: the address of the API, without a path.
         key: the API key.
-        seconds: how long one call may take.
+        seconds: the time limit of one call.
     """
 
     def __init__(self, url: str, key: Secret, *, seconds: float = 30.0) -> None:
@@ -85,35 +86,38 @@ class ApiClient:
         self.close()
 
     def close(self) -> None:
-        """Release the connections."""
+        """Close the connections."""
         if self._session is not None:
             self._runner.run(self._session.close())
         self._runner.close()
 
     def get(self, path: str, query: Mapping[str, str | None] | None = None) -> Any:
-        """The JSON at `path`; entries of `query` that are None are left out.
+        """Get a JSON document; entries of `query` that are None are left out.
 
         Raises:
-            ApiUnreachableError, ApiRefusedError: there is none.
+            ApiUnreachableError: the API did not answer.
+            ApiRefusedError: the API answered with an error.
         """
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        return self._call("GET", path, query=given).body
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        return self._call("GET", path, query=parameters).body
 
     def post(
         self, path: str, document: object, headers: Mapping[str, str] | None = None
     ) -> ApiAnswer:
-        """Send a JSON document.
+        """Post a JSON document.
 
         Raises:
-            ApiUnreachableError, ApiRefusedError: it was not accepted, or that is not known.
+            ApiUnreachableError: the API did not answer; the document may have been accepted.
+            ApiRefusedError: the API answered with an error.
         """
         return self._call("POST", path, document=document, headers=headers)
 
     def delete(self, path: str, query: Mapping[str, str]) -> None:
-        """Take away what `path` and `query` name.
+        """Delete what `path` and `query` name.
 
         Raises:
-            ApiUnreachableError, ApiRefusedError: it is there, or that is not known.
+            ApiUnreachableError: the API did not answer; it may have been deleted.
+            ApiRefusedError: the API answered with an error.
         """
         self._call("DELETE", path, query=query)
 
@@ -127,19 +131,22 @@ class ApiClient:
         headers: Mapping[str, str] | None = None,
     ) -> ApiAnswer:
         body = None if document is None else json.dumps(document).encode()
-        kind = {} if body is None else {"Content-Type": "application/json"}
+        content_type = {} if body is None else {"Content-Type": "application/json"}
+        all_headers = {**content_type, **(headers or {})}
         try:
             return self._runner.run(
-                self._ask(method, path, query=query, body=body, headers={**kind, **(headers or {})})
+                self._request(method, path, query=query, body=body, headers=all_headers)
             )
         except TimeoutError as error:
             raise ApiUnreachableError(f"no answer from {self.url} in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise ApiUnreachableError(f"no answer from {self.url} ({_cause(error)})") from error
+            raise ApiUnreachableError(
+                f"no answer from {self.url} ({_describe_cause(error)})"
+            ) from error
         except ValueError as error:
-            raise ApiUnreachableError(f"{self.url} is no address of the API") from error
+            raise ApiUnreachableError(f"{self.url} is not a valid address") from error
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         path: str,
@@ -158,77 +165,79 @@ class ApiClient:
             method, self.url + path, params=query, data=body, headers=headers
         ) as response:
             text = await response.text(errors="replace")
-            found = _json(text)
+            document = _parse_json(text)
             if not response.ok:
-                said = _sentence(response.status, found)
-                after = _seconds(response.headers.get("Retry-After", ""))
-                raise ApiRefusedError(response.status, said, retry_after=after)
-            if found is None and response.status != 204:
-                raise ApiRefusedError(response.status, f"{self.url} does not answer as the API")
-            return ApiAnswer(response.status, found)
+                sentence = _error_sentence(response.status, document)
+                retry_after = _parse_seconds(response.headers.get("Retry-After", ""))
+                raise ApiRefusedError(response.status, sentence, retry_after=retry_after)
+            if document is None and response.status != 204:
+                raise ApiRefusedError(response.status, f"{self.url} is not our API")
+            return ApiAnswer(response.status, document)
 
 
 def connect(settings: Settings, *, seconds: float = 30.0) -> ApiClient:
-    """A client of the API the settings name.
+    """Return a client for the API that the settings name.
 
     Raises:
         SettingsError: there is no API key.
     """
-    return ApiClient(settings.api_url, key_of(settings), seconds=seconds)
+    return ApiClient(settings.api_url, read_api_key(settings), seconds=seconds)
 
 
-def key_of(settings: Settings) -> Secret:
-    """The API key: `COMMS_API_KEY`, or the one that `comms up` left in its data folder.
+def read_api_key(settings: Settings) -> Secret:
+    """Read the API key: `COMMS_API_KEY`, or the one that `comms up` wrote to its data folder.
 
     Raises:
-        SettingsError: neither is there.
+        SettingsError: there is neither.
     """
-    given = settings.environment.get("COMMS_API_KEY", "").strip()
-    if given:
-        return Secret(given)
+    key = settings.environment.get("COMMS_API_KEY", "").strip()
+    if key:
+        return Secret(key)
     path = settings.data_dir / KEY_FILE
     try:
         return Secret(path.read_text(encoding="utf-8").strip())
     except OSError as error:
         raise SettingsError(
-            "COMMS_API_KEY", f"not set, and {path} cannot be read ({error.strerror})"
+            "COMMS_API_KEY",
+            f"not set, and {path} cannot be read ({error.strerror}); start `comms up`, or create a"
+            " key with `comms keys create`",
         ) from error
 
 
-def problems_in(document: object) -> Iterator[str]:
-    """`field: problem` of each field that a problem document names."""
+def field_problems(document: object) -> Iterator[str]:
+    """Yield `field: problem` for each field that a problem document names."""
     errors = document.get("errors") if isinstance(document, dict) else None
     for error in errors if isinstance(errors, list) else []:
         if isinstance(error, dict):
             yield f"{error.get('field')}: {error.get('problem')}"
 
 
-def sentence_of(document: object) -> str:
-    """A problem document as one line."""
+def problem_text(document: object) -> str:
+    """Return a problem document as one line; empty if it is not one."""
     if not isinstance(document, dict):
         return ""
-    fields = "; ".join(problems_in(document))
+    fields = "; ".join(field_problems(document))
     return fields or str(document.get("detail") or document.get("title") or "")
 
 
-def _sentence(status: int, document: object) -> str:
-    said = sentence_of(document)
-    return f"{said} (HTTP {status})" if said else f"HTTP {status}"
+def _error_sentence(status: int, document: object) -> str:
+    text = problem_text(document)
+    return f"{text} (HTTP {status})" if text else f"HTTP {status}"
 
 
-def _seconds(text: str) -> float | None:
-    """A Retry-After in seconds; one that gives a date is not read."""
+def _parse_seconds(text: str) -> float | None:
+    """Parse a Retry-After in seconds; one with a date is ignored."""
     return float(text) if text.isascii() and text.isdecimal() else None
 
 
-def _json(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         return None
 
 
-def _cause(error: Exception) -> str:
+def _describe_cause(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         return os.strerror(number) if number else "no connection"

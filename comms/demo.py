@@ -1,9 +1,9 @@
-"""Sample traffic, so that a system just started has something to show.
+"""Sample traffic, so that a new system has something to show.
 
-`comms up --demo` runs it as the service `demo`. It posts to the API as any client would, a few
-messages a second over the four channels, in the words of a home-service company; now and then to
-one of the simulated provider's magic recipients, so that failures and retries are seen too. No
-sample is given to a real provider, whatever is configured.
+`comms up --demo` runs it as the service `demo`. It posts to the API like any client: a few messages
+a second over the four channels, with the texts of a home-service company. Some go to the magic
+recipients of the simulated provider, so that failures and retries appear too. No sample goes to a
+real provider, whatever is configured.
 """
 
 import random
@@ -21,15 +21,15 @@ from comms.platform.settings import Settings, SettingsError
 log = structlog.get_logger(__name__)
 
 PER_SECOND = 3.0
-AWAY_SECONDS = (1.0, 15.0)  # first and longest wait for an API that is away
-KEY_SECONDS = 1.0
+RETRY_SECONDS = (1.0, 15.0)  # first and longest wait while the API is unreachable
+KEY_POLL_SECONDS = 1.0
 
 Content = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Somebody who has a home; none of the numbers and addresses can belong to anyone."""
+    """An invented customer; the numbers and addresses cannot belong to anyone."""
 
     id: str
     name: str
@@ -47,8 +47,8 @@ _VISITS = ("furnace tune-up", "drain cleaning", "water heater check", "panel ins
 _JOBS = ("bathroom repipe", "heat pump installation", "roof repair", "kitchen rewiring")
 _TECHNICIANS = ("Dana", "Luis", "Kofi", "Ingrid")
 
-# What the simulated provider does for its magic recipients, with the share each is given.
-_ODD: Mapping[str, tuple[int, int]] = {
+# The simulated provider's magic recipients: last digits of the number, and relative frequency.
+_MAGIC: Mapping[str, tuple[int, int]] = {
     "invalid": (101, 20),
     "temporary": (102, 30),
     "exhausted": (103, 4),
@@ -58,11 +58,11 @@ _ODD: Mapping[str, tuple[int, int]] = {
     "undelivered": (107, 15),
     "limited": (108, 10),
 }
-_ODD_SHARE = 0.07
+_MAGIC_SHARE = 0.07
 
 
 def customers() -> tuple[Customer, ...]:
-    """The company's customers."""
+    """Return the invented customers of the company."""
     return tuple(
         Customer(
             id=f"cust-{1001 + n}",
@@ -76,30 +76,30 @@ def customers() -> tuple[Customer, ...]:
 
 
 def run_demo(settings: Settings, stop: threading.Event) -> None:
-    """Post sample messages until `stop` is set; waits while the API is away."""
-    client = _client(settings, stop)
+    """Post sample messages until `stop` is set; wait while the API is unreachable."""
+    client = _connect(settings, stop)
     if client is None:
         return
     chance = random.Random()  # noqa: S311 - which sample comes next is no secret
-    everyone = customers()
-    wait = AWAY_SECONDS[0]
+    all_customers = customers()
+    wait = RETRY_SECONDS[0]
     with client:
         while not stop.is_set():
-            if _post(client, sample(everyone, chance, datetime.now(UTC))):
-                wait = AWAY_SECONDS[0]
+            if _post(client, sample(all_customers, chance, datetime.now(UTC))):
+                wait = RETRY_SECONDS[0]
                 stop.wait(chance.expovariate(PER_SECOND))
             else:
                 stop.wait(wait)
-                wait = min(2 * wait, AWAY_SECONDS[1])
+                wait = min(2 * wait, RETRY_SECONDS[1])
 
 
-def sample(everyone: tuple[Customer, ...], chance: random.Random, now: datetime) -> Content:
-    """One message as it is posted."""
-    customer = chance.choice(everyone)
+def sample(all_customers: tuple[Customer, ...], chance: random.Random, now: datetime) -> Content:
+    """Make one message in the form that the API accepts."""
+    customer = chance.choice(all_customers)
     write = chance.choices((_reminder, _estimate, _on_the_way, _invoice, _urgent), (4, 3, 4, 3, 1))
     message = write[0](customer, chance, now)
-    if chance.random() < _ODD_SHARE:
-        message["to"] = _odd_recipient(str(message["channel"]), chance)
+    if chance.random() < _MAGIC_SHARE:
+        message["to"] = _magic_recipient(str(message["channel"]), chance)
     return {
         "customer_id": customer.id,
         "metadata": {"sample": "yes"},
@@ -108,55 +108,55 @@ def sample(everyone: tuple[Customer, ...], chance: random.Random, now: datetime)
     }
 
 
-def _client(settings: Settings, stop: threading.Event) -> ApiClient | None:
-    """A client, once the API key is there."""
+def _connect(settings: Settings, stop: threading.Event) -> ApiClient | None:
+    """Wait for the API key and return a client; None if `stop` was set first."""
     while not stop.is_set():
         try:
             return connect(settings, seconds=10.0)
         except SettingsError as error:
-            log.info("demo.waits", problem=str(error))
-            stop.wait(KEY_SECONDS)
+            log.info("demo.api_key_missing", problem=str(error))
+            stop.wait(KEY_POLL_SECONDS)
     return None
 
 
 def _post(client: ApiClient, message: Content) -> bool:
-    """Whether the API is there and took the message (or will never take it)."""
+    """Post a message; return False if the API cannot take it now."""
     try:
         client.post("/v1/messages", message)
     except ApiUnreachableError as error:
-        log.info("demo.api_away", problem=str(error))
+        log.info("demo.api_unreachable", problem=str(error))
         return False
     except ApiRefusedError as error:
-        log.warning("demo.refused", problem=str(error), channel=str(message["channel"]))
+        log.warning("demo.message_refused", problem=str(error), channel=str(message["channel"]))
         return error.status == 422
     return True
 
 
-def _odd_recipient(channel: str, chance: random.Random) -> str:
-    words, shares = list(_ODD), [share for _, share in _ODD.values()]
-    word = chance.choices(words, shares)[0]
+def _magic_recipient(channel: str, chance: random.Random) -> str:
+    names, frequencies = list(_MAGIC), [frequency for _, frequency in _MAGIC.values()]
+    name = chance.choices(names, frequencies)[0]
     match channel:
         case "email":
-            return f"{word}@simulator.example.com"
+            return f"{name}@simulator.example.com"
         case "push":
-            return f"simulator:{word}"
+            return f"simulator:{name}"
         case _:
-            return f"+12025550{_ODD[word][0]}"
+            return f"+12025550{_MAGIC[name][0]}"
 
 
 def _reminder(customer: Customer, chance: random.Random, now: datetime) -> Content:
     day = f"{now + timedelta(days=chance.randint(1, 6)):%A}"
     hour = chance.choice(("8 and 10 am", "10 am and noon", "1 and 3 pm", "3 and 5 pm"))
     visit = chance.choice(_VISITS)
-    text = f"Hi {_first(customer)}, a reminder of your {visit} on {day} between {hour}."
+    text = f"Hi {_first_name(customer)}, a reminder of your {visit} on {day} between {hour}."
     common = {"workflow": "visit-reminder", "expires_at": (now + timedelta(hours=12)).isoformat()}
     if chance.random() < 0.25:
-        spoken = f"{text} To change the time, please call our office. Thank you."
+        speech = f"{text} To change the time, please call our office. Thank you."
         return {
             **common,
             "channel": "voice",
             "to": customer.number,
-            "text": spoken,
+            "text": speech,
             "language": "en-US",
         }
     return {
@@ -170,8 +170,9 @@ def _reminder(customer: Customer, chance: random.Random, now: datetime) -> Conte
 def _estimate(customer: Customer, chance: random.Random, _: datetime) -> Content:
     job, price = chance.choice(_JOBS), chance.randint(9, 140) * 50
     text = (
-        f"Hello {_first(customer)},\n\nthank you for having us over. Your estimate for the {job} "
-        f"comes to ${price:,}. It is valid for 30 days; just answer this message with any question."
+        f"Hello {_first_name(customer)},\n\nthank you for having us over. "
+        f"Your estimate for the {job} comes to ${price:,}. "
+        "It is valid for 30 days; just answer this message with any question."
         "\n\nYour home-service team"
     )
     return {
@@ -217,7 +218,8 @@ def _invoice(customer: Customer, chance: random.Random, _: datetime) -> Content:
         "workflow": "invoice",
         "to": customer.address,
         "subject": f"Invoice {number}",
-        "text": f"Hello {_first(customer)},\n\nyour invoice {number} over ${total:,.2f} is ready.",
+        "text": f"Hello {_first_name(customer)},\n\n"
+        f"your invoice {number} over ${total:,.2f} is ready.",
     }
 
 
@@ -234,5 +236,5 @@ def _urgent(customer: Customer, chance: random.Random, _: datetime) -> Content:
     }
 
 
-def _first(customer: Customer) -> str:
+def _first_name(customer: Customer) -> str:
     return customer.name.split()[0]

@@ -1,8 +1,8 @@
-"""Every service by name, and the one way a process runs one.
+"""Every service by name, and how a process runs one.
 
-`comms run NAME` and the packages' `__main__` modules end here: settings are read, logs set up,
-signals turned into an event, and an error that stops the service becomes one line and an exit code.
-A service's module is loaded when it is asked for: a process carries what it runs and nothing else.
+`comms run NAME` and the packages' `__main__` modules call `run_service`. It reads the settings,
+configures the logs, turns signals into an event, and prints an error that ends the service as one
+line. A service's module is imported only when it runs, so a process loads nothing it does not use.
 """
 
 import signal
@@ -26,7 +26,7 @@ Service = Callable[[Settings, threading.Event], None]
 
 CHANNELS = ("sms", "email", "push", "voice")
 
-# Where each service's `run` function is.
+# The module and the function that run each service.
 SERVICES: Mapping[str, str] = MappingProxyType(
     {
         "app": "comms.app:run_app",
@@ -45,15 +45,15 @@ SERVICES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def service_of(name: str) -> Service:
-    """The function that runs a service until its event is set."""
+def load_service(name: str) -> Service:
+    """Import the function that runs a service until its event is set."""
     module, _, function = SERVICES[name].partition(":")
-    found: Service = getattr(import_module(module), function)
-    return found
+    service: Service = getattr(import_module(module), function)
+    return service
 
 
 def run_service(name: str) -> None:
-    """Run a service until SIGTERM or SIGINT; exits the process with 0, or 1 after one clear line.
+    """Run a service until SIGTERM or SIGINT; on an error print one line and exit with code 1.
 
     Args:
         name: one of `SERVICES`.
@@ -64,6 +64,6 @@ def run_service(name: str) -> None:
     try:
         settings = load()
         logs.configure(name, level=settings.environment.get("COMMS_LOG_LEVEL", "INFO"))
-        service_of(name)(settings, stop)
+        load_service(name)(settings, stop)
     except (SettingsError, DatabaseError, KafkaFault, ServiceError, OSError) as error:
         sys.exit(f"comms run {name}: {error}")

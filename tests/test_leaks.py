@@ -229,7 +229,7 @@ def system(broker: Broker, database_url: str, tmp_path: Path) -> Iterator[System
             "COMMS_LOG_LEVEL": "DEBUG",
             "COMMS_PUBLIC_URL": PUBLIC_URL,
         }
-        made = System(environment, tmp_path, folder.api_key(tmp_path, private))
+        made = System(environment, tmp_path, folder.ensure_api_key(tmp_path, private))
         environment["COMMS_URL"] = f"http://127.0.0.1:{made.ports['app']}"
         environment["COMMS_API_KEY"] = made.key
         try:

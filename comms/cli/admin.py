@@ -1,4 +1,8 @@
-"""Administration: API keys, the database's schema, topics, Avro schemas, and running services."""
+"""Administration: the one-machine stack, API keys, the database schema, topics and Avro schemas.
+
+`comms.cli.app` registers these commands. Each loads the settings and works directly on the database
+or the broker, not through the API.
+"""
 
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +13,7 @@ import psycopg
 import typer
 
 from comms.cli.errors import FAILED, CommandError
-from comms.cli.output import AsJson, console, moment, plain, print_json, table
+from comms.cli.output import AsJson, console, local_time, plain, print_json, table
 from comms.platform import keys
 from comms.platform.database import translated
 from comms.platform.kafka import Broker
@@ -20,32 +24,45 @@ from schemas import compatibility
 
 
 class Mode(StrEnum):
-    """What a key may reach: providers, or the simulated one alone."""
+    """Whether messages sent with a key go to real providers or to the simulated one."""
 
     LIVE = "live"
     TEST = "test"
 
 
 def start(
-    port: Annotated[int, typer.Option(help="Of the page and the API.", min=1, max=65535)] = 8080,
+    port: Annotated[
+        int,
+        typer.Option(
+            help="Port of the page and the API; the other services use the seven ports after it.",
+            min=1,
+            max=65535,
+        ),
+    ] = 8080,
     data_dir: Annotated[
-        Path, typer.Option(help="Where what must last is kept.", envvar="COMMS_DATA_DIR")
+        Path,
+        typer.Option(
+            help="Folder for the database, the API key and the logs.", envvar="COMMS_DATA_DIR"
+        ),
     ] = Path(".comms"),
-    demo: Annotated[bool, typer.Option("--demo", help="Feed sample traffic.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Send sample traffic through the simulated providers.")
+    ] = False,
 ) -> None:
-    """Run the whole system on this machine, until Ctrl-C."""
+    """Run the whole system on this machine until Ctrl-C."""
     up(port=port, data_dir=data_dir, demo=demo)
 
 
 def create_key(
-    name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
-    tenant: Annotated[str, typer.Option(help="Whose it is.")] = "default",
+    name: Annotated[str, typer.Option(help="A description of its use.")] = "command line",
+    tenant: Annotated[str, typer.Option(help="The tenant it belongs to.")] = "default",
     mode: Annotated[
-        Mode, typer.Option(help="test: what is posted with it is simulated, and reaches nobody.")
+        Mode,
+        typer.Option(help="With 'test', its messages go to the simulated provider only."),
     ] = Mode.LIVE,
     as_json: AsJson = False,
 ) -> None:
-    """Make an API key. It is shown now and never again."""
+    """Create an API key and print it. It cannot be shown again."""
     with translated(), psycopg.connect(load().need_database(), autocommit=True) as connection:
         key = keys.create(connection, tenant, name, mode.value)
     if as_json:
@@ -55,9 +72,9 @@ def create_key(
 
 
 def list_keys(as_json: AsJson = False) -> None:
-    """Every API key, newest first; never the key itself."""
+    """List the API keys, newest first, without their secrets."""
     with translated(), psycopg.connect(load().need_database(), autocommit=True) as connection:
-        found = keys.listed(connection)
+        records = keys.listed(connection)
     rows = [
         {
             "id": str(key.id),
@@ -67,26 +84,28 @@ def list_keys(as_json: AsJson = False) -> None:
             "created_at": key.created_at.isoformat(),
             "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
         }
-        for key in found
+        for key in records
     ]
     if as_json:
         print_json({"items": rows})
         return
-    shown = table("id", "tenant", "name", "mode", "created", "revoked")
+    lines = table("id", "tenant", "name", "mode", "created", "revoked")
     for row in rows:
-        times = moment(row["created_at"]), moment(row["revoked_at"])
-        shown.add_row(row["id"], plain(row["tenant"]), plain(row["name"]), row["mode"], *times)
-    console().print(shown)
+        times = local_time(row["created_at"]), local_time(row["revoked_at"])
+        lines.add_row(row["id"], plain(row["tenant"]), plain(row["name"]), row["mode"], *times)
+    console().print(lines)
 
 
 def revoke_key(
-    key_id: Annotated[UUID, typer.Argument(metavar="ID", help="As `comms keys list` shows it.")],
+    key_id: Annotated[
+        UUID, typer.Argument(metavar="ID", help="The id that `comms keys list` shows.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Revoke an API key; it stops working within seconds."""
+    """Revoke an API key. It stops working within seconds."""
     with translated(), psycopg.connect(load().need_database(), autocommit=True) as connection:
         if not keys.revoke(connection, key_id):
-            raise CommandError(f"there is no key {key_id} in force")
+            raise CommandError(f"there is no active key {key_id}")
     if as_json:
         print_json({"revoked": str(key_id)})
     else:
@@ -94,13 +113,13 @@ def revoke_key(
 
 
 def upgrade_database() -> None:
-    """Bring the database's schema to the newest version."""
+    """Upgrade the database schema to the newest version."""
     upgrade(load().need_database())
-    console().print("The database's schema is the newest.")
+    console().print("The database schema is at the newest version.")
 
 
 def apply_topics(as_json: AsJson = False) -> None:
-    """Create the topics that do not exist."""
+    """Create the topics that do not exist yet."""
     created = Broker(load().need_kafka()).apply_topics()
     if as_json:
         print_json({"created": created})
@@ -109,7 +128,7 @@ def apply_topics(as_json: AsJson = False) -> None:
 
 
 def check_schemas(as_json: AsJson = False) -> None:
-    """Prove that old and new readers survive the schemas, against every published version."""
+    """Check that the schemas are compatible with every published version."""
     report = compatibility.check()
     if as_json:
         findings = [

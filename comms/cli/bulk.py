@@ -1,9 +1,10 @@
 """Many messages from a file, through `POST /v1/messages/batch`.
 
-`comms send CHANNEL --file` calls `send_rows`. Rows go in chunks bounded by number and size. A row
-the API refuses is named by its line and stops nothing else; a chunk it refuses as a whole is halved
-until the row is found. A chunk that got no answer is posted again: the rows' idempotency keys make
-that harmless. Where the API asks to wait (429 with Retry-After) it is waited, however often.
+`comms send CHANNEL --file` calls `send_rows`. Rows are posted in chunks of limited number and size.
+A row that the API rejects is reported with its line, and the others are sent. A chunk that the API
+rejects as a whole is halved until the row is found. A chunk without an answer is posted again: the
+idempotency keys of the rows make that safe. If the API asks to wait (429 with Retry-After), the
+client waits, however often.
 """
 
 import json
@@ -15,29 +16,30 @@ from typing import Any
 from comms.cli.errors import CommandError
 from comms.cli.output import entry
 from comms.cli.rows import BadRow, Row
-from comms.client import ApiClient, ApiRefusedError, ApiUnreachableError, sentence_of
+from comms.client import ApiClient, ApiRefusedError, ApiUnreachableError, problem_text
 
 ROWS = 500
 BYTES = 4 * 1024 * 1024
 WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds before a chunk is posted again
-_ABOUT_ROWS = frozenset({400, 413, 422})  # refusals that another chunk may not meet
+_ROW_ERRORS = frozenset({400, 413, 422})  # another chunk may be accepted
+_LISTED_ROWS = 1000
 
-Sleep = Callable[[float], None]
+Sleep = Callable[[float], object]
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of a file's rows."""
+    """How many rows were accepted, had been accepted before, or were rejected."""
 
     accepted: int = 0
-    known: int = 0
+    already_accepted: int = 0
     bad: list[BadRow] = field(default_factory=list)
     bad_count: int = 0
 
     def add_bad(self, row: BadRow) -> None:
-        """Count a bad row; the first thousand are kept by line."""
+        """Count a rejected row; only the first 1,000 are listed."""
         self.bad_count += 1
-        if len(self.bad) < 1000:
+        if len(self.bad) < _LISTED_ROWS:
             self.bad.append(row)
 
 
@@ -47,35 +49,39 @@ def send_rows(
     *,
     on_bad: Callable[[BadRow], None],
     tally: Tally,
+    should_stop: Callable[[], bool] = lambda: False,
     sleep: Sleep = time.sleep,
 ) -> None:
     """Post every good row and report every bad one.
 
     Args:
-        on_bad: told of each bad row as it is found.
-        tally: counts as the rows go, so that it holds what was done when an error ends it.
+        on_bad: called with each rejected row.
+        tally: updated after each answer, so that it is right when an error ends the run.
+        should_stop: called after each chunk; True ends the run there.
 
     Raises:
-        ClientError: the API is away, or refuses more than a row.
+        ClientError: the API is unreachable, or refuses more than a row.
     """
 
-    def bad(row: BadRow) -> None:
+    def report(row: BadRow) -> None:
         tally.add_bad(row)
         on_bad(row)
 
-    for chunk in chunks(_good(rows, bad)):
-        for row, result in _posted(client, chunk, sleep):
+    for chunk in chunks(_good_rows(rows, report)):
+        for row, result in _post(client, chunk, sleep):
             error = entry(result, "error")
             if error is not None:
-                bad(BadRow(row.line, sentence_of(error) or str(error)))
+                report(BadRow(row.line, problem_text(error) or str(error)))
             elif entry(result, "replayed"):
-                tally.known += 1
+                tally.already_accepted += 1
             else:
                 tally.accepted += 1
+        if should_stop():
+            return
 
 
 def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows in groups that one request may carry."""
+    """Group the rows into chunks that fit into one request."""
     group: list[Row] = []
     size = 0
     for row in rows:
@@ -89,52 +95,56 @@ def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def _good(rows: Iterable[Row | BadRow], bad: Callable[[BadRow], None]) -> Iterator[Row]:
+def _good_rows(rows: Iterable[Row | BadRow], report: Callable[[BadRow], None]) -> Iterator[Row]:
     for row in rows:
         if isinstance(row, BadRow):
-            bad(row)
+            report(row)
         else:
             yield row
 
 
-def _posted(client: ApiClient, chunk: list[Row], sleep: Sleep) -> Iterator[tuple[Row, Any]]:
-    """Each row with the API's result."""
+def _post(client: ApiClient, chunk: list[Row], sleep: Sleep) -> Iterator[tuple[Row, Any]]:
+    """Post a chunk and return each row with the API's result."""
     try:
-        results = _answered(client, chunk, sleep)
+        results = _post_with_retries(client, chunk, sleep)
     except ApiRefusedError as error:
-        if error.status not in _ABOUT_ROWS:
+        if error.status not in _ROW_ERRORS:
             raise
         if len(chunk) == 1:
             yield chunk[0], {"error": str(error)}
             return
         middle = len(chunk) // 2
-        yield from _posted(client, chunk[:middle], sleep)
-        yield from _posted(client, chunk[middle:], sleep)
+        yield from _post(client, chunk[:middle], sleep)
+        yield from _post(client, chunk[middle:], sleep)
         return
     yield from zip(chunk, results, strict=True)
 
 
-def _answered(client: ApiClient, chunk: list[Row], sleep: Sleep) -> list[Any]:
+def _post_with_retries(client: ApiClient, chunk: list[Row], sleep: Sleep) -> list[Any]:
     document = {"messages": [row.content for row in chunk]}
     waits = iter(WAITS)
     while True:
         try:
             return _results(client.post("/v1/messages/batch", document).body, len(chunk))
         except (ApiUnreachableError, ApiRefusedError) as error:
-            wait = _wait(error, waits)
+            wait = _seconds_to_wait(error, waits)
             if wait is None:
                 raise
         sleep(wait)
 
 
-def _wait(error: ApiUnreachableError | ApiRefusedError, waits: Iterator[float]) -> float | None:
-    """Seconds until the chunk is posted again; None when it is not. To be asked to wait is no
-    failure: that goes on for as long as the file does."""
+def _seconds_to_wait(
+    error: ApiUnreachableError | ApiRefusedError, waits: Iterator[float]
+) -> float | None:
+    """Return the seconds until the chunk is posted again, or None to give up.
+
+    A request to wait (429 with Retry-After) is not a failure and does not use up `waits`.
+    """
     if isinstance(error, ApiUnreachableError):
         return next(waits, None)
     if error.status == 429 and error.retry_after is not None:
         return error.retry_after
-    if not error.passing:
+    if not error.is_temporary:
         return None
     wait = next(waits, None)
     return None if wait is None else max(wait, error.retry_after or 0.0)

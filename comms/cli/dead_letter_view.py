@@ -1,7 +1,7 @@
-"""A dead letter opened: its record's fields where it can be decoded, its bytes where it cannot.
+"""The record of a dead letter for display: its fields if it can be decoded, otherwise its bytes.
 
-`comms dead-letters show` prints what this makes. Without leave to show contents, whatever may tell
-who is reached or what is said is left out, and is named as left out.
+`comms dead-letters show` prints it. Without `--content`, every value that may contain a recipient
+or a content is replaced by a note that it is hidden.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from comms.platform.kafka import Record
 from schemas.codec import Codec
-from schemas.codec import Record as Known
+from schemas.codec import Record as AvroRecord
 from schemas.errors import ContractError
 from schemas.events import StatusEvent
 from schemas.messages import EmailMessage, PushMessage, SmsMessage, VoiceMessage
@@ -20,51 +20,38 @@ from schemas.vocabulary import Channel
 
 HIDDEN = "(hidden; --content shows it)"
 
-# Fields that say neither who is reached nor what is said.
-_HARMLESS = frozenset(
+# Fields that contain neither a recipient nor a content.
+_PUBLIC_FIELDS = frozenset(
     {
         *("id", "tenant", "created_at", "workflow", "priority", "send_at", "expires_at"),
-        *(
-            "on_doubt",
-            "traceparent",
-            "bypass_suppression",
-            "mode",
-            "message_id",
-            "channel",
-            "status",
-        ),
-        *(
-            "reason",
-            "attempt",
-            "provider",
-            "occurred_at",
-            "code",
-            "mode",
-            "platform",
-            "ttl",
-            "repeat",
-        ),
+        *("on_doubt", "traceparent", "bypass_suppression", "mode", "message_id", "channel"),
+        *("status", "reason", "attempt", "provider", "occurred_at", "code", "platform", "ttl"),
+        "repeat",
     }
 )
 
 
-def opened(record: Record, channel: str, codec: Codec, *, content: bool) -> dict[str, Any]:
-    """What is in a letter: `key`, and `record` or, where it is none, `problem` and `value`.
+def describe_record(record: Record, channel: str, codec: Codec, *, content: bool) -> dict[str, Any]:
+    """Describe a record for display.
 
     Args:
-        channel: whose record it is, as its header says; content: whether to show everything.
+        channel: the channel in the dead letter's header; `status` for a status event.
+        content: whether to show recipients and contents.
+
+    Returns:
+        `key`, and `record` if it can be decoded, otherwise `problem` and `value`.
     """
     key = (record.key or b"").decode(errors="replace")
-    shown: dict[str, Any] = {"key": key if content else _masked(key, channel)}
+    document: dict[str, Any] = {"key": key if content else _mask_key(key, channel)}
     try:
-        known = _decoded(record.value, channel, codec)
+        decoded = _decode(record.value, channel, codec)
     except ContractError as error:
         value = record.value.hex(" ") if content else HIDDEN
-        return shown | {"problem": str(error), "value": value}
-    return shown | {"record": _plain_fields(known, content=content)}
+        return document | {"problem": str(error), "value": value}
+    return document | {"record": _to_fields(decoded, content=content)}
 
 
-def _decoded(value: bytes, channel: str, codec: Codec) -> Known:
+def _decode(value: bytes, channel: str, codec: Codec) -> AvroRecord:
     match channel:
         case Channel.SMS:
             return codec.decode(value, SmsMessage)
@@ -78,39 +65,40 @@ def _decoded(value: bytes, channel: str, codec: Codec) -> Known:
             return codec.decode(value, StatusEvent)
 
 
-def _masked(key: str, channel: str) -> str:
-    """Of a status event it is the message's id; else tenant and recipient, or should be."""
+def _mask_key(key: str, channel: str) -> str:
+    """Hide the recipient: the key of a message is tenant and recipient, of an event its id."""
     if channel not in set(Channel):
         return key
     tenant, colon, _ = key.partition(":")
     return f"{tenant}:…" if colon else HIDDEN
 
 
-def _plain_fields(known: Known, *, content: bool) -> dict[str, Any]:
-    shown = {}
-    for field in fields(known):
-        value = getattr(known, field.name)
+def _to_fields(decoded: AvroRecord, *, content: bool) -> dict[str, Any]:
+    document = {}
+    for field in fields(decoded):
+        value = getattr(decoded, field.name)
         if value in (None, (), {}):
             continue
-        shown[field.name] = _plain(value) if content or field.name in _HARMLESS else HIDDEN
-    return shown
+        is_visible = content or field.name in _PUBLIC_FIELDS
+        document[field.name] = _to_json(value) if is_visible else HIDDEN
+    return document
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     match value:
         case datetime() | UUID() | bytes():
-            return _text(value)
+            return _to_text(value)
         case Mapping():
             return dict(value)
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [_to_json(item) for item in value]
         case _ if is_dataclass(value):
-            return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+            return {f.name: _to_json(getattr(value, f.name)) for f in fields(value)}
         case _:
             return value
 
 
-def _text(value: datetime | UUID | bytes) -> str:
+def _to_text(value: datetime | UUID | bytes) -> str:
     match value:
         case datetime():
             return value.isoformat()

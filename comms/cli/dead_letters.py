@@ -1,7 +1,7 @@
-"""`comms dead-letters`: what no consumer could process, looked at and put back.
+"""`comms dead-letters`: list, show and replay the records that no consumer could process.
 
-Letters are read straight from Kafka, with no group. Recipients and contents are shown only when
-asked for.
+`comms.cli.app` registers these commands. The records are read directly from Kafka, without a
+consumer group. Recipients and contents are shown only with `--content`.
 """
 
 from collections import Counter, deque
@@ -12,12 +12,21 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import MofNCompleteColumn
 
-from comms.cli.dead_letter_view import opened
+from comms.cli.dead_letter_view import describe_record
 from comms.cli.errors import CommandError
-from comms.cli.output import AsJson, console, moment, notes, plain, print_json, table
-from comms.cli.times import instant
+from comms.cli.output import (
+    AsJson,
+    console,
+    local_time,
+    notes,
+    plain,
+    print_json,
+    progress_bar,
+    table,
+)
+from comms.cli.times import parse_past
 from comms.platform import dead_letters
 from comms.platform.dead_letters import DeadLetter
 from comms.platform.kafka import Broker
@@ -26,8 +35,8 @@ from comms.platform.settings import load
 from schemas.vocabulary import Channel, Reason
 
 
-class Whose(StrEnum):
-    """Whose record a letter is: a channel's, or the status topic's."""
+class Source(StrEnum):
+    """Where a dead letter comes from: the topics of a channel, or the status topic."""
 
     SMS = Channel.SMS
     EMAIL = Channel.EMAIL
@@ -36,66 +45,76 @@ class Whose(StrEnum):
     STATUS = "status"
 
 
-ChannelOption = Annotated[Whose | None, typer.Option("--channel")]
-ReasonOption = Annotated[Reason | None, typer.Option("--reason", metavar="REASON")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="As `list` shows them.")]
+ChannelOption = Annotated[
+    Source | None,
+    typer.Option("--channel", help="Only of this channel; 'status' for status events."),
+]
+ReasonOption = Annotated[
+    Reason | None, typer.Option("--reason", metavar="REASON", help="Only with this reason.")
+]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Ids that `list` shows.")]
 
 
 def show_all(
     channel: ChannelOption = None,
     reason: ReasonOption = None,
-    since: Annotated[str | None, typer.Option(help="2h (ago), or RFC 3339.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only from this time on: 2h (ago), or RFC 3339.")
+    ] = None,
     *,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most: the newest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Show only so many of the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Dead letters, newest last."""
-    begin = datetime.fromisoformat(instant(since)) if since else None
+    """List dead letters, newest last."""
+    begin = datetime.fromisoformat(parse_past(since, "--since")) if since else None
     newest: deque[DeadLetter] = deque(maxlen=limit)
     count = 0
-    for letter in _letters():
-        if _fits(letter, channel, reason) and (begin is None or letter.at >= begin):
-            newest.append(letter)
+    for dead_letter in _dead_letters():
+        if _matches(dead_letter, channel, reason) and (begin is None or dead_letter.at >= begin):
+            newest.append(dead_letter)
             count += 1
     if as_json:
-        print_json({"items": [_document(letter) for letter in newest], "count": count})
+        print_json({"items": [_to_document(item) for item in newest], "count": count})
         return
-    shown = table("id", "when", "channel", "reason", "from", "detail")
-    for letter in newest:
-        when, origin = moment(letter.at.isoformat()), plain(_origin(letter))
-        words = plain(letter.channel), plain(letter.reason), origin, plain(letter.detail)
-        shown.add_row(letter.id, when, *words)
-    console().print(shown)
+    lines = table("id", "time", "channel", "reason", "from", "detail")
+    for item in newest:
+        lines.add_row(
+            item.id,
+            local_time(item.at.isoformat()),
+            plain(item.channel),
+            plain(item.reason),
+            plain(_origin(item)),
+            plain(item.detail),
+        )
+    console().print(lines)
     if count > limit:
-        notes().print(f"There are {count - limit} older ones: --limit")
+        notes().print(f"There are {count - limit} older ones: use --limit")
 
 
 def show(
-    letter_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],
+    offset_or_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows.")],
     content: Annotated[
-        bool, typer.Option("--content", help="Recipients and contents too.")
+        bool, typer.Option("--content", help="Also show recipients and contents.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One dead letter: its story, and what can be read of the record."""
-    settings, wanted = load(), _id(letter_id)
-    found = next(
-        (both for both in _letters_with_records() if both[0].id == wanted),
-        None,
-    )
-    if found is None:
-        raise CommandError(f"there is no dead letter {letter_id}")
-    letter, record = found
-    inside = opened(record, letter.channel, codec_of(settings), content=content)
+    """Show one dead letter: where it comes from, what is wrong, and the fields of the record."""
+    settings, wanted_id = load(), _complete_id(offset_or_id)
+    match = next((pair for pair in _dead_letters_with_records() if pair[0].id == wanted_id), None)
+    if match is None:
+        raise CommandError(f"there is no dead letter {offset_or_id}")
+    dead_letter, record = match
+    details = describe_record(record, dead_letter.channel, codec_of(settings), content=content)
+    document = _to_document(dead_letter) | details
     if as_json:
-        print_json(_document(letter) | inside)
+        print_json(document)
         return
-    facts = table("", "")
-    facts.show_header = False
-    for name, value in (_document(letter) | inside).items():
-        for field, said in _lines(name, value):
-            facts.add_row(field, plain(said))
-    console().print(facts)
+    lines = table("", "")
+    lines.show_header = False
+    for name, value in document.items():
+        for field, text in _flatten(name, value):
+            lines.add_row(field, plain(text))
+    console().print(lines)
 
 
 def replay(
@@ -103,109 +122,95 @@ def replay(
     channel: ChannelOption = None,
     reason: ReasonOption = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every letter.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Replay all of them.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be replayed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put letters back, unchanged, into the topics they came from.
+    """Publish dead letters again, unchanged, into the topics they came from.
 
-    A message that was sent already is not sent again. A letter that is not mended is buried again.
+    A message that was already sent is not sent again. A record that still cannot be processed
+    becomes a dead letter again.
     """
-    filtered = channel is not None or reason is not None
-    if sum((bool(ids), filtered, everything)) != 1:
-        raise typer.BadParameter("give ids, or --channel and --reason, or --all")
-    broker, found = _broker(), list(_letters())
+    has_filter = channel is not None or reason is not None
+    if sum((bool(ids), has_filter, everything)) != 1:
+        raise typer.BadParameter("give ids, or --channel and/or --reason, or --all")
+    broker, existing = Broker(load().need_kafka()), list(_dead_letters())
     if ids:
-        chosen = _named(found, ids)
+        chosen = _with_ids(existing, ids)
     else:
-        fitting = dead_letters.newest_of_each_line(found)
-        chosen = [letter for letter in fitting if _fits(letter, channel, reason)]
-    lost = [letter for letter in chosen if not letter.may_return]
-    chosen = [letter for letter in chosen if letter.may_return]
-    sent = 0 if dry_run else _replayed(broker, chosen)
+        candidates = dead_letters.newest_of_each_line(existing)
+        chosen = [item for item in candidates if _matches(item, channel, reason)]
+    without_origin = [item for item in chosen if not item.may_return]
+    chosen = [item for item in chosen if item.may_return]
+    count = 0 if dry_run else _replay(broker, chosen)
     if as_json:
-        print_json(
-            {
-                "replayed": sent,
-                "letters": [letter.id for letter in chosen],
-                "without_origin": [letter.id for letter in lost],
-            }
-        )
+        document = {
+            "replayed": count,
+            "letters": [item.id for item in chosen],
+            "without_origin": [item.id for item in without_origin],
+        }
+        print_json(document)
         return
-    said = f"{len(chosen)} would be replayed" if dry_run else f"{sent} replayed"
-    console().print(said + _by_kind(chosen))
-    for letter in lost:
-        notes().print(plain(f"{letter.id} names no topic of ours as its origin"))
+    summary = f"{len(chosen)} would be replayed" if dry_run else f"{count} replayed"
+    console().print(summary + _count_by_reason(chosen))
+    for item in without_origin:
+        notes().print(plain(f"{item.id} was not replayed: its origin is not one of our topics"))
 
 
-def _replayed(broker: Broker, chosen: list[DeadLetter]) -> int:
+def _replay(broker: Broker, chosen: list[DeadLetter]) -> int:
     if not chosen:
         return 0
-    with _bar() as bar:
+    with progress_bar(MofNCompleteColumn()) as bar:
         task = bar.add_task("replaying", total=len(chosen))
-        wanted = [letter.id for letter in chosen]
-        return dead_letters.replay(broker, wanted, on_acknowledged=lambda: bar.advance(task))
+        ids = [item.id for item in chosen]
+        return dead_letters.replay(broker, ids, on_acknowledged=lambda: bar.advance(task))
 
 
-def _named(found: list[DeadLetter], ids: list[str]) -> list[DeadLetter]:
-    by_id = {letter.id: letter for letter in found}
-    wanted = list(dict.fromkeys(_id(given) for given in ids))
-    for letter_id in wanted:
-        if letter_id not in by_id:
-            raise CommandError(f"there is no dead letter {letter_id}; nothing was replayed")
-    return [by_id[letter_id] for letter_id in wanted]
+def _with_ids(existing: list[DeadLetter], ids: list[str]) -> list[DeadLetter]:
+    by_id = {item.id: item for item in existing}
+    wanted_ids = list(dict.fromkeys(_complete_id(id_) for id_ in ids))
+    for wanted_id in wanted_ids:
+        if wanted_id not in by_id:
+            raise CommandError(f"there is no dead letter {wanted_id}; nothing was replayed")
+    return [by_id[wanted_id] for wanted_id in wanted_ids]
 
 
-def _id(given: str) -> str:
-    """An offset alone is one of the first partition, of which the topic has one."""
-    return given if ":" in given else f"0:{given}"
+def _complete_id(offset_or_id: str) -> str:
+    """Add the partition to an offset alone; the topic has only partition 0."""
+    return offset_or_id if ":" in offset_or_id else f"0:{offset_or_id}"
 
 
-def _broker() -> Broker:
-    return Broker(load().need_kafka())
+def _dead_letters_with_records() -> Iterator[tuple[DeadLetter, Any]]:
+    return dead_letters.letters(Broker(load().need_kafka()))
 
 
-def _letters_with_records() -> Iterator[tuple[DeadLetter, Any]]:
-    return dead_letters.letters(_broker())
+def _dead_letters() -> Iterator[DeadLetter]:
+    return (dead_letter for dead_letter, _ in _dead_letters_with_records())
 
 
-def _letters() -> Iterator[DeadLetter]:
-    return (letter for letter, _ in _letters_with_records())
+def _matches(item: DeadLetter, channel: Source | None, reason: Reason | None) -> bool:
+    return channel in {None, item.channel} and reason in {None, item.reason}
 
 
-def _fits(letter: DeadLetter, channel: Whose | None, reason: Reason | None) -> bool:
-    return channel in {None, letter.channel} and reason in {None, letter.reason}
+def _origin(item: DeadLetter) -> str:
+    return f"{item.origin_topic}:{item.origin_partition}:{item.origin_offset}"
 
 
-def _origin(letter: DeadLetter) -> str:
-    return f"{letter.origin_topic}:{letter.origin_partition}:{letter.origin_offset}"
+def _to_document(item: DeadLetter) -> dict[str, Any]:
+    return asdict(item) | {"at": item.at.isoformat()}
 
 
-def _document(letter: DeadLetter) -> dict[str, Any]:
-    return asdict(letter) | {"at": letter.at.isoformat()}
-
-
-def _lines(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, dict):
         yield name, value
         return
-    for inner, said in value.items():
-        yield f"{name}.{inner}", said
+    for key, inner in value.items():
+        yield f"{name}.{key}", inner
 
 
-def _by_kind(chosen: list[DeadLetter]) -> str:
-    kinds = Counter(f"{letter.channel} {letter.reason}" for letter in chosen)
-    parts = [f"{count} {kind}" for kind, count in sorted(kinds.items())]
+def _count_by_reason(chosen: list[DeadLetter]) -> str:
+    counts = Counter(f"{item.channel} {item.reason}" for item in chosen)
+    parts = [f"{count} {name}" for name, count in sorted(counts.items())]
     return f": {', '.join(parts)}" if parts else ""
-
-
-def _bar() -> Progress:
-    out = notes()
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=out,
-        disable=not out.is_terminal,
-        transient=True,
-    )

@@ -1,11 +1,11 @@
-"""Errors a command expects, and how one is told: a line on standard error, and an exit code.
+"""The errors a command expects: each is printed as one line, and ends it with an exit code.
 
-`comms.cli.app.run` calls `told` with whatever a command let pass; anything not named here is a bug
-and keeps its traceback. Exit codes: 1 it did not work, 2 it was asked wrongly, 3 still open when
-the time was over.
+`comms.cli.app.run` prints the errors of `EXPECTED`. Any other exception is a bug and keeps its
+traceback. Exit codes: 1 the command failed, 2 its arguments are wrong, 3 the message was not final
+when the time was over, 130 it was interrupted.
 """
 
-from comms.client import ClientError
+from comms.client import ApiUnreachableError, ClientError
 from comms.platform.database import DatabaseError
 from comms.platform.kafka import KafkaFault
 from comms.platform.settings import SettingsError
@@ -13,15 +13,19 @@ from comms.stack.errors import StackError
 
 FAILED = 1
 STILL_OPEN = 3
+INTERRUPTED = 130
 
 
 class CommandError(Exception):
-    """What was asked cannot be done; the text is the line to print."""
+    """The command cannot do what was requested; the text is the line to print."""
 
 
 EXPECTED = (CommandError, ClientError, SettingsError, DatabaseError, KafkaFault, StackError)
 
 
-def line_of(error: BaseException) -> str:
-    """The error as one line."""
-    return f"comms: {' '.join(str(error).split())}"
+def to_line(error: BaseException) -> str:
+    """Return the error as one line, with what to do where the error alone does not say it."""
+    line = f"comms: {' '.join(str(error).split())}"
+    if isinstance(error, ApiUnreachableError):
+        return f"{line}; start the system with `comms up`, or set COMMS_URL to its address"
+    return line

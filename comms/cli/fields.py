@@ -1,7 +1,7 @@
-"""The fields of a message as command line and files write them, and how text becomes their values.
+"""The fields of a message on the command line and in files, and how text becomes their values.
 
-`comms.cli.send` reads options by it, `comms.cli.rows` the cells of a CSV file. What a value may be
-is the API's to say; here only its JSON type is settled.
+`comms.cli.send` converts options with it, `comms.cli.rows` the cells of a CSV file. Only the JSON
+type of a value is decided here; the API validates the value.
 """
 
 import base64
@@ -30,70 +30,70 @@ FIELDS_OF: Mapping[Channel, tuple[str, ...]] = {
     Channel.VOICE: ("to", "text", "audio_url", "language", "voice", "repeat", "from"),
 }
 _WHOLE_NUMBERS = frozenset({"badge", "ttl", "repeat"})
-_YES_OR_NO = frozenset({"bypass_suppression"})
+_BOOLEANS = frozenset({"bypass_suppression"})
 _LISTS = frozenset({"cc", "bcc"})
 _JSON = frozenset({"metadata", "headers", "data", "attachments"})
 
 
 def fields_of(channel: Channel) -> tuple[str, ...]:
-    """Every field a message of the channel may have."""
+    """Return every field that a message of the channel may have."""
     return ("channel", *FIELDS_OF[channel], *COMMON)
 
 
-def value_of(channel: Channel, name: str, text: str) -> Any:
-    """What a cell's text means for a field.
+def parse_value(channel: Channel, name: str, text: str) -> Any:
+    """Convert text to the JSON type of a field.
 
     Raises:
-        ValueError: it cannot mean anything; the text says why.
+        ValueError: the text does not fit the type; the error says what must be written.
     """
     if name in _WHOLE_NUMBERS:
-        return _whole_number(text)
-    if name in _YES_OR_NO:
-        return _yes_or_no(text)
+        return _parse_int(text)
+    if name in _BOOLEANS:
+        return _parse_bool(text)
     if name in _LISTS:
         parts = text.replace("\n", ";").split(";")
         return [part.strip() for part in parts if part.strip()]
     if name in _JSON or (name == "to" and channel is Channel.PUSH and text.startswith(("[", "{"))):
-        return _json(text)
+        return _parse_json(text)
     return text
 
 
-def recipient(channel: Channel, given: list[str]) -> Any:
-    """`to` from the `--to` options: push takes several, or a subscription as JSON.
+def parse_recipients(channel: Channel, values: list[str]) -> Any:
+    """Convert the `--to` options; push accepts several, or a subscription as JSON.
 
     Raises:
-        CommandError: several are given to a channel that takes one.
+        CommandError: there are several, and the channel accepts only one.
     """
-    if len(given) == 1:
+    if len(values) == 1:
         try:
-            return value_of(channel, "to", given[0])
+            return parse_value(channel, "to", values[0])
         except ValueError as error:
             raise CommandError(f"--to: {error}") from error
     if channel is not Channel.PUSH:
-        raise CommandError(f"--to: {channel} takes one recipient a message")
-    return given
+        raise CommandError(f"--to: {channel} accepts one recipient per message")
+    return values
 
 
-def pairs(option: str, given: list[str]) -> dict[str, str]:
-    """`name=value` words as a map.
+def parse_pairs(option: str, values: list[str]) -> dict[str, str]:
+    """Convert `name=value` options to a dictionary.
 
     Raises:
-        CommandError: one of them is no such pair.
+        CommandError: one of them is not such a pair.
     """
-    found = {}
-    for word in given:
-        name, equals, value = word.partition("=")
+    pairs = {}
+    for text in values:
+        name, equals, value = text.partition("=")
         if not equals or not name:
-            raise CommandError(f"{option}: write it as name=value")
-        found[name.strip()] = value
-    return found
+            raise CommandError(f"{option}: write it as NAME=VALUE, not {text!r}")
+        pairs[name.strip()] = value
+    return pairs
 
 
-def attachment(path: Path) -> Content:
-    """A file as the API takes it.
+def read_attachment(path: Path) -> Content:
+    """Read a file into an entry of the API's `attachments`.
 
     Raises:
-        CommandError: it cannot be read.
+        CommandError: the file cannot be read.
     """
     kind, _ = mimetypes.guess_type(path.name)
     try:
@@ -107,20 +107,20 @@ def attachment(path: Path) -> Content:
     }
 
 
-def _whole_number(text: str) -> int:
+def _parse_int(text: str) -> int:
     try:
         return int(text)
     except ValueError:
         raise ValueError("must be a whole number") from None
 
 
-def _yes_or_no(text: str) -> bool:
+def _parse_bool(text: str) -> bool:
     if text.lower() not in {"true", "false"}:
         raise ValueError("must be true or false")
     return text.lower() == "true"
 
 
-def _json(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

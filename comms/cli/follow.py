@@ -1,4 +1,8 @@
-"""`--wait`: one message watched until nothing more is to be expected of it."""
+"""`comms send --wait`: poll one message until its status is final.
+
+`comms.cli.send` calls `follow`, which prints each event through a callback and decides the exit
+code.
+"""
 
 import time
 from collections.abc import Callable
@@ -10,14 +14,14 @@ from comms.client import ApiClient, ApiRefusedError, ApiUnreachableError
 from schemas.vocabulary import Status
 
 POLL_SECONDS = 0.25
-# Providers without receipts say nothing after they accepted; the others mostly speak by then.
+# A provider that sends receipts has mostly sent one by then; others never send any.
 QUIET_SECONDS = 10.0
-_ENDS = frozenset({Status.DELIVERED, Status.FAILED, Status.CANCELLED, Status.UNKNOWN})
+_FINAL = frozenset({Status.DELIVERED, Status.FAILED, Status.CANCELLED, Status.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """How it ended: the message as last seen, and the command's exit code."""
+class FollowResult:
+    """The message as last seen, and the exit code of the command."""
 
     message: Any
     code: int
@@ -31,49 +35,54 @@ def follow(
     on_event: Callable[[Any], None],
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Followed:
-    """Watch a message; `on_event` gets each event once, oldest first.
+) -> FollowResult:
+    """Poll a message until its status is final.
 
-    It ends with 0 for delivered, or for sent with no receipt in `QUIET_SECONDS`; 1 for failed,
-    cancelled and unknown; 3 when `seconds` are over before that.
+    Args:
+        seconds: how long to wait at most.
+        on_event: called with each event once, oldest first.
+
+    Returns:
+        Exit code 0 for delivered, or for sent without a receipt within `QUIET_SECONDS`; 1 for
+        failed, cancelled and unknown; 3 if the time is over before that.
 
     Raises:
-        ClientError: the API refuses, or is still away when the time is over.
+        ClientError: the API refuses the request, or is unreachable when the time is over.
     """
-    began = heard = now()
+    started = last_event_at = now()
     seen: set[str] = set()
     while True:
-        over = now() - began >= seconds
-        message = _asked(client, message_id, must=over)
+        is_over = now() - started >= seconds
+        message = _fetch(client, message_id, must_succeed=is_over)
         events = [event for event in (message or {}).get("events", []) if event["id"] not in seen]
         for event in events:
             seen.add(event["id"])
             on_event(event)
-        heard = now() if events else heard
-        code = _code(message, quiet=now() - heard >= QUIET_SECONDS)
-        if message is not None and (code is not None or over):
-            return Followed(message, STILL_OPEN if code is None else code)
+        last_event_at = now() if events else last_event_at
+        code = _exit_code(message, is_quiet=now() - last_event_at >= QUIET_SECONDS)
+        if message is not None and (code is not None or is_over):
+            return FollowResult(message, STILL_OPEN if code is None else code)
         sleep(POLL_SECONDS)
 
 
-def _asked(client: ApiClient, message_id: str, *, must: bool) -> Any:
-    """The message, or None where the API cannot say now and need not yet."""
+def _fetch(client: ApiClient, message_id: str, *, must_succeed: bool) -> Any:
+    """Return the message, or None if the API cannot answer now and there is time left."""
     try:
         return client.get(f"/v1/messages/{message_id}")
     except ApiUnreachableError:
-        if must:
+        if must_succeed:
             raise
     except ApiRefusedError as error:
-        if must or not error.passing:
+        if must_succeed or not error.is_temporary:
             raise
     return None
 
 
-def _code(message: Any, *, quiet: bool) -> int | None:
-    """The exit code, once it is known."""
+def _exit_code(message: Any, *, is_quiet: bool) -> int | None:
+    """Return the exit code, or None while the status is not final."""
     if message is None:
         return None
     status = message["status"]
-    if status in _ENDS:
+    if status in _FINAL:
         return 0 if status == Status.DELIVERED else FAILED
-    return 0 if status == Status.SENT and quiet else None
+    return 0 if status == Status.SENT and is_quiet else None

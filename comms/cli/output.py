@@ -1,6 +1,7 @@
 """What commands print: data on standard output, everything else on standard error.
 
-With `--json` the data is one JSON document and nothing else, so that it can be piped.
+With `--json` the data is one JSON document and nothing else, so that it can be piped. Every command
+that prints data uses these helpers.
 """
 
 import json
@@ -11,12 +12,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-_WIDE = 220  # where nobody's terminal bounds a line, nothing is cut
+_WIDTH_WITHOUT_TERMINAL = 220  # wide enough that nothing is cut
 
 COLOUR_OF: Mapping[str, str] = {
     "pending": "cyan",
@@ -37,48 +39,65 @@ COLOUR_OF: Mapping[str, str] = {
 
 
 def print_json(document: object) -> None:
-    """The document on standard output."""
+    """Print the document on standard output."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
 
 def console() -> Console:
-    """Standard output, for people."""
+    """Return a console for the data, on standard output."""
     return _console(stderr=False)
 
 
 def notes() -> Console:
-    """Standard error, for what is not the data: progress, warnings, bad rows."""
+    """Return a console for progress, warnings and rejected rows, on standard error."""
     return _console(stderr=True)
 
 
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _WIDE
+    width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
     return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
 
 
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """Return a progress bar on standard error, shown only in a terminal and removed at the end.
+
+    Args:
+        columns: what to show beside the description and the bar.
+    """
+    stream = notes()
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *columns,
+        console=stream,
+        disable=not stream.is_terminal,
+        transient=True,
+    )
+
+
 def table(*columns: str) -> Table:
-    """An empty table in the one style; the first column is never broken or cut."""
-    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    """Return an empty table in the common style; its first column is never wrapped or cut."""
+    rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for n, column in enumerate(columns):
-        made.add_column(column, no_wrap=n == 0, overflow="fold")
-    return made
+        rows.add_column(column, no_wrap=n == 0, overflow="fold")
+    return rows
 
 
 def coloured(word: str, *, beside: str = "") -> Text:
-    """A status or readiness in its colour, with a word of explanation."""
+    """Return a status or readiness in its colour, with an explanation beside it."""
     text = Text(word, style=COLOUR_OF.get(word, ""))
     return text.append(f" {beside}", style="dim") if beside and beside != word else text
 
 
 def plain(value: object) -> Text:
-    """A value as it is: what others wrote is never read as markup or control characters."""
-    shown = "" if value is None else str(value)
-    return Text("".join(c if c.isprintable() else " " for c in shown))
+    """Return a value as plain text: markup and control characters in it have no effect."""
+    text = "" if value is None else str(value)
+    return Text("".join(c if c.isprintable() else " " for c in text))
 
 
-def moment(text: str | None) -> str:
-    """An RFC 3339 time on this machine's clock, to the millisecond."""
+def local_time(text: str | None) -> str:
+    """Convert an RFC 3339 time to the local time zone, to the millisecond."""
     if not text:
         return ""
     at = datetime.fromisoformat(text).astimezone()
@@ -86,5 +105,5 @@ def moment(text: str | None) -> str:
 
 
 def entry(document: Any, name: str) -> Any:
-    """`document[name]`, or None where it is not there."""
+    """Return `document[name]`, or None if the document has no such entry."""
     return document.get(name) if isinstance(document, dict) else None

@@ -1,6 +1,7 @@
-"""Providers asked from here: what `comms doctor` finds of those that no channel process speaks of.
+"""Probes of providers from this machine, for channels without a running process.
 
-Each is built from this machine's settings, and probed without sending anything.
+`comms doctor` calls `probe_providers`. Each provider is built from this machine's settings and
+probed without sending anything.
 """
 
 import asyncio
@@ -12,63 +13,67 @@ from comms.platform.settings import ProviderSettings, Settings, SettingsError
 from consumers.registry import build_or_missing, probes
 from schemas.vocabulary import Channel
 
-SECONDS = 20.0  # for one provider; the longest that a call may take is the channel's
+PROBE_SECONDS = 20.0  # for one provider; a single call has the channel's own limit
+_CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What became of asking one provider.
+class ProbeResult:
+    """The result of probing one provider.
 
     Args:
-        problem: what is wrong, or None; said: what was found.
+        problem: what is wrong, or None.
+        finding: the problem, or what the probe showed.
     """
 
     channel: Channel
     provider: str
     problem: str | None
-    said: str
+    finding: str
 
 
-def probed(settings: Settings, channels: Sequence[Channel]) -> Iterator[Finding]:
-    """A finding for each real provider of these channels; all are asked at once."""
-    wanted = [
+def probe_providers(settings: Settings, channels: Sequence[Channel]) -> Iterator[ProbeResult]:
+    """Probe each real provider of these channels; all of them at the same time."""
+    targets = [
         (channel, provider)
         for channel in channels
         for provider in settings.channels[channel].providers
         if provider.kind != "simulated"
     ]
-    yield from asyncio.run(_all(settings, wanted))
+    yield from asyncio.run(_probe_all(settings, targets))
 
 
-async def _all(
-    settings: Settings, wanted: Sequence[tuple[Channel, ProviderSettings]]
-) -> list[Finding]:
-    return list(await asyncio.gather(*(_one(settings, *each) for each in wanted)))
+async def _probe_all(
+    settings: Settings, targets: Sequence[tuple[Channel, ProviderSettings]]
+) -> list[ProbeResult]:
+    return list(await asyncio.gather(*(_probe(settings, *target) for target in targets)))
 
 
-async def _one(settings: Settings, channel: Channel, wanted: ProviderSettings) -> Finding:
+async def _probe(settings: Settings, channel: Channel, provider: ProviderSettings) -> ProbeResult:
     try:
-        problem = await _problem(settings, channel, wanted)
+        problem = await _find_problem(settings, channel, provider)
     except SettingsError as error:
         problem = str(error)
     if problem is not None:
-        return Finding(channel, wanted.name, problem, problem)
-    proved = probes(channel, wanted)
-    said = "its account answers" if proved else "set up; its account cannot be probed"
-    return Finding(channel, wanted.name, None, said)
+        return ProbeResult(channel, provider.name, problem, problem)
+    can_probe = probes(channel, provider)
+    finding = "its account answers" if can_probe else "set up; its account cannot be probed"
+    return ProbeResult(channel, provider.name, None, finding)
 
 
-async def _problem(settings: Settings, channel: Channel, wanted: ProviderSettings) -> str | None:
-    provider, missing = build_or_missing(channel, wanted, settings)
+async def _find_problem(
+    settings: Settings, channel: Channel, table: ProviderSettings
+) -> str | None:
+    provider, missing = build_or_missing(channel, table, settings)
     if missing is not None:
         return missing
     await provider.open()
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PROBE_SECONDS):
             return await provider.probe()
     except TimeoutError:
-        return f"no answer within {SECONDS:g} s"
+        return f"no answer within {PROBE_SECONDS:g} s"
     finally:
         with suppress(TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await provider.close()

@@ -1,9 +1,9 @@
-"""Messages from a file, one row at a time, with the line each stands on.
+"""Messages from a file, one row at a time, with their line numbers.
 
-`comms.cli.bulk` reads a CSV or JSON Lines file through `read`. A row that is no message comes as a
-`BadRow` and the reading goes on; the file is never held in memory. Each row gets its idempotency
-key here: its own, or one derived from its content, so that the same file sent again is the same
-messages.
+`comms.cli.send` reads a CSV or JSON Lines file with `read`. A row that is not a message becomes a
+`BadRow`, and reading continues. The file is never held in memory. Each row gets an idempotency key
+here: the one in the file, or one derived from the content, so that the same file sent again sends
+nothing twice.
 """
 
 import csv
@@ -17,18 +17,21 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from comms.cli.errors import CommandError
-from comms.cli.fields import COMMON, FIELDS_OF, Content, fields_of, value_of
+from comms.cli.fields import COMMON, FIELDS_OF, Content, fields_of, parse_value
 from schemas.vocabulary import Channel
 
-LARGEST_CELL = 16 * 1024 * 1024  # characters; attachments stand in cells too
-_SHORT = {"key": "idempotency_key", "customer": "customer_id"}  # as the options are called
+LARGEST_CELL = 16 * 1024 * 1024  # characters; a cell may hold attachments
+_FIELD_OF_OPTION = {"key": "idempotency_key", "customer": "customer_id"}
+
+# Spaces at the ends of these belong to the text.
+_UNSTRIPPED = frozenset({"body", "text", "html"})
 
 Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Row:
-    """A message to be posted, and the line it stands on."""
+    """A message to post, and its line number in the file."""
 
     line: int
     content: Content
@@ -36,20 +39,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A line that is no message, and why."""
+    """A line that is not a message, and why."""
 
     line: int
     problem: str
 
 
 class Keys:
-    """Idempotency keys for rows that bring none, derived from what they say.
+    """Idempotency keys for rows without one, derived from their content; a context manager.
 
-    Identical rows are told apart by how many went before; the counts are kept in a scratch file
-    that the system removes, since a file may have more rows than memory.
+    Identical rows are distinguished by a counter. The counters are in a temporary SQLite database
+    that is deleted when it is closed, because a file may have more rows than fit into memory.
 
     Args:
-        name: of this sending; the same rows under another name are other messages.
+        name: the name of this run; the same rows under another name get other keys.
     """
 
     def __init__(self, name: str | None) -> None:
@@ -68,8 +71,8 @@ class Keys:
     ) -> None:
         self._counts.close()
 
-    def of(self, content: Content) -> str:
-        """The key of the next row that says `content`."""
+    def next_key(self, content: Content) -> str:
+        """Return the key of the next row with this content."""
         text = json.dumps([self._name, content], sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).digest()
         ((ordinal,),) = self._counts.execute(
@@ -82,28 +85,28 @@ class Keys:
 def read(
     path: Path, channel: Channel, *, defaults: Mapping[str, Any], keys: Keys, progress: Progress
 ) -> Iterator[Row | BadRow]:
-    """The rows of a file.
+    """Read the rows of a file.
 
     Args:
-        defaults: fields for rows that leave them out.
-        progress: told how many bytes of the file each line had.
+        defaults: values of fields that a row does not have.
+        progress: called with the size of each line in bytes.
 
     Raises:
-        CommandError: the file cannot be read, or its columns are unknown.
+        CommandError: the file cannot be read, or has an unknown column.
     """
-    readers = {".csv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl}
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise CommandError(f"{path}: name it .csv or .jsonl, so that its format is known")
+        raise CommandError(f"{path}: the name must end in .csv or .jsonl, which tells the format")
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            for row in reader(_counted(file, progress), channel):
+            for row in reader(_count_bytes(file, progress), channel):
                 yield row if isinstance(row, BadRow) else _complete(row, channel, defaults, keys)
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _counted(file: TextIO, progress: Progress) -> Iterator[str]:
+def _count_bytes(file: TextIO, progress: Progress) -> Iterator[str]:
     for line in file:
         progress(len(line.encode("utf-8", "surrogateescape")))
         yield line
@@ -112,17 +115,17 @@ def _counted(file: TextIO, progress: Progress) -> Iterator[str]:
 def _complete(row: Row, channel: Channel, defaults: Mapping[str, Any], keys: Keys) -> Row | BadRow:
     content = {**defaults, "channel": channel.value, **row.content}
     if content["channel"] != channel.value:
-        return BadRow(row.line, f"channel: is not {channel}")
+        return BadRow(row.line, f"channel: must be {channel}, or left out")
     try:
         json.dumps(content, ensure_ascii=False).encode()
         if not content.get("idempotency_key"):
-            content["idempotency_key"] = keys.of(content)
+            content["idempotency_key"] = keys.next_key(content)
     except UnicodeEncodeError:
         return BadRow(row.line, "is not UTF-8")
     return Row(row.line, content)
 
 
-def _jsonl(lines: Iterable[str], channel: Channel) -> Iterator[Row | BadRow]:
+def _read_jsonl(lines: Iterable[str], channel: Channel) -> Iterator[Row | BadRow]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -132,19 +135,19 @@ def _jsonl(lines: Iterable[str], channel: Channel) -> Iterator[Row | BadRow]:
             yield BadRow(number, "is not JSON")
             continue
         if isinstance(document, dict):
-            yield Row(number, {_full(str(name)): value for name, value in document.items()})
+            yield Row(number, {_field_name(str(name)): value for name, value in document.items()})
         else:
             yield BadRow(number, "is not a JSON object")
 
 
-def _full(name: str) -> str:
-    return _SHORT.get(name) or name
+def _field_name(name: str) -> str:
+    return _FIELD_OF_OPTION.get(name) or name
 
 
-def _csv(lines: Iterable[str], channel: Channel) -> Iterator[Row | BadRow]:
+def _read_csv(lines: Iterable[str], channel: Channel) -> Iterator[Row | BadRow]:
     csv.field_size_limit(LARGEST_CELL)
     reader = csv.reader(lines)
-    columns = _columns(reader, channel)
+    columns = _read_header(reader, channel)
     while True:
         line = reader.line_num + 1
         try:
@@ -155,39 +158,39 @@ def _csv(lines: Iterable[str], channel: Channel) -> Iterator[Row | BadRow]:
             yield BadRow(line, f"is not CSV: {error}")
             continue
         if any(cell.strip() for cell in cells):
-            yield _row(line, columns, cells, channel)
+            yield _parse_row(line, columns, cells, channel)
 
 
-def _columns(reader: Iterator[list[str]], channel: Channel) -> list[str]:
+def _read_header(reader: Iterator[list[str]], channel: Channel) -> list[str]:
     try:
         header = next(reader, None)
     except csv.Error as error:
         raise CommandError(f"line 1: is not CSV: {error}") from error
     if not header:
-        raise CommandError("line 1: there are no column names")
-    names = [_full(cell.strip().lower()) for cell in header]
-    known = fields_of(channel)
+        raise CommandError("line 1: the first line must have the column names")
+    names = [_field_name(cell.strip().lower()) for cell in header]
+    fields = fields_of(channel)
     for name in names:
-        if name not in known:
-            words = ", ".join((*FIELDS_OF[channel], *COMMON))
-            raise CommandError(f"line 1: unknown column {name!r}; {channel} has {words}")
-    if len(set(names)) != len(names):
-        raise CommandError("line 1: a column stands there twice")
+        if name not in fields:
+            choices = ", ".join((*FIELDS_OF[channel], *COMMON))
+            raise CommandError(f"line 1: unknown column {name!r}; {channel} has {choices}")
+    for name in names:
+        if names.count(name) > 1:
+            raise CommandError(f"line 1: the column {name!r} appears twice")
     return names
 
 
-def _row(line: int, columns: list[str], cells: list[str], channel: Channel) -> Row | BadRow:
+def _parse_row(line: int, columns: list[str], cells: list[str], channel: Channel) -> Row | BadRow:
     if len(cells) != len(columns):
-        return BadRow(line, f"has {len(cells)} cells, and the header has {len(columns)}")
+        return BadRow(line, f"has {len(cells)} cells instead of {len(columns)}")
     content: Content = {}
     for name, cell in zip(columns, cells, strict=True):
         if not cell.strip():
             continue
         try:
-            content[name] = value_of(channel, name, cell if name in _TEXTS else cell.strip())
+            content[name] = parse_value(
+                channel, name, cell if name in _UNSTRIPPED else cell.strip()
+            )
         except ValueError as error:
             return BadRow(line, f"{name}: {error}")
     return Row(line, content)
-
-
-_TEXTS = frozenset({"body", "text", "html"})  # spaces around them are the sender's business

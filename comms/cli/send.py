@@ -1,4 +1,8 @@
-"""`comms send`: one message from options, or many from a file."""
+"""`comms send`: one message from options, or many from a file.
+
+`comms.cli.app` registers the command. The options become the body of `POST /v1/messages`; with
+`--file` they are the defaults of its rows, which go through `comms.cli.bulk`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -6,30 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, TimeRemainingColumn
 from rich.text import Text
 
 from comms.cli import options as o
 from comms.cli.bulk import Tally, send_rows
-from comms.cli.errors import FAILED, STILL_OPEN, CommandError
-from comms.cli.fields import Content, attachment, pairs, recipient
+from comms.cli.errors import FAILED, INTERRUPTED, STILL_OPEN, CommandError
+from comms.cli.fields import Content, parse_pairs, parse_recipients, read_attachment
 from comms.cli.follow import follow
-from comms.cli.output import AsJson, coloured, console, moment, notes, plain, print_json
+from comms.cli.interrupts import stop_after_request
+from comms.cli.output import (
+    AsJson,
+    coloured,
+    console,
+    local_time,
+    notes,
+    plain,
+    print_json,
+    progress_bar,
+)
 from comms.cli.rows import BadRow, Keys, read
-from comms.cli.times import instant
+from comms.cli.times import parse_future
 from comms.client import ApiClient, connect
 from comms.platform.settings import load
 from schemas.segments import segments
 from schemas.vocabulary import Channel, Mode
 
 _NOT_FIELDS = frozenset({"channel", "file", "test", "wait", "timeout", "as_json"})
-_CONVERTED: Mapping[str, Callable[[Any], Any]] = {
-    "send_at": instant,
-    "expires_at": instant,
-    "metadata": lambda given: pairs("--metadata", given),
-    "headers": lambda given: pairs("--header", given),
-    "data": lambda given: pairs("--data", given),
-    "attachments": lambda given: [attachment(Path(path)) for path in given],
+_CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
+    "send_at": lambda text: parse_future(text, "--send-at"),
+    "expires_at": lambda text: parse_future(text, "--expires-at"),
+    "metadata": lambda values: parse_pairs("--metadata", values),
+    "headers": lambda values: parse_pairs("--header", values),
+    "data": lambda values: parse_pairs("--data", values),
+    "attachments": lambda paths: [read_attachment(Path(path)) for path in paths],
 }
 
 
@@ -58,7 +72,7 @@ def send(
     audio_url: o.AudioUrl = None,
     language: o.Language = None,
     voice: o.Voice = None,
-    repeat: o.AlreadySettled = None,
+    repeat: o.Repeat = None,
     idempotency_key: o.Key = None,
     customer_id: o.Customer = None,
     workflow: o.Workflow = None,
@@ -74,42 +88,46 @@ def send(
     timeout: o.Timeout = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Send one message, or a file of them.
+    """Send one message, or many from a file.
 
-    With --wait, exit 0: delivered, or sent and no receipt for 10 s.
+    Exit codes with --wait: 0 if the message is delivered, or sent without a receipt for 10 s.
 
-    Exit 1: failed, cancelled or unknown. Exit 3: still open after --timeout.
+    1 if it failed, was cancelled or is unknown. 3 if it is not final after --timeout.
     """
-    content = content_of(channel, context.params)
+    content = build_content(channel, context.params)
     if file is not None:
         if wait or to:
-            raise typer.BadParameter("--file goes with neither --to nor --wait")
+            raise typer.BadParameter("--file cannot be combined with --to or --wait")
         _send_file(file, channel, content, as_json=as_json)
         return
     if not to:
-        raise typer.BadParameter("give --to, or --file")
+        raise typer.BadParameter("--to or --file is required")
     if channel is Channel.SMS and body is not None and not as_json:
-        _say_segments(body)
+        _note_segments(body)
+    _send_one(content, wait_seconds=timeout if wait else None, as_json=as_json)
+
+
+def _send_one(content: Content, *, wait_seconds: float | None, as_json: bool) -> None:
     with connect(load()) as client:
         answer = client.post("/v1/messages", content)
-        if wait:
-            _follow(client, answer.body["id"], seconds=timeout, as_json=as_json)
+        if wait_seconds is not None:
+            _follow(client, answer.body["id"], seconds=wait_seconds, as_json=as_json)
         elif as_json:
             print_json(answer.body)
         else:
-            known = "known already" if answer.status == 200 else ""
-            console().print(plain(answer.body["id"]), coloured(answer.body["status"], beside=known))
+            note = "already accepted" if answer.status == 200 else ""
+            console().print(plain(answer.body["id"]), coloured(answer.body["status"], beside=note))
 
 
-def _say_segments(body: str) -> None:
-    """What a text will be billed as, where that is more than one; on stderr."""
-    found = segments(body)
-    if found.count > 1:
-        notes().print(f"comms: a text of {found.count} parts ({found.alphabet})")
+def _note_segments(body: str) -> None:
+    """Print the number of segments on standard error if the text has several: each is billed."""
+    text = segments(body)
+    if text.count > 1:
+        notes().print(f"comms: the text has {text.count} segments ({text.alphabet})")
 
 
-def content_of(channel: Channel, parameters: Mapping[str, Any]) -> Content:
-    """The body that the options ask for; what was not given is left out."""
+def build_content(channel: Channel, parameters: Mapping[str, Any]) -> Content:
+    """Build the body of a message from the options; options that were not given are left out."""
     content: Content = {"channel": channel.value}
     if parameters.get("test"):
         content["mode"] = Mode.TEST.value
@@ -118,9 +136,9 @@ def content_of(channel: Channel, parameters: Mapping[str, Any]) -> Content:
             continue
         field = "from" if name == "sender" else name
         if name == "to":
-            content[field] = recipient(channel, list(value))
+            content[field] = parse_recipients(channel, list(value))
         else:
-            content[field] = _CONVERTED.get(name, lambda given: given)(value)
+            content[field] = _CONVERTERS.get(name, lambda unchanged: unchanged)(value)
     return content
 
 
@@ -129,19 +147,19 @@ def _follow(client: ApiClient, message_id: str, *, seconds: float, as_json: bool
 
     def show(event: Mapping[str, Any]) -> None:
         if not as_json:
-            said = " ".join(filter(None, (event["provider"], event["code"], event["detail"])))
+            answer = " ".join(filter(None, (event["provider"], event["code"], event["detail"])))
             status = coloured(event["status"], beside=event["reason"])
-            out.print(moment(event["occurred_at"]), status, plain(said), style=None)
+            out.print(local_time(event["occurred_at"]), status, plain(answer), style=None)
 
     if not as_json:
         out.print(plain(message_id))
-    ended = follow(client, message_id, seconds=seconds, on_event=show)
+    result = follow(client, message_id, seconds=seconds, on_event=show)
     if as_json:
-        print_json(ended.message)
-    if ended.code == STILL_OPEN:
-        notes().print(f"comms: still {ended.message['status']} after {seconds:g} s")
-    if ended.code:
-        raise typer.Exit(ended.code)
+        print_json(result.message)
+    if result.code == STILL_OPEN:
+        notes().print(f"comms: still {result.message['status']} after {seconds:g} s")
+    if result.code:
+        raise typer.Exit(result.code)
 
 
 def _send_file(path: Path, channel: Channel, defaults: Content, *, as_json: bool) -> None:
@@ -151,11 +169,16 @@ def _send_file(path: Path, channel: Channel, defaults: Content, *, as_json: bool
         size = path.stat().st_size
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}") from error
-    with connect(load()) as client, Keys(name) as keys, _bar() as bar:
+    bar = progress_bar(DownloadColumn(), TimeRemainingColumn())
+    with connect(load()) as client, Keys(name) as keys, bar, stop_after_request() as stop:
         task = bar.add_task(path.name, total=size)
 
         def on_bad(row: BadRow) -> None:
             bar.console.print(Text(f"{path}:{row.line}: {plain(row.problem)}"))
+
+        def sleep(seconds: float) -> None:
+            if stop.wait(seconds):
+                raise KeyboardInterrupt
 
         rows = read(
             path,
@@ -165,36 +188,34 @@ def _send_file(path: Path, channel: Channel, defaults: Content, *, as_json: bool
             progress=lambda count: bar.advance(task, count),
         )
         try:
-            send_rows(client, rows, on_bad=on_bad, tally=tally)
+            send_rows(
+                client, rows, on_bad=on_bad, tally=tally, should_stop=stop.is_set, sleep=sleep
+            )
+        except KeyboardInterrupt:
+            stop.set()
         finally:
             bar.stop()
-            _sum_up(tally, as_json=as_json)
+            _print_summary(tally, as_json=as_json)
+    if stop.is_set():
+        notes().print("comms: interrupted; run the same command again to continue")
+        raise typer.Exit(INTERRUPTED)
     if tally.bad_count:
         raise typer.Exit(FAILED)
 
 
-def _sum_up(tally: Tally, *, as_json: bool) -> None:
+def _print_summary(tally: Tally, *, as_json: bool) -> None:
     if as_json:
         rows = [asdict(row) for row in tally.bad]
-        counts = {"accepted": tally.accepted, "known": tally.known, "bad": tally.bad_count}
+        counts = {
+            "accepted": tally.accepted,
+            "known": tally.already_accepted,
+            "bad": tally.bad_count,
+        }
         print_json({**counts, "bad_rows": rows})
         return
-    said = f"{tally.accepted} accepted"
-    if tally.known:
-        said += f", {tally.known} known already"
+    summary = f"{tally.accepted} accepted"
+    if tally.already_accepted:
+        summary += f", {tally.already_accepted} already accepted earlier"
     if tally.bad_count:
-        said += f", {tally.bad_count} bad"
-    console().print(said)
-
-
-def _bar() -> Progress:
-    out = notes()
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=out,
-        disable=not out.is_terminal,
-        transient=True,
-    )
+        summary += f", {tally.bad_count} rejected"
+    console().print(summary)

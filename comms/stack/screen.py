@@ -1,6 +1,7 @@
-"""What `comms up` shows in its terminal: a few plain lines, and the address and key to start with.
+"""What `comms up` prints in its terminal: a few plain lines, the address and the API key.
 
-The services' own lines go to their logs; here stands only what a person must see.
+`comms.stack.up` and the supervisor write to it. The services' own output goes to their log files;
+the terminal shows only what a person must see.
 """
 
 from pathlib import Path
@@ -11,21 +12,21 @@ from rich.table import Table
 
 
 class Screen:
-    """Writes to standard output; colours only where that is a terminal."""
+    """Prints to standard output, in colour if that is a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
 
-    def say(self, line: str) -> None:
-        """What happens now."""
+    def info(self, line: str) -> None:
+        """Print what happens now."""
         self._console.print(f"[dim]{escape(line)}[/dim]")
 
     def warn(self, line: str) -> None:
-        """Something ended that should not have, or came back."""
+        """Print that a child process ended or was restarted."""
         self._console.print(f"[bold yellow]![/bold yellow] {escape(line)}")
 
-    def welcome(self, *, url: str, key: str, data_dir: Path, seconds: float) -> None:
-        """Everything runs: where to look and what to send with."""
+    def show_summary(self, *, url: str, key: str, data_dir: Path, seconds: float) -> None:
+        """Print where the running stack answers, and with which key."""
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_row("  [dim]Page[/dim]", f"[bold cyan]{escape(url)}[/bold cyan]")
         table.add_row("  [dim]API[/dim]", f"{escape(url)}/docs")
@@ -34,4 +35,4 @@ class Screen:
         table.add_row("  [dim]Logs[/dim]", escape(str(data_dir / "logs")))
         self._console.print(f"\n[bold green]Communications is up[/bold green] ({seconds:.1f} s)\n")
         self._console.print(table)
-        self._console.print("\n[dim]Ctrl-C stops all of it.[/dim]\n")
+        self._console.print("\n[dim]Press Ctrl-C to stop everything.[/dim]\n")

@@ -1,7 +1,7 @@
-"""The services of the one-machine stack: one child each, its port, and whether it is ready.
+"""The services of the one-machine stack: one child process each, its port, and its readiness.
 
-`comms.stack.up` turns `SERVICES` into children of its supervisor. Each is the very process that a
-deployment runs (`comms run NAME`), told by its environment where everything is.
+`comms.stack.up` starts `SERVICES` as children of its supervisor. Each is the same process that a
+deployment runs (`comms run NAME`). Its environment holds the addresses of everything else.
 """
 
 import http.client
@@ -21,35 +21,35 @@ DEMO = "demo"
 # Ports count up from the app's in this order.
 SERVICES = (APP, "relay", "audit", "sms", "email", "push", "voice", SIMULATOR)
 
-_FORMER_LISTENER_SECONDS = 2.0
+_OLD_LISTENER_SECONDS = 2.0
 
 
-def ports_from(first: int) -> dict[str, int]:
-    """The port of each service, the app's first."""
-    return {name: first + place for place, name in enumerate(SERVICES)}
+def assign_ports(first: int) -> dict[str, int]:
+    """Return the port of each service; the app has the first."""
+    return {name: first + index for index, name in enumerate(SERVICES)}
 
 
 def service_program(
     name: str, *, port: int | None, data_dir: Path, environment: Mapping[str, str]
 ) -> Program:
-    """`comms run NAME` in the environment that all services share."""
-    own = {} if port is None else {"COMMS_HTTP_PORT": str(port)}
+    """Describe `comms run NAME` in the environment that all services share."""
+    port_variable = {} if port is None else {"COMMS_HTTP_PORT": str(port)}
     return Program(
         name=name,
         argv=(sys.executable, "-m", "comms", "run", name),
         log=data_dir / "logs" / f"{name}.log",
-        env={**environment, **own},
+        env={**environment, **port_variable},
     )
 
 
-def refuse_taken_ports(ports: Mapping[str, int], *, host: str) -> None:
-    """See that every port is free.
+def check_ports_free(ports: Mapping[str, int], *, host: str) -> None:
+    """Check that every port is free.
 
     Raises:
-        PortTakenError: something else listens on one.
+        PortTakenError: another program listens on one of them.
     """
-    # What a killed stack left behind may need a moment to die.
-    deadline = time.monotonic() + _FORMER_LISTENER_SECONDS
+    # The processes of a killed stack may need a moment to end.
+    deadline = time.monotonic() + _OLD_LISTENER_SECONDS
     while taken := [port for port in ports.values() if not _is_free(host, port)]:
         if time.monotonic() > deadline:
             raise PortTakenError(
@@ -69,26 +69,27 @@ def _is_free(host: str, port: int) -> bool:
         return True
 
 
-class Readiness:
-    """Asks every service's `/readyz`, each until it has said yes once."""
+class ReadinessCheck:
+    """Polls `/readyz` of every service, each until it has answered 200 once."""
 
     def __init__(self, ports: Mapping[str, int]) -> None:
-        self._missing = dict(ports)
+        self._pending = dict(ports)
 
     @property
-    def missing(self) -> list[str]:
-        """Services that have not been ready yet."""
-        return list(self._missing)
+    def pending(self) -> list[str]:
+        """The services that have not been ready yet."""
+        return list(self._pending)
 
-    def all_ready(self) -> bool:
-        """Whether every one has been ready."""
-        for name, port in list(self._missing.items()):
-            if _answers_ready(port):
-                del self._missing[name]
-        return not self._missing
+    def poll(self) -> bool:
+        """Ask the pending services once; return whether every service has been ready."""
+        for name, port in list(self._pending.items()):
+            if is_ready(port):
+                del self._pending[name]
+        return not self._pending
 
 
-def _answers_ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Return whether the service on a port answers `/readyz` with 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/readyz")

@@ -1,27 +1,28 @@
 """The supervisor of the one-machine stack: keeps children running and stops them in order.
 
-`comms.stack.up` adds children stage by stage, waits for them with `wait_for`, then lets `run` watch
-over them until somebody asks to `stop`. A child that ends is started again, loudly, after a growing
-delay. Stopping goes from the highest stage to the lowest, all of a stage at once, each bounded.
+`comms.stack.up` adds children stage by stage, waits for them with `wait_for`, then calls `run`,
+which watches them until `stop` is called. A child that ends is restarted after a growing delay,
+with a line on the terminal. Stages stop from the highest to the lowest; the children of a stage
+stop together, and each is killed if it does not stop in time.
 
-One thread, the one that starts children, calls everything but `stop`.
+Only `stop` may be called from another thread than the one that starts children.
 """
 
 import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from comms.stack.errors import EngineError, StackError
-from comms.stack.process import Program, end, last_words, launch, rotate
+from comms.stack.process import Program, end, last_error_line, launch, rotate
 
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 5.0
-SETTLED_SECONDS = 30.0
+STABLE_SECONDS = 30.0
 DRAIN_SECONDS = 20.0
-_LOOK_SECONDS = 0.1
-_DEATHS_TOO_MANY = 3
+_POLL_SECONDS = 0.1
+_MAX_EXITS_AT_START = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,8 @@ class Child:
     """A program to keep running.
 
     Args:
-        stage: higher stages are stopped first.
-        on_restart: called on a thread of its own after the program was started again.
+        stage: higher stages stop first.
+        on_restart: called on a thread of its own after each restart.
     """
 
     program: Program
@@ -39,141 +40,146 @@ class Child:
 
 
 @dataclass(kw_only=True)
-class _Kept:
+class _ChildState:
     child: Child
     process: subprocess.Popen[bytes]
     started: float
     delay: float = FIRST_DELAY
-    again_at: float | None = None
-    deaths: int = field(default=0)
+    restart_at: float | None = None
+    exits: int = 0
 
 
 class Supervisor:
     """Starts, watches, restarts and stops children.
 
     Args:
-        report: given a line for a person whenever a child ended or came back.
+        report: called with a line for a person whenever a child ended or was restarted.
     """
 
     def __init__(self, *, report: Callable[[str], None]) -> None:
         self._report = report
-        self._kept: dict[str, _Kept] = {}
+        self._children: dict[str, _ChildState] = {}
         self._stopping = threading.Event()
 
     @property
     def stopping(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether `stop` was called."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """Ask `run` and `wait_for` to return; safe in a signal handler and on any thread."""
+        """Make `run` and `wait_for` return; safe in a signal handler and on any thread."""
         self._stopping.set()
 
     def start(self, child: Child) -> None:
         """Start a child and keep it running from now on."""
         rotate(child.program.log)
-        self._kept[child.program.name] = _Kept(
+        self._children[child.program.name] = _ChildState(
             child=child, process=launch(child.program), started=time.monotonic()
         )
 
     def process_of(self, name: str) -> subprocess.Popen[bytes]:
-        """The process that runs a child now."""
-        return self._kept[name].process
+        """Return the current process of a child."""
+        return self._children[name].process
 
     def run(self) -> None:
-        """Watch until asked to stop."""
-        while not self._stopping.wait(_LOOK_SECONDS):
-            self._look()
+        """Watch the children until `stop` is called."""
+        while not self._stopping.wait(_POLL_SECONDS):
+            self._check_children()
 
-    def wait_for(self, true: Callable[[], bool], *, what: str, seconds: float) -> bool:
-        """Watch until it is true; False when asked to stop before.
+    def wait_for(self, condition: Callable[[], bool], *, what: str, seconds: float) -> bool:
+        """Watch the children until the condition holds.
+
+        Returns:
+            False if `stop` was called first.
 
         Raises:
-            StackError: it did not become true in time, or a child ends again and again.
+            StackError: the condition did not hold in time, or a child keeps exiting.
         """
         deadline = time.monotonic() + seconds
         while not self._stopping.is_set():
-            if true():
+            if condition():
                 return True
-            self._look()
-            self._refuse_hopeless()
+            self._check_children()
+            self._raise_if_crash_looping()
             if time.monotonic() > deadline:
-                raise StackError(f"{what} did not come up within {seconds:.0f} s")
-            self._stopping.wait(_LOOK_SECONDS)
+                raise StackError(f"{what} did not start within {seconds:.0f} s")
+            self._stopping.wait(_POLL_SECONDS)
         return False
 
     def shut_down(self, *, grace: float = DRAIN_SECONDS) -> None:
-        """Stop every child, highest stage first, the last started of a stage first."""
-        for stage in sorted({kept.child.stage for kept in self._kept.values()}, reverse=True):
-            self._end_stage(stage, grace=grace)
-        self._kept.clear()
+        """Stop every child: the highest stage first, and in a stage the last started first."""
+        stages = {state.child.stage for state in self._children.values()}
+        for stage in sorted(stages, reverse=True):
+            self._stop_stage(stage, grace=grace)
+        self._children.clear()
 
-    def _end_stage(self, stage: int, *, grace: float) -> None:
+    def _stop_stage(self, stage: int, *, grace: float) -> None:
         running = [
-            kept
-            for kept in reversed(self._kept.values())
-            if kept.child.stage == stage and kept.process.poll() is None
+            state
+            for state in reversed(self._children.values())
+            if state.child.stage == stage and state.process.poll() is None
         ]
-        for kept in running:
-            kept.process.send_signal(kept.child.program.stop_signal)
+        for state in running:
+            state.process.send_signal(state.child.program.stop_signal)
         deadline = time.monotonic() + grace
-        for kept in running:
-            self._see_out(kept, seconds=max(0.0, deadline - time.monotonic()))
+        for state in running:
+            self._wait_or_kill(state, seconds=max(0.0, deadline - time.monotonic()))
 
-    def _see_out(self, kept: _Kept, *, seconds: float) -> None:
+    def _wait_or_kill(self, state: _ChildState, *, seconds: float) -> None:
         try:
-            kept.process.wait(seconds)
+            state.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            program = kept.child.program
-            self._report(f"{program.name} did not stop in time and is killed")
-            end(kept.process, with_signal=program.stop_signal, grace=0)
+            program = state.child.program
+            self._report(f"{program.name} did not stop in time and was killed")
+            end(state.process, with_signal=program.stop_signal, grace=0)
 
-    def _look(self) -> None:
+    def _check_children(self) -> None:
         now = time.monotonic()
-        for kept in self._kept.values():
-            if kept.again_at is None:
-                self._notice_end(kept, now)
-            elif now >= kept.again_at:
-                self._start_again(kept, now)
+        for state in self._children.values():
+            if state.restart_at is None:
+                self._schedule_restart_if_ended(state, now)
+            elif now >= state.restart_at:
+                self._restart(state, now)
 
-    def _notice_end(self, kept: _Kept, now: float) -> None:
-        code = kept.process.poll()
+    def _schedule_restart_if_ended(self, state: _ChildState, now: float) -> None:
+        code = state.process.poll()
         if code is None:
             return
-        kept.deaths += 1
-        if now - kept.started >= SETTLED_SECONDS:
-            kept.delay = FIRST_DELAY
-        kept.again_at = now + kept.delay
-        program = kept.child.program
+        state.exits += 1
+        if now - state.started >= STABLE_SECONDS:
+            state.delay = FIRST_DELAY
+        state.restart_at = now + state.delay
+        program = state.child.program
         self._report(
-            f"{program.name} ended ({_ending(code)}), starts again in {kept.delay:g} s; "
+            f"{program.name} ended ({_describe_exit(code)}) and restarts in {state.delay:g} s; "
             f"its log: {program.log}"
         )
-        kept.delay = min(kept.delay * 2, LONGEST_DELAY)
+        state.delay = min(state.delay * 2, LONGEST_DELAY)
 
-    def _start_again(self, kept: _Kept, now: float) -> None:
-        kept.process = launch(kept.child.program)
-        kept.started, kept.again_at = now, None
-        self._report(f"{kept.child.program.name} was started again")
-        if kept.child.on_restart is not None:
-            threading.Thread(target=self._after_restart, args=(kept.child,), daemon=True).start()
+    def _restart(self, state: _ChildState, now: float) -> None:
+        state.process = launch(state.child.program)
+        state.started = now
+        state.restart_at = None
+        self._report(f"{state.child.program.name} was restarted")
+        if state.child.on_restart is not None:
+            threading.Thread(target=self._call_hook, args=(state.child,), daemon=True).start()
 
-    def _after_restart(self, child: Child) -> None:
+    def _call_hook(self, child: Child) -> None:
         try:
             if child.on_restart is not None:
                 child.on_restart()
         except StackError as error:
             self._report(f"{child.program.name}: {error}")
 
-    def _refuse_hopeless(self) -> None:
-        for kept in self._kept.values():
-            if kept.deaths >= _DEATHS_TOO_MANY:
-                program = kept.child.program
+    def _raise_if_crash_looping(self) -> None:
+        for state in self._children.values():
+            if state.exits >= _MAX_EXITS_AT_START:
+                program = state.child.program
                 raise EngineError(
-                    f"{program.name} ends again and again: {last_words(program.log)}; "
+                    f"{program.name} keeps exiting: {last_error_line(program.log)}; "
                     f"its log: {program.log}"
                 )
 
 
-def _ending(code: int) -> str:
+def _describe_exit(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -21,7 +21,7 @@ from comms.stack.process import (
     end,
     free_port,
     kill_group,
-    last_words,
+    last_error_line,
     launch,
     rotate,
     wait_until_ready,
@@ -212,7 +212,7 @@ class ApacheKafka:
         program = self._java("kafka.tools.StorageTool", *options)
         process = launch(program)
         if process.wait(_FORMAT_SECONDS):
-            raise EngineError(f"Kafka's storage was not formatted: {last_words(program.log)}")
+            raise EngineError(f"Kafka's storage was not formatted: {last_error_line(program.log)}")
 
     def _java(self, main: str, *options: str) -> Program:
         return Program(

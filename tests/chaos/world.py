@@ -20,7 +20,7 @@ from comms.platform.upgrading import upgrade
 from comms.stack import folder
 from comms.stack.postgres import EmbeddedPostgres
 from comms.stack.process import Program, end, free_port, launch
-from comms.stack.services import _answers_ready
+from comms.stack.services import is_ready
 from tests import brokers
 from tests.chaos.disk import Disk
 
@@ -83,7 +83,7 @@ class World:
         self._topics()
         self._postgres.start()
         upgrade(self.database_url)
-        self.key = folder.api_key(self.data_dir, self.database_url)
+        self.key = folder.ensure_api_key(self.data_dir, self.database_url)
         self._launch_provider()
         for name in START:
             self.begin(name)
@@ -115,7 +115,7 @@ class World:
 
     def is_ready(self, name: str) -> bool:
         """Whether it says so."""
-        return _answers_ready(self._ports[name])
+        return is_ready(self._ports[name])
 
     def kill(self, name: str) -> None:
         """As a machine's end would."""

@@ -1,4 +1,4 @@
-"""What tests of the command line start from: an API with a record, and a way to run a command."""
+"""Fixtures for the tests of the command line: a fake API, and a function that runs a command."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tests.comms.cli.fake_api import KEY, FakeApi, serving
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command printed, and how it ended."""
+    """What a command printed, and its exit code."""
 
     code: int
     out: str
@@ -24,7 +24,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeApi]:
-    """A fake API that the environment names, with its key."""
+    """A fake API, with its address and key in the environment."""
     with serving(FakeApi()) as served:
         monkeypatch.setenv("COMMS_URL", served.url)
         monkeypatch.setenv("COMMS_API_KEY", KEY)
@@ -34,7 +34,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeApi]:
 
 @pytest.fixture
 def comms(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs one command in this process."""
+    """Runs one command in this process and returns what it printed."""
 
     def run(*arguments: str | Path) -> Ran:
         with pytest.raises(SystemExit) as ended:

@@ -1,13 +1,13 @@
-"""An API that keeps a record: what was posted to it, and answers in the contract's shapes.
+"""A fake of the HTTP API that records what is posted to it.
 
-It knows what the command line depends on (idempotency keys, results in order, problem documents,
-pages by cursor) and nothing else. `refuse_next` makes it refuse, so that retries are seen.
+It implements what the command line depends on: idempotency keys, results in order, problem
+documents, and pages by cursor. `refuse_next` makes it answer with errors.
 """
 
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,12 +20,12 @@ Document = dict[str, Any]
 
 
 def message_id(number: int) -> str:
-    """The id of the message accepted as number `number`, from 1."""
+    """Return the id of the n-th accepted message, counted from 1."""
     return str(UUID(int=number))
 
 
 def problem(status: int, title: str, *errors: tuple[str, str]) -> tuple[int, Document]:
-    """A problem document as the API writes one."""
+    """Return a status code and a problem document as the API writes it."""
     document: Document = {"type": "about:blank", "title": title, "status": status, "detail": title}
     if errors:
         document["errors"] = [{"field": name, "problem": what} for name, what in errors]
@@ -34,37 +34,40 @@ def problem(status: int, title: str, *errors: tuple[str, str]) -> tuple[int, Doc
 
 @dataclass
 class FakeApi:
-    """What was posted, and what is answered."""
+    """The record of requests, and the answers to come."""
 
     messages: list[Document] = field(default_factory=list)
     by_key: dict[str, str] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
     queries: list[dict[str, str]] = field(default_factory=list)
     refuse_next: deque[tuple[int, Document]] = field(default_factory=deque)
-    retry_after: str | None = None  # said with every 429
-    away_after: int | None = None  # messages; then every post is answered with 503
-    # What GET of a message answers, one after another; the last one stays.
-    lives: deque[Document] = field(default_factory=deque)
+    retry_after: str | None = None  # sent with every 429
+    unavailable_after: int | None = None  # messages; then every post is answered with 503
+    # The answers to GET of a message, one after another; the last one is repeated.
+    states: deque[Document] = field(default_factory=deque)
     channels: list[Document] = field(default_factory=list)
-    # Messages that a filter finds, and of those the ones that are not sent again, and why.
+    # How many messages match a filter, and the problems of those that cannot be sent again.
     matching: int = 0
     unsendable: dict[str, str] = field(default_factory=dict)
     filters: list[Document] = field(default_factory=list)
-    resent: set[tuple[str, str]] = field(default_factory=set)  # nonce of the run, message
+    resent: set[tuple[str, str]] = field(default_factory=set)  # run id, message
     resolved: list[tuple[str, str]] = field(default_factory=list)
+    on_batch: Callable[[], None] | None = None  # called when a batch arrives
     url: str = ""
 
     def answer(
         self, method: str, path: str, query: dict[str, str], body: Any
     ) -> tuple[int, Document]:
-        """The status and document of one request."""
+        """Return the status code and the document for one request."""
+        if self.on_batch is not None and path == "/v1/messages/batch":
+            self.on_batch()
         if self.refuse_next:
             return self.refuse_next.popleft()
         return self._posted(path, body) if method == "POST" else self._got(path, query)
 
     def _posted(self, path: str, body: Any) -> tuple[int, Document]:
-        if self.away_after is not None and len(self.messages) >= self.away_after:
-            return problem(503, "Away")
+        if self.unavailable_after is not None and len(self.messages) >= self.unavailable_after:
+            return problem(503, "Unavailable")
         if path == "/v1/messages":
             return self._accepted(body)
         if path == "/v1/resends":
@@ -83,45 +86,45 @@ class FakeApi:
             return 200, {"items": self.channels}
         if path == "/healthz":
             return 200, {"status": "ok"}
-        if self.lives:
-            return 200, self.lives.popleft() if len(self.lives) > 1 else self.lives[0]
+        if self.states:
+            return 200, self.states.popleft() if len(self.states) > 1 else self.states[0]
         return problem(404, "There is no such message")
 
     def _accepted(self, body: Document) -> tuple[int, Document]:
         if not body.get("body") and not body.get("text"):
             return problem(422, "The request is not valid", ("body", "is required"))
         key = body.get("idempotency_key")
-        known = self.by_key.get(key) if key else None
-        if known is None:
-            self.messages.append(body)
-            known = message_id(len(self.messages))
-            if key:
-                self.by_key[key] = known
-            return 202, {"id": known, "status": "pending"}
-        return 200, {"id": known, "status": "pending"}
+        existing = self.by_key.get(key) if key else None
+        if existing is not None:
+            return 200, {"id": existing, "status": "pending"}
+        self.messages.append(body)
+        created = message_id(len(self.messages))
+        if key:
+            self.by_key[key] = created
+        return 202, {"id": created, "status": "pending"}
 
     def _resends(self, body: Document) -> tuple[int, Document]:
         self.filters.append(dict(body))
         if "colour" in body["where"]:
-            wrong = "at character 1: there is no colour"
-            return problem(422, "The request is not valid", ("where", wrong))
-        found = [message_id(n) for n in range(self.matching, 0, -1)]
+            error = "at character 1: there is no colour"
+            return problem(422, "The request is not valid", ("where", error))
+        matching = [message_id(n) for n in range(self.matching, 0, -1)]
         if body.get("dry_run"):
-            groups = [{"status": "failed", "reason": "rejected", "count": len(found)}]
-            first = [life(n, "failed") for n in range(self.matching, 0, -1)][:5]
-            shown = {"count": len(found), "groups": groups if found else [], "first": first}
-            return 200, shown
+            groups = [{"status": "failed", "reason": "rejected", "count": len(matching)}]
+            first = [message(n, "failed") for n in range(self.matching, 0, -1)][:5]
+            preview = {"count": len(matching), "groups": groups if matching else [], "first": first}
+            return 200, preview
         begin, limit = int(body.get("cursor", 0)), body["limit"]
-        items = [self._resent(body["nonce"], one) for one in found[begin : begin + limit]]
-        further = str(begin + limit) if begin + limit < len(found) else None
-        return 200, {"nonce": body["nonce"], "items": items, "next_cursor": further}
+        items = [self._resent(body["nonce"], id_) for id_ in matching[begin : begin + limit]]
+        next_cursor = str(begin + limit) if begin + limit < len(matching) else None
+        return 200, {"nonce": body["nonce"], "items": items, "next_cursor": next_cursor}
 
-    def _resent(self, nonce: str, one: str) -> Document:
-        if one in self.unsendable:
-            return {"id": one, "result": "forgotten", "problem": self.unsendable[one]}
-        known = (nonce, one) in self.resent
-        self.resent.add((nonce, one))
-        return {"id": one, "result": "known" if known else "queued", "problem": None}
+    def _resent(self, run: str, id_: str) -> Document:
+        if id_ in self.unsendable:
+            return {"id": id_, "result": "forgotten", "problem": self.unsendable[id_]}
+        result = "known" if (run, id_) in self.resent else "queued"
+        self.resent.add((run, id_))
+        return {"id": id_, "result": result, "problem": None}
 
     def _result(self, item: Document) -> Document:
         status, document = self._accepted(item)
@@ -131,15 +134,15 @@ class FakeApi:
 
     def _page(self, query: dict[str, str]) -> tuple[int, Document]:
         self.queries.append(query)
-        newest = [life(n) for n in range(len(self.messages), 0, -1)]
+        newest = [message(n) for n in range(len(self.messages), 0, -1)]
         begin, limit = int(query.get("cursor", 0)), int(query["limit"])
         end = begin + limit
-        further = str(end) if end < len(newest) else None
-        return 200, {"items": newest[begin:end], "next_cursor": further}
+        next_cursor = str(end) if end < len(newest) else None
+        return 200, {"items": newest[begin:end], "next_cursor": next_cursor}
 
 
-def life(number: int, *statuses: str, **more: Any) -> Document:
-    """A message as answered by id, having gone through these statuses."""
+def message(number: int, *statuses: str, **fields: Any) -> Document:
+    """Return a message that has gone through these statuses, as the API answers it by id."""
     events = [event(number, n, status) for n, status in enumerate(statuses or ("pending",))]
     return {
         "id": message_id(number),
@@ -158,12 +161,12 @@ def life(number: int, *statuses: str, **more: Any) -> Document:
         "updated_at": "2030-01-31T09:00:00Z",
         "metadata": {},
         "events": events,
-        **more,
+        **fields,
     }
 
 
 def event(number: int, n: int, status: str) -> Document:
-    """The n-th event of a message."""
+    """Return the n-th event of a message."""
     return {
         "id": f"{number}-{n}",
         "status": status,
@@ -172,7 +175,7 @@ def event(number: int, n: int, status: str) -> Document:
         "provider": "simulated",
         "provider_message_id": None,
         "code": None,
-        "detail": f"said {n}",
+        "detail": f"detail {n}",
         "response": None,
         "occurred_at": "2030-01-31T09:00:00Z",
         "recorded_at": "2030-01-31T09:00:00Z",
@@ -181,7 +184,7 @@ def event(number: int, n: int, status: str) -> Document:
 
 @contextmanager
 def serving(api: FakeApi) -> Iterator[FakeApi]:
-    """The API on a loopback port."""
+    """Serve the API on a loopback port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -197,10 +200,11 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
         def _respond(self, body: Any) -> None:
             target = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(target.query).items()}
-            known = self.headers["Authorization"] == f"Bearer {KEY}" or target.path == "/healthz"
+            is_allowed = self.headers["Authorization"] == f"Bearer {KEY}"
+            is_allowed = is_allowed or target.path == "/healthz"
             status, document = (
                 api.answer(self.command, target.path, query, body)
-                if known
+                if is_allowed
                 else problem(401, "Send a valid API key")
             )
             data = json.dumps(document).encode()
@@ -213,7 +217,7 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
             self.wfile.write(data)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests look at the record."""
+            """Log nothing: the tests look at the record."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

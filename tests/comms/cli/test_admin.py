@@ -1,8 +1,9 @@
-"""Keys, topics, schemas and the doctor, on a real database and a real broker."""
+"""Keys, topics, schemas and `comms doctor`, on a real database and a real broker."""
 
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
@@ -14,33 +15,35 @@ from schemas.topics import TOPICS
 from tests.comms.cli.conftest import Run
 from tests.comms.cli.fake_api import FakeApi
 
-AWAY = "postgresql://comms:secret-word@127.0.0.1:1/comms"
+UNREACHABLE = "postgresql://comms:secret-word@127.0.0.1:1/comms"
 
 
 @pytest.fixture
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database that the environment names."""
+    """A database, with its URL in the environment."""
     monkeypatch.setenv("COMMS_DATABASE_URL", database_url)
     return database_url
 
 
 @pytest.fixture
 def kafka(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Broker:
-    """A broker that the environment names."""
+    """A broker, with its address in the environment."""
     servers = broker.properties["bootstrap.servers"]
     monkeypatch.setenv("COMMS_KAFKA_BOOTSTRAP_SERVERS", servers)
     return broker
 
 
-def test_a_key_is_shown_once_listed_without_itself_and_revoked(comms: Run, database: str) -> None:
-    made = json.loads(comms("keys", "create", "--tenant", "acme", "--name", "ci", "--json").out)
+def test_a_key_is_shown_once_listed_without_its_secret_and_revoked(
+    comms: Run, database: str
+) -> None:
+    created = json.loads(comms("keys", "create", "--tenant", "acme", "--name", "ci", "--json").out)
     with psycopg.connect(database) as connection:
-        found = connection.execute(
-            "SELECT tenant FROM comms.api_key WHERE hash = %s", (keys.hash_of(made["key"]),)
+        row = connection.execute(
+            "SELECT tenant FROM comms.api_key WHERE hash = %s", (keys.hash_of(created["key"]),)
         ).fetchone()
-    assert found == ("acme",)
+    assert row == ("acme",)
     listed = comms("keys", "list", "--json")
-    assert made["key"] not in listed.out
+    assert created["key"] not in listed.out
     (row,) = json.loads(listed.out)["items"]
     assert (row["tenant"], row["name"], row["mode"]) == ("acme", "ci", "live")
     assert row["revoked_at"] is None
@@ -48,19 +51,19 @@ def test_a_key_is_shown_once_listed_without_itself_and_revoked(comms: Run, datab
     assert json.loads(comms("keys", "list", "--json").out)["items"][0]["revoked_at"]
     again = comms("keys", "revoke", row["id"])
     assert again.code == 1
-    assert again.err == f"comms: there is no key {row['id']} in force\n"
+    assert again.err == f"comms: there is no active key {row['id']}\n"
 
 
-def test_a_key_alone_is_printed_so_that_it_can_be_piped(comms: Run, database: str) -> None:
+def test_only_the_key_is_printed_so_that_it_can_be_piped(comms: Run, database: str) -> None:
     ran = comms("keys", "create")
     assert ran.out.startswith("ck_")
     assert ran.out.count("\n") == 1
 
 
-def test_a_database_that_is_away_is_one_line_without_the_password(
+def test_an_unreachable_database_is_one_line_without_the_password(
     comms: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COMMS_DATABASE_URL", AWAY)
+    monkeypatch.setenv("COMMS_DATABASE_URL", UNREACHABLE)
     for command in (("keys", "list"), ("db", "upgrade")):
         ran = comms(*command)
         assert ran.code == 1
@@ -69,11 +72,11 @@ def test_a_database_that_is_away_is_one_line_without_the_password(
         assert "secret-word" not in ran.err
 
 
-def test_upgrading_an_upgraded_database_is_no_error(comms: Run, database: str) -> None:
+def test_upgrading_an_upgraded_database_succeeds(comms: Run, database: str) -> None:
     assert comms("db", "upgrade").code == 0
 
 
-def test_topics_are_there_once_applied(comms: Run, kafka: Broker) -> None:
+def test_topics_exist_after_apply(comms: Run, kafka: Broker) -> None:
     assert json.loads(comms("topics", "apply", "--json").out) == {"created": []}
     assert {topic.name for topic in TOPICS} <= kafka.topic_names().keys()
 
@@ -85,7 +88,7 @@ def test_the_schemas_of_this_tree_are_compatible(comms: Run) -> None:
 
 
 def checks(comms: Run) -> tuple[int, dict[str, dict[str, object]]]:
-    """The doctor's exit code and its checks by what they are about."""
+    """Run the doctor; return the exit code and the checks by subject."""
     ran = comms("doctor", "--json")
     document = json.loads(ran.out)
     assert document["ok"] is (ran.code == 0)
@@ -93,7 +96,7 @@ def checks(comms: Run) -> tuple[int, dict[str, dict[str, object]]]:
 
 
 def channel(name: str, readiness: str) -> dict[str, object]:
-    """As `GET /v1/channels` answers, as far as the doctor looks."""
+    """Return the part of `GET /v1/channels` that the doctor reads."""
     return {
         "channel": name,
         "readiness": readiness,
@@ -103,29 +106,29 @@ def channel(name: str, readiness: str) -> dict[str, object]:
     }
 
 
-def test_the_doctor_is_content_where_everything_works(
+def test_the_doctor_finds_nothing_if_everything_works(
     comms: Run, database: str, kafka: Broker, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMMS_SIMULATOR_URL", api.url)
     api.channels.append(channel("sms", "live"))
-    code, found = checks(comms)
-    assert (code, [check for check in found.values() if not check["ok"]]) == (0, [])
-    assert {"Kafka", "topics", "PostgreSQL", "database schema", "API", "sms"} <= found.keys()
+    code, results = checks(comms)
+    assert (code, [check for check in results.values() if not check["ok"]]) == (0, [])
+    assert {"Kafka", "topics", "PostgreSQL", "database schema", "API", "sms"} <= results.keys()
 
 
-def test_the_doctor_names_each_fault_and_its_mending(
+def test_the_doctor_reports_each_problem_with_a_remedy(
     comms: Run, postgres_url: str, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMMS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setenv("COMMS_DATABASE_URL", postgres_url)
     monkeypatch.setenv("COMMS_SIMULATOR_URL", "http://127.0.0.1:1")
     api.channels.append(channel("sms", "setup_needed"))
-    code, found = checks(comms)
+    code, results = checks(comms)
     assert code == 1
-    faults = {about: check["mend"] for about, check in found.items() if not check["ok"]}
-    assert faults.keys() == {"Kafka", "database schema", "sms", "simulated provider"}
-    assert all(faults.values())
-    assert "comms db upgrade" in str(faults["database schema"])
+    remedies = {about: check["mend"] for about, check in results.items() if not check["ok"]}
+    assert remedies.keys() == {"Kafka", "database schema", "sms", "simulated provider"}
+    assert all(remedies.values())
+    assert "comms db upgrade" in str(remedies["database schema"])
 
 
 TWILIO = """
@@ -143,20 +146,22 @@ base_url = "http://127.0.0.1:{port}"
 
 
 class Accounts(BaseHTTPRequestHandler):
-    """Twilio's end, as far as a probe asks: one account, suspended."""
+    """A Twilio API as far as a probe needs it: one account, which is suspended."""
 
     def do_GET(self) -> None:
+        """Answer with the account."""
         body = b'{"status": "suspended"}'
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None: ...
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
 
 
 @pytest.mark.parametrize("consumers", [0, 1])
-def test_the_doctor_asks_providers_itself_where_no_process_speaks_of_them(
+def test_the_doctor_probes_providers_of_channels_without_a_process(
     comms: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, consumers: int
 ) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Accounts)
@@ -169,22 +174,22 @@ def test_the_doctor_asks_providers_itself_where_no_process_speaks_of_them(
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "a token")
     api.channels.append(channel("sms", "live") | {"consumers": consumers})
     try:
-        _, found = checks(comms)
+        _, results = checks(comms)
     finally:
         server.shutdown()
         thread.join(10)
         server.server_close()
-    asked = {about: check["said"] for about, check in found.items() if " by " in about}
+    probed = {about: check["said"] for about, check in results.items() if " by " in about}
     if consumers:
-        assert asked == {}
+        assert probed == {}
         return
-    assert asked == {
+    assert probed == {
         "sms by twilio": "the account is suspended",
         "sms by backup": "BACKUP_TOKEN: not set, and sms.providers[backup].auth_token_env needs it",
     }
 
 
-def test_the_doctor_marks_lines_for_people(
+def test_the_doctor_prints_a_marked_line_per_check(
     comms: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("COMMS_DATA_DIR", str(tmp_path))
@@ -205,19 +210,31 @@ def test_a_wrong_setting_is_one_line_that_names_the_key(
 @pytest.mark.parametrize(
     "command",
     [
-        *("up", "run", "send", "show", "find", "channels", "doctor", "keys create", "keys list"),
+        *("up", "run", "send", "show", "find", "channels", "resend", "resolve", "doctor"),
+        *("keys create", "keys list"),
         *("keys revoke", "db upgrade", "topics apply", "schemas check"),
         *("dead-letters list", "dead-letters show", "dead-letters replay"),
         *("suppressions list", "suppressions add", "suppressions remove"),
     ],
 )
-def test_every_command_explains_itself(command: str, comms: Run) -> None:
+def test_every_command_has_help(command: str, comms: Run) -> None:
     ran = comms(*command.split(), "--help")
     assert ran.code == 0
     assert f"comms {command}" in ran.out
 
 
-def test_an_unknown_service_is_named_with_those_there_are(comms: Run) -> None:
+def test_an_unknown_service_is_refused_with_the_choices(comms: Run) -> None:
     ran = comms("run", "fax")
     assert ran.code == 2
     assert "relay" in ran.err
+
+
+def test_the_version_is_printed(comms: Run) -> None:
+    ran = comms("--version")
+    assert (ran.code, ran.out) == (0, f"comms {version('communications')}\n")
+
+
+def test_the_former_name_of_the_run_id_is_not_in_the_help(comms: Run) -> None:
+    ran = comms("resend", "--help")
+    assert "--run-id" in ran.out
+    assert "--nonce" not in ran.out

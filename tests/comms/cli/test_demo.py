@@ -1,4 +1,4 @@
-"""Sample traffic: every message is one that would be accepted, and an absent API is waited for."""
+"""Sample traffic: every message is valid, and an unreachable API is retried."""
 
 import random
 import threading
@@ -18,7 +18,7 @@ from tests.comms.cli.fake_api import KEY, FakeApi, problem
 NOW = datetime.now(UTC)
 
 
-def test_every_sample_is_a_message_the_rules_allow() -> None:
+def test_every_sample_is_a_valid_message() -> None:
     chance = random.Random(7)
     channels, workflows, recipients = set(), set(), set()
     for _ in range(2000):
@@ -30,11 +30,11 @@ def test_every_sample_is_a_message_the_rules_allow() -> None:
         recipients.add(posted["to"])
     assert channels == {"sms", "email", "push", "voice"}
     assert {"visit-reminder", "estimate-follow-up", "invoice"} <= workflows
-    odd = {"+12025550101", "temporary@simulator.example.com", "simulator:undelivered"}
-    assert odd <= recipients
+    magic = {"+12025550101", "temporary@simulator.example.com", "simulator:undelivered"}
+    assert magic <= recipients
 
 
-def test_no_sample_can_reach_anybody() -> None:
+def test_no_sample_can_reach_a_real_person() -> None:
     for customer in customers():
         assert customer.number.startswith("+120255501")
         assert customer.address.endswith("@simulator.example.com>")
@@ -42,14 +42,16 @@ def test_no_sample_can_reach_anybody() -> None:
 
 
 class Stop(threading.Event):
-    """Set once the API has heard enough; its waits take no time and are remembered."""
+    """An event that sets itself after enough messages; its waits take no time and are recorded."""
 
     def __init__(self, api: FakeApi, *, messages: int) -> None:
         super().__init__()
-        self._api, self._messages = api, messages
+        self._api = api
+        self._messages = messages
         self.waits: list[float] = []
 
     def wait(self, timeout: float | None = None) -> bool:
+        """Record the timeout and return at once."""
         self.waits.append(timeout or 0.0)
         if len(self._api.messages) >= self._messages or len(self.waits) > 200:
             self.set()
@@ -61,31 +63,32 @@ def test_it_posts_until_it_is_stopped(api: FakeApi) -> None:
     assert len(api.messages) == 20
 
 
-def test_it_waits_longer_each_time_the_api_is_away_and_goes_on(api: FakeApi) -> None:
-    api.refuse_next.extend(problem(503, "Away") for _ in range(3))
+def test_it_waits_longer_after_each_error_and_then_continues(api: FakeApi) -> None:
+    api.refuse_next.extend(problem(503, "Unavailable") for _ in range(3))
     stop = Stop(api, messages=1)
     run_demo(load(), stop)
     assert stop.waits[:3] == [1.0, 2.0, 4.0]
     assert len(api.messages) == 1
 
 
-def test_it_waits_for_its_key(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_for_the_api_key(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COMMS_API_KEY")
     settings = load()
 
-    class Arriving(Stop):
-        """The key comes while it is waited for."""
+    class KeyArrives(Stop):
+        """An event that writes the key during a wait."""
 
         def wait(self, timeout: float | None = None) -> bool:
+            """Write the key."""
             settings.data_dir.mkdir(exist_ok=True)
             (settings.data_dir / KEY_FILE).write_text(KEY)
             return super().wait(timeout)
 
-    run_demo(settings, Arriving(api, messages=1))
+    run_demo(settings, KeyArrives(api, messages=1))
     assert len(api.messages) == 1
 
 
-def test_a_reminder_is_not_sent_when_it_is_stale() -> None:
+def test_a_reminder_expires() -> None:
     chance = random.Random(1)
     samples = [sample(customers(), chance, NOW) for _ in range(50)]
     expiring = [s["expires_at"] for s in samples if s["workflow"] == "visit-reminder"]

@@ -1,23 +1,24 @@
-"""`comms find`, `show` and `channels`: what is asked, and what is printed."""
+"""`comms find`, `show` and `channels`: the requests, and the output."""
 
 import json
 from datetime import UTC, datetime
 
 import pytest
+import typer
 
-from comms.cli.times import instant
+from comms.cli.times import parse_future, parse_past
 from tests.comms.cli.conftest import Run
-from tests.comms.cli.fake_api import FakeApi, life, message_id, problem
+from tests.comms.cli.fake_api import FakeApi, message, message_id, problem
 
 NOW = datetime(2030, 1, 31, 9, tzinfo=UTC)
 
 
 def accept(api: FakeApi, count: int) -> None:
-    """So many messages are known."""
+    """Add so many messages."""
     api.messages.extend({"to": "x"} for _ in range(count))
 
 
-def test_every_filter_is_asked_for(comms: Run, api: FakeApi) -> None:
+def test_every_filter_is_passed_on(comms: Run, api: FakeApi) -> None:
     ran = comms(
         *("find", "--customer", "c", "--recipient", "+1", "--channel", "sms"),
         *("--status", "failed", "--reason", "expired", "--provider", "p", "--workflow", "w"),
@@ -40,7 +41,7 @@ def test_every_filter_is_asked_for(comms: Run, api: FakeApi) -> None:
     ]
 
 
-def test_pages_are_followed_up_to_the_limit_newest_first(comms: Run, api: FakeApi) -> None:
+def test_pages_are_fetched_up_to_the_limit_newest_first(comms: Run, api: FakeApi) -> None:
     accept(api, 500)
     found = json.loads(comms("find", "--limit", "450", "--json").out)
     assert [item["id"] for item in found["items"]] == [message_id(n) for n in range(500, 50, -1)]
@@ -55,32 +56,30 @@ def test_the_cursor_continues_where_a_search_ended(comms: Run, api: FakeApi) -> 
     assert found["next_cursor"] is None
 
 
-def test_a_table_has_a_line_a_message_and_says_that_there_are_more(
-    comms: Run, api: FakeApi
-) -> None:
+def test_a_table_has_a_line_per_message_and_a_note_about_more(comms: Run, api: FakeApi) -> None:
     accept(api, 60)
     ran = comms("find")
     assert len(ran.out.splitlines()) == 51
     assert "--cursor 50" in ran.err
 
 
-def test_show_tells_what_the_provider_said_as_it_is(comms: Run, api: FakeApi) -> None:
-    message = life(1, "pending", "failed", customer_id="[bold]c1")
-    message["events"][1]["response"] = "[red]no\x1b[2J such number"
-    api.lives.append(message)
+def test_show_prints_the_answer_of_the_provider_as_plain_text(comms: Run, api: FakeApi) -> None:
+    document = message(1, "pending", "failed", customer_id="[bold]c1")
+    document["events"][1]["response"] = "[red]no\x1b[2J such number"
+    api.states.append(document)
     ran = comms("show", message_id(1))
     assert ran.code == 0
     assert "[bold]c1" in ran.out
     assert "[red]no [2J such number" in ran.out
-    assert ran.out.index("said 0") < ran.out.index("said 1")
+    assert ran.out.index("detail 0") < ran.out.index("detail 1")
 
 
-def test_show_as_json_is_the_apis_answer(comms: Run, api: FakeApi) -> None:
-    api.lives.append(life(1, "delivered"))
-    assert json.loads(comms("show", message_id(1), "--json").out) == life(1, "delivered")
+def test_show_with_json_prints_the_answer_of_the_api(comms: Run, api: FakeApi) -> None:
+    api.states.append(message(1, "delivered"))
+    assert json.loads(comms("show", message_id(1), "--json").out) == message(1, "delivered")
 
 
-def test_a_message_that_is_not_there_is_one_line(comms: Run, api: FakeApi) -> None:
+def test_a_missing_message_is_one_line(comms: Run, api: FakeApi) -> None:
     ran = comms("show", message_id(9))
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "comms: There is no such message (HTTP 404)\n"
@@ -140,14 +139,14 @@ def test_a_wrong_api_key_is_one_line(
     assert (ran.code, ran.err) == (1, "comms: Send a valid API key (HTTP 401)\n")
 
 
-def test_an_answer_that_is_no_json_is_one_line(comms: Run, api: FakeApi) -> None:
+def test_an_error_of_a_gateway_is_one_line(comms: Run, api: FakeApi) -> None:
     api.refuse_next.append(problem(502, "Bad gateway"))
     ran = comms("find")
     assert (ran.code, ran.err) == (1, "comms: Bad gateway (HTTP 502)\n")
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("text", "expected"),
     [
         ("2h", "2030-01-31T07:00:00+00:00"),
         ("-1d", "2030-01-30T09:00:00+00:00"),
@@ -156,9 +155,17 @@ def test_an_answer_that_is_no_json_is_one_line(comms: Run, api: FakeApi) -> None
         ("2030-01-01T00:00:00+02:00", "2030-01-01T00:00:00+02:00"),
     ],
 )
-def test_times_as_people_type_them(typed: str, meant: str) -> None:
-    assert instant(typed, now=lambda: NOW) == meant
+def test_times_may_be_relative_or_absolute(text: str, expected: str) -> None:
+    assert parse_past(text, "--since", now=lambda: NOW) == expected
 
 
-def test_a_time_without_an_offset_is_this_machines() -> None:
-    assert datetime.fromisoformat(instant("2030-01-01")).utcoffset() is not None
+def test_the_example_of_a_wrong_time_fits_the_option(comms: Run, api: FakeApi) -> None:
+    ran = comms("find", "--since", "yesterday")
+    assert (ran.code, api.queries) == (2, [])
+    assert "--since: 'yesterday' is not a time; write 2h (2 hours ago)" in " ".join(ran.err.split())
+    with pytest.raises(typer.BadParameter, match=r"--send-at: 'tomorrow' .* \+30m \(in 30 minutes"):
+        parse_future("tomorrow", "--send-at")
+
+
+def test_a_time_without_an_offset_is_local() -> None:
+    assert datetime.fromisoformat(parse_past("2030-01-01", "--since")).utcoffset() is not None

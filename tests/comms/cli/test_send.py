@@ -1,4 +1,4 @@
-"""`comms send` with one message: what is posted, what is printed, how it ends."""
+"""`comms send` with one message: the request, the output, and the exit code."""
 
 import base64
 import json
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from comms.cli.fields import FIELDS_OF, attachment
+from comms.cli.fields import FIELDS_OF, read_attachment
 from producer.requests import parse
 from schemas.vocabulary import Channel
 from tests.comms.cli.conftest import Run
-from tests.comms.cli.fake_api import FakeApi, life, message_id, problem
+from tests.comms.cli.fake_api import FakeApi, message, message_id, problem
 
 
 def test_an_sms_is_posted_with_every_common_field(comms: Run, api: FakeApi) -> None:
@@ -44,19 +44,19 @@ def test_an_sms_is_posted_with_every_common_field(comms: Run, api: FakeApi) -> N
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "note"),
     [
         ("a" * 160, ""),
-        ("a" * 161, "comms: a text of 2 parts (GSM-7)\n"),
-        ("я" * 135, "comms: a text of 3 parts (UCS-2)\n"),
+        ("a" * 161, "comms: the text has 2 segments (GSM-7)\n"),
+        ("я" * 135, "comms: the text has 3 segments (UCS-2)\n"),
     ],
     ids=["one", "two", "another alphabet"],
 )
-def test_a_text_of_several_parts_is_told_before_it_is_sent(
-    comms: Run, api: FakeApi, body: str, told: str
+def test_the_number_of_segments_is_printed_if_there_are_several(
+    comms: Run, api: FakeApi, body: str, note: str
 ) -> None:
     ran = comms("send", "sms", "--to", "+12025550100", "--body", body)
-    assert (ran.code, ran.err) == (0, told)
+    assert (ran.code, ran.err) == (0, note)
     ran = comms("send", "sms", "--to", "+12025550100", "--body", body, "--json")
     assert (ran.code, ran.err) == (0, "")
     assert len(api.messages) == 2
@@ -83,7 +83,7 @@ COMMANDS: dict[Channel, list[str]] = {
 
 
 @pytest.mark.parametrize("channel", list(Channel))
-def test_every_field_of_a_channel_can_be_given_and_is_what_the_api_expects(
+def test_every_field_of_a_channel_has_an_option_and_fits_the_api(
     channel: Channel, comms: Run, api: FakeApi, tmp_path: Path
 ) -> None:
     options = [*COMMANDS[channel]]
@@ -97,37 +97,37 @@ def test_every_field_of_a_channel_can_be_given_and_is_what_the_api_expects(
     parse(posted)
 
 
-def test_a_web_push_subscription_is_given_as_json(comms: Run, api: FakeApi) -> None:
+def test_a_web_push_subscription_is_accepted_as_json(comms: Run, api: FakeApi) -> None:
     subscription = {"endpoint": "https://push.example.com/1", "keys": {"p256dh": "a", "auth": "b"}}
     to = json.dumps(subscription)
     assert comms("send", "push", "--to", to, "--title", "T", "--body", "B").code == 0
     assert api.messages[0]["to"] == subscription
 
 
-def test_an_attachment_carries_its_name_type_and_bytes(tmp_path: Path) -> None:
+def test_an_attachment_has_its_name_type_and_bytes(tmp_path: Path) -> None:
     file = tmp_path / "bill.pdf"
     file.write_bytes(b"%PDF\x00")
-    found = attachment(file)
-    assert found["filename"] == "bill.pdf"
-    assert found["content_type"] == "application/pdf"
-    assert base64.b64decode(found["content"]) == b"%PDF\x00"
+    attachment = read_attachment(file)
+    assert attachment["filename"] == "bill.pdf"
+    assert attachment["content_type"] == "application/pdf"
+    assert base64.b64decode(attachment["content"]) == b"%PDF\x00"
 
 
-def test_a_known_key_is_said_to_be_known(comms: Run, api: FakeApi) -> None:
+def test_a_repeated_key_is_reported(comms: Run, api: FakeApi) -> None:
     first = comms("send", "sms", "--to", "+12025550100", "--body", "Hi", "--key", "k")
     again = comms("send", "sms", "--to", "+12025550100", "--body", "Hi", "--key", "k")
-    assert "known already" in again.out
-    assert "known already" not in first.out
+    assert "already accepted" in again.out
+    assert "already accepted" not in first.out
     assert len(api.messages) == 1
 
 
-def test_json_is_all_that_is_printed(comms: Run, api: FakeApi) -> None:
+def test_with_json_nothing_else_is_printed(comms: Run, api: FakeApi) -> None:
     ran = comms("send", "sms", "--to", "+12025550100", "--body", "Hi", "--json")
     assert json.loads(ran.out) == {"id": message_id(1), "status": "pending"}
     assert len(api.messages) == 1
 
 
-def test_a_refusal_is_one_line_that_names_the_field(comms: Run, api: FakeApi) -> None:
+def test_a_validation_error_is_one_line_that_names_the_field(comms: Run, api: FakeApi) -> None:
     api.refuse_next.append(problem(422, "Not valid", ("to", "must be an E.164 number")))
     ran = comms("send", "sms", "--to", "1", "--body", "Hi")
     assert (ran.code, ran.out) == (1, "")
@@ -139,14 +139,14 @@ def test_a_refusal_is_one_line_that_names_the_field(comms: Run, api: FakeApi) ->
     [
         ("send", "fax", "--to", "x"),
         ("send", "sms"),
-        ("send", "sms", "--to", "+12025550100", "--body", "Hi", "--send-at", "soon"),
+        ("send", "sms", "--to", "+12025550100", "--body", "Hi", "--send-at", "tomorrow"),
         ("send", "sms", "--file", "f.csv", "--to", "+12025550100"),
         ("send", "sms", "--file", "f.csv", "--wait"),
         ("send", "sms", "--nonsense"),
         ("nonsense",),
     ],
 )
-def test_what_is_asked_wrongly_exits_with_2_and_sends_nothing(
+def test_wrong_arguments_exit_with_2_and_send_nothing(
     arguments: tuple[str, ...], comms: Run, api: FakeApi
 ) -> None:
     ran = comms(*arguments)
@@ -155,26 +155,30 @@ def test_what_is_asked_wrongly_exits_with_2_and_sends_nothing(
     assert api.messages == []
 
 
-def test_an_api_that_is_away_is_one_line(
+def test_an_unreachable_api_is_one_line_that_says_what_to_do(
     comms: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMMS_URL", "http://127.0.0.1:1")
     ran = comms("send", "sms", "--to", "+12025550100", "--body", "Hi")
     assert ran.code == 1
-    assert ran.err == "comms: no answer from http://127.0.0.1:1 (Connection refused)\n"
+    assert ran.err == (
+        "comms: no answer from http://127.0.0.1:1 (Connection refused); "
+        "start the system with `comms up`, or set COMMS_URL to its address\n"
+    )
 
 
-def test_a_missing_key_is_one_line(
+def test_a_missing_key_is_one_line_that_says_what_to_do(
     comms: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("COMMS_API_KEY")
     ran = comms("send", "sms", "--to", "+12025550100", "--body", "Hi")
     assert ran.code == 1
     assert ran.err.startswith("comms: COMMS_API_KEY: not set")
+    assert "`comms keys create`" in ran.err
     assert ran.err.count("\n") == 1
 
 
-def test_the_key_is_found_in_the_data_folder(
+def test_the_key_is_read_from_the_data_folder(
     comms: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("COMMS_API_KEY")
@@ -184,20 +188,20 @@ def test_the_key_is_found_in_the_data_folder(
 
 
 @pytest.mark.parametrize(
-    ("end", "code"), [("delivered", 0), ("failed", 1), ("cancelled", 1), ("unknown", 1)]
+    ("final", "code"), [("delivered", 0), ("failed", 1), ("cancelled", 1), ("unknown", 1)]
 )
-def test_wait_prints_each_event_once_and_ends_with_the_status(
-    end: str, code: int, comms: Run, api: FakeApi
+def test_wait_prints_each_event_once_and_exits_by_the_final_status(
+    final: str, code: int, comms: Run, api: FakeApi
 ) -> None:
-    api.lives.extend([life(1, "pending"), life(1, "pending", "sending", end)])
+    api.states.extend([message(1, "pending"), message(1, "pending", "sending", final)])
     ran = comms("send", "sms", "--to", "+12025550100", "--body", "Hi", "--wait")
     assert ran.code == code
-    assert [ran.out.count(f"said {n}") for n in range(3)] == [1, 1, 1]
-    assert ran.out.index("sending") < ran.out.index(end)
+    assert [ran.out.count(f"detail {n}") for n in range(3)] == [1, 1, 1]
+    assert ran.out.index("sending") < ran.out.index(final)
 
 
-def test_wait_stops_at_its_timeout_with_3_and_the_status(comms: Run, api: FakeApi) -> None:
-    api.lives.append(life(1, "pending", "sending"))
+def test_wait_ends_at_its_timeout_with_3_and_prints_the_status(comms: Run, api: FakeApi) -> None:
+    api.states.append(message(1, "pending", "sending"))
     ran = comms("send", "sms", "--to", "+1", "--body", "Hi", "--wait", "--timeout", "0")
     assert ran.code == 3
     assert "still sending" in ran.err

@@ -1,6 +1,7 @@
-"""`comms send CHANNEL --file`: every good row once, every bad row by its line."""
+"""`comms send CHANNEL --file`: every good row is sent once, every bad row is reported by line."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,28 +20,28 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a file of lines."""
+    """Writes lines to a file and returns its path."""
 
-    def made(name: str, *lines: str) -> Path:
+    def write_lines(name: str, *lines: str) -> Path:
         path = tmp_path / name
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return path
 
-    return made
+    return write_lines
 
 
 def rows(path: Path, channel: Channel = Channel.SMS, **defaults: str) -> list[Row | BadRow]:
-    """Everything a file holds."""
+    """Read every row of a file."""
     with Keys(None) as keys:
         return list(read(path, channel, defaults=defaults, keys=keys, progress=lambda _: None))
 
 
 def problems(path: Path, channel: Channel = Channel.SMS) -> dict[int, str]:
-    """Bad rows by line."""
+    """Return the problems of the bad rows by line."""
     return {row.line: row.problem for row in rows(path, channel) if isinstance(row, BadRow)}
 
 
-def test_good_rows_are_sent_and_bad_ones_named_by_line(
+def test_good_rows_are_sent_and_bad_rows_reported_by_line(
     comms: Run, api: FakeApi, write: Write
 ) -> None:
     path = write(
@@ -59,20 +60,20 @@ def test_good_rows_are_sent_and_bad_ones_named_by_line(
     assert [message["customer_id"] for message in api.messages] == ["c1", "c4", "c5"]
     assert api.messages[1]["body"] == "two\nlines"
     assert {message["workflow"] for message in api.messages} == {"w"}
-    assert f"{path}:3: has 1 cells, and the header has 3" in ran.err
+    assert f"{path}:3: has 1 cells instead of 3" in ran.err
     assert f"{path}:4: body: is required" in ran.err
-    assert ran.out == "3 accepted, 2 bad\n"
+    assert ran.out == "3 accepted, 2 rejected\n"
 
 
-def test_running_it_again_sends_nothing_twice(comms: Run, api: FakeApi, write: Write) -> None:
+def test_sending_a_file_again_sends_nothing_twice(comms: Run, api: FakeApi, write: Write) -> None:
     path = write("f.csv", "to,body", "+12025550100,Hi", "+12025550104,Hi", "+12025550100,Hi")
     assert comms("send", "sms", "--file", path).out == "3 accepted\n"
     again = comms("send", "sms", "--file", path)
-    assert (again.code, again.out) == (0, "0 accepted, 3 known already\n")
+    assert (again.code, again.out) == (0, "0 accepted, 3 already accepted earlier\n")
     assert len(api.messages) == 3
 
 
-def test_another_name_of_the_sending_sends_again(comms: Run, api: FakeApi, write: Write) -> None:
+def test_another_name_of_the_run_sends_again(comms: Run, api: FakeApi, write: Write) -> None:
     path = write("f.csv", "to,body", "+12025550100,Hi")
     comms("send", "sms", "--file", path, "--key", "january")
     comms("send", "sms", "--file", path, "--key", "february")
@@ -81,13 +82,11 @@ def test_another_name_of_the_sending_sends_again(comms: Run, api: FakeApi, write
 
 def test_a_row_keeps_its_own_key(comms: Run, api: FakeApi, write: Write) -> None:
     path = write("f.csv", "key,to,body", "k1,+12025550100,Hi", "k1,+12025550100,Hi")
-    assert comms("send", "sms", "--file", path).out == "1 accepted, 1 known already\n"
+    assert comms("send", "sms", "--file", path).out == "1 accepted, 1 already accepted earlier\n"
     assert api.messages[0]["idempotency_key"] == "k1"
 
 
-def test_json_lines_are_bodies_as_the_api_takes_them(
-    comms: Run, api: FakeApi, write: Write
-) -> None:
+def test_json_lines_have_the_form_of_the_api(comms: Run, api: FakeApi, write: Write) -> None:
     path = write(
         "f.jsonl",
         json.dumps({"to": ["simulator:a", "simulator:b"], "title": "T", "body": "B", "badge": 2}),
@@ -106,7 +105,7 @@ def test_json_lines_are_bodies_as_the_api_takes_them(
         "bad_rows": [
             {"line": 2, "problem": "is not JSON"},
             {"line": 3, "problem": "is not a JSON object"},
-            {"line": 4, "problem": "channel: is not push"},
+            {"line": 4, "problem": "channel: must be push, or left out"},
         ],
     }
     assert [message["to"] for message in api.messages] == [
@@ -115,7 +114,7 @@ def test_json_lines_are_bodies_as_the_api_takes_them(
     ]
 
 
-def test_cells_become_the_types_of_their_fields(write: Write) -> None:
+def test_cells_are_converted_to_the_types_of_their_fields(write: Write) -> None:
     path = write(
         "f.csv",
         "to,title,body,badge,data,ttl",
@@ -133,21 +132,21 @@ def test_cells_become_the_types_of_their_fields(write: Write) -> None:
     }
 
 
-def test_a_cell_says_true_or_false(write: Write) -> None:
+def test_a_boolean_cell_is_true_or_false(write: Write) -> None:
     path = write("f.csv", "to,body,bypass_suppression", "x,B,true", "x,B,FALSE", "x,B,", "x,B,yes")
     good = [row for row in rows(path) if isinstance(row, Row)]
     assert [row.content.get("bypass_suppression") for row in good] == [True, False, None]
     assert problems(path) == {5: "bypass_suppression: must be true or false"}
 
 
-def test_copies_of_a_mail_are_divided_by_semicolons(write: Write) -> None:
+def test_copies_are_separated_by_semicolons(write: Write) -> None:
     path = write("f.csv", "to,subject,text,cc", "a@example.com,S,T,b@example.com; c@example.com")
     (row,) = rows(path, Channel.EMAIL)
     assert isinstance(row, Row)
     assert row.content["cc"] == ["b@example.com", "c@example.com"]
 
 
-def test_bytes_that_are_no_text_are_a_bad_row(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_a_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     path.write_bytes(b"\xef\xbb\xbfto,body\n+12025550100,\xff\xfe\n+12025550104,ok\n")
     assert problems(path) == {2: "is not UTF-8"}
@@ -155,20 +154,20 @@ def test_bytes_that_are_no_text_are_a_bad_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "lines", "said"),
+    ("name", "lines", "message"),
     [
         ("f.csv", ("to,phone", "1,2"), "line 1: unknown column 'phone'; sms has to, body"),
-        ("f.csv", ("to,to", "1,2"), "line 1: a column stands there twice"),
-        ("f.csv", (), "line 1: there are no column names"),
-        ("f.txt", ("to",), "name it .csv or .jsonl"),
+        ("f.csv", ("to,to", "1,2"), "line 1: the column 'to' appears twice"),
+        ("f.csv", (), "line 1: the first line must have the column names"),
+        ("f.txt", ("to",), "the name must end in .csv or .jsonl"),
     ],
 )
-def test_a_file_that_is_none_is_one_line(
-    *, name: str, lines: tuple[str, ...], said: str, comms: Run, api: FakeApi, write: Write
+def test_an_unusable_file_is_one_line(
+    *, name: str, lines: tuple[str, ...], message: str, comms: Run, api: FakeApi, write: Write
 ) -> None:
     ran = comms("send", "sms", "--file", write(name, *lines))
     assert ran.code == 1
-    assert said in ran.err
+    assert message in ran.err
     assert api.messages == []
 
 
@@ -178,21 +177,47 @@ def test_a_missing_file_is_one_line(comms: Run, api: FakeApi, tmp_path: Path) ->
     assert "No such file" in ran.err
 
 
-def test_an_error_half_way_still_says_what_was_done(
+def test_an_error_in_the_middle_prints_what_was_sent(
     comms: Run, api: FakeApi, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "ROWS", 1)
     path = write("f.csv", "to,body", "+12025550100,Hi", "+12025550104,Hi")
     monkeypatch.setattr(bulk, "WAITS", ())
-    api.away_after = 1
+    api.unavailable_after = 1
     ran = comms("send", "sms", "--file", path)
     assert ran.code == 1
     assert ran.out == "1 accepted\n"
-    assert ran.err == "comms: Away (HTTP 503)\n"
+    assert ran.err == "comms: Unavailable (HTTP 503)\n"
+
+
+def test_an_interrupt_finishes_the_request_and_prints_the_true_count(
+    comms: Run, api: FakeApi, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "ROWS", 2)
+    path = write("f.csv", "to,body", *(f"+1202555010{n},Hi" for n in range(6)))
+    api.on_batch = lambda: signal.raise_signal(signal.SIGINT)
+    ran = comms("send", "sms", "--file", path)
+    assert (ran.code, ran.out) == (130, "2 accepted\n")
+    assert ran.err == "comms: interrupted; run the same command again to continue\n"
+    assert len(api.messages) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    api.on_batch = None
+    assert comms("send", "sms", "--file", path).out == "4 accepted, 2 already accepted earlier\n"
+
+
+def test_an_interrupt_ends_a_wait_for_the_rate_limit(
+    comms: Run, api: FakeApi, write: Write
+) -> None:
+    api.retry_after = "3600"
+    api.refuse_next.append(problem(429, "Slow down"))
+    api.on_batch = lambda: signal.raise_signal(signal.SIGINT)
+    ran = comms("send", "sms", "--file", write("f.csv", "to,body", "+12025550100,Hi"))
+    assert (ran.code, ran.out) == (130, "0 accepted\n")
+    assert api.messages == []
 
 
 def post(api: FakeApi, count: int, sleep: bulk.Sleep = lambda _: None) -> bulk.Tally:
-    """Send so many rows through the batch call, without waiting between repetitions."""
+    """Send so many rows; `sleep` takes no time."""
     tally = bulk.Tally()
     content = [{"to": "x", "body": "Hi", "idempotency_key": str(n)} for n in range(count)]
     with ApiClient(api.url, Secret(KEY)) as client:
@@ -206,7 +231,7 @@ def post(api: FakeApi, count: int, sleep: bulk.Sleep = lambda _: None) -> bulk.T
     return tally
 
 
-def test_rows_go_in_chunks_the_api_takes(api: FakeApi) -> None:
+def test_rows_are_posted_in_chunks(api: FakeApi) -> None:
     assert post(api, 1201).accepted == 1201
     assert api.batches == [500, 500, 201]
 
@@ -217,39 +242,42 @@ def test_a_chunk_that_is_too_large_is_halved(api: FakeApi) -> None:
     assert api.batches == [4, 5]
 
 
-def test_an_api_that_is_away_for_a_moment_is_waited_for(api: FakeApi) -> None:
-    api.refuse_next.extend([problem(503, "Away"), problem(429, "Slow down")])
+def test_a_temporary_error_is_retried(api: FakeApi) -> None:
+    api.refuse_next.extend([problem(503, "Unavailable"), problem(429, "Slow down")])
     assert post(api, 3).accepted == 3
 
 
-def test_a_limit_is_waited_out_for_as_long_as_the_api_asks(api: FakeApi) -> None:
+def test_a_rate_limit_is_waited_for_without_limit(api: FakeApi) -> None:
     api.retry_after = "7"
     api.refuse_next.extend(problem(429, "Slow down") for _ in range(9))
-    api.refuse_next.append(problem(503, "Away"))
+    api.refuse_next.append(problem(503, "Unavailable"))
     waited: list[float] = []
     assert post(api, 3, sleep=waited.append).accepted == 3
     assert waited == [7.0] * 9 + [bulk.WAITS[0]]
 
 
-def test_an_api_that_stays_away_is_given_up(api: FakeApi) -> None:
-    api.refuse_next.extend(problem(503, "Away") for _ in range(len(bulk.WAITS) + 1))
+def test_a_lasting_error_ends_the_run(api: FakeApi) -> None:
+    api.refuse_next.extend(problem(503, "Unavailable") for _ in range(len(bulk.WAITS) + 1))
     waited: list[float] = []
     with pytest.raises(ApiRefusedError):
         post(api, 3, sleep=waited.append)
     assert waited == list(bulk.WAITS)
 
 
-def test_a_row_refused_alone_is_bad_and_nothing_else(api: FakeApi) -> None:
-    # One row: refused as a chunk, then nothing left to halve.
+def test_a_chunk_of_one_row_that_is_refused_is_a_bad_row(api: FakeApi) -> None:
     api.refuse_next.append(problem(413, "Too large"))
     tally = post(api, 1)
     assert tally.bad == [BadRow(2, "Too large (HTTP 413)")]
 
 
-def test_identical_rows_have_keys_of_their_own_and_the_same_ones_again() -> None:
-    def three() -> list[str]:
+def test_identical_rows_have_different_keys_that_are_the_same_in_each_run() -> None:
+    def make_three() -> list[str]:
         with Keys(None) as keys:
-            return [keys.of({"to": "a"}), keys.of({"to": "b"}), keys.of({"to": "a"})]
+            return [
+                keys.next_key({"to": "a"}),
+                keys.next_key({"to": "b"}),
+                keys.next_key({"to": "a"}),
+            ]
 
-    assert len(set(three())) == 3
-    assert three() == three()
+    assert len(set(make_three())) == 3
+    assert make_three() == make_three()

@@ -1,4 +1,4 @@
-"""`comms suppressions` through the API as it is, on a real database."""
+"""`comms suppressions` through the real API, on a real database."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ from tests.waiting import wait_for
 
 @pytest.fixture
 def served(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The API of the list on a loopback port, which the environment names."""
+    """The API of the suppression list, with its address and a key in the environment."""
     pool = async_pool(database_url, size=2, name="test")
 
     @asynccontextmanager
@@ -49,22 +49,22 @@ def served(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.usefixtures("served")
 def test_a_recipient_is_added_listed_and_removed(comms: Run) -> None:
     added = comms("suppressions", "add", "email", "Ada@Example.com", "--reason", "opt_out")
-    assert (added.code, added.out) == (0, "ada@example.com is not reached by email: opt_out\n")
+    assert (added.code, added.out) == (0, "ada@example.com is suppressed for email: opt_out\n")
     assert comms("suppressions", "add", "sms", "+12025550177").code == 0
     listed = comms("suppressions", "list")
     assert "ada@example.com" in listed.out
     assert "+12025550177" in listed.out
-    found = json.loads(comms("suppressions", "list", "--channel", "email", "--json").out)
-    assert [(i["recipient"], i["reason"]) for i in found["items"]] == [
+    document = json.loads(comms("suppressions", "list", "--channel", "email", "--json").out)
+    assert [(i["recipient"], i["reason"]) for i in document["items"]] == [
         ("ada@example.com", "opt_out")
     ]
     assert comms("suppressions", "remove", "email", "ADA@example.com").code == 0
-    left = json.loads(comms("suppressions", "list", "--json").out)["items"]
-    assert [item["channel"] for item in left] == ["sms"]
+    remaining = json.loads(comms("suppressions", "list", "--json").out)["items"]
+    assert [item["channel"] for item in remaining] == ["sms"]
 
 
 @pytest.mark.usefixtures("served")
-def test_a_list_ends_where_it_is_told_and_goes_on_from_there(comms: Run) -> None:
+def test_a_list_has_a_limit_and_continues_with_the_cursor(comms: Run) -> None:
     for number in range(3):
         comms("suppressions", "add", "sms", f"+1202555017{number}")
     first = comms("suppressions", "list", "--limit", "2", "--json")
@@ -75,9 +75,9 @@ def test_a_list_ends_where_it_is_told_and_goes_on_from_there(comms: Run) -> None
 
 
 @pytest.mark.usefixtures("served")
-def test_what_is_no_recipient_is_one_line(comms: Run) -> None:
+def test_an_invalid_recipient_is_one_line(comms: Run) -> None:
     for command in ("add", "remove"):
-        ran = comms("suppressions", command, "sms", "nobody")
+        ran = comms("suppressions", command, "sms", "not-a-number")
         assert ran.code == 1
         assert ran.err.startswith("comms: recipient: must be a phone number")
         assert ran.err.count("\n") == 1

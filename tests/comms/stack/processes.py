@@ -1,10 +1,10 @@
-"""Whether a process still runs."""
+"""Helpers of the stack's tests that look at processes."""
 
 from pathlib import Path
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process exists and is not a zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):

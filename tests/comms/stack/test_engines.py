@@ -1,4 +1,4 @@
-"""The embedded engines: they answer, they end, and they come back over what a kill left behind."""
+"""The embedded engines: they start, stop, and start again after a kill."""
 
 import os
 import signal
@@ -23,25 +23,28 @@ NO_FSYNC = {"fsync": "off"}
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A running server on an empty data folder."""
     engine = EmbeddedPostgres(tmp_path, settings=NO_FSYNC)
     engine.start()
     yield engine
     engine.stop()
 
 
-def number_of(url: str) -> int:
+def read_number(url: str) -> int:
+    """Read back the number that `store_number` stored."""
     with psycopg.connect(url) as session:
-        row = session.execute("SELECT n FROM kept").fetchone()
+        row = session.execute("SELECT n FROM stored").fetchone()
         assert row is not None
         return int(row[0])
 
 
-def keep(url: str, number: int) -> None:
+def store_number(url: str, number: int) -> None:
+    """Store a number in a new table."""
     with psycopg.connect(url) as session:
-        session.execute("CREATE TABLE kept AS SELECT %s::int AS n", [number])
+        session.execute("CREATE TABLE stored AS SELECT %s::int AS n", [number])
 
 
-def test_the_broker_answers_and_forgets(tmp_path: Path) -> None:
+def test_the_broker_answers_and_keeps_nothing_after_a_stop(tmp_path: Path) -> None:
     engine = EmbeddedBroker(tmp_path)
     engine.start()
     cluster = Broker({"bootstrap.servers": engine.bootstrap_servers})
@@ -65,7 +68,7 @@ def test_another_server_on_the_port_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_database_is_durable_and_private(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    keep(postgres.url, 7)
+    store_number(postgres.url, 7)
     assert (tmp_path / "postgres-password").stat().st_mode & 0o777 == 0o600
     with psycopg.connect(postgres.url) as session:
         shown = [
@@ -76,7 +79,7 @@ def test_the_database_is_durable_and_private(postgres: EmbeddedPostgres, tmp_pat
     postgres.stop()
     again = EmbeddedPostgres(tmp_path, settings=NO_FSYNC)
     again.start()
-    assert number_of(again.url) == 7
+    assert read_number(again.url) == 7
     again.stop()
 
 
@@ -86,7 +89,7 @@ def test_a_wrong_password_is_refused(postgres: EmbeddedPostgres) -> None:
         psycopg.connect(url)
 
 
-def test_the_log_keeps_no_values(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+def test_the_log_contains_no_values(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     with psycopg.connect(postgres.url, autocommit=True) as session:
         session.execute("CREATE TABLE once (value text PRIMARY KEY)")
         session.execute("INSERT INTO once VALUES ('+12025550100')")
@@ -97,16 +100,16 @@ def test_the_log_keeps_no_values(postgres: EmbeddedPostgres, tmp_path: Path) -> 
     assert "+12025550100" not in log
 
 
-def test_a_lock_file_of_a_reused_process_number_stops_nothing(tmp_path: Path) -> None:
+def test_a_stale_lock_file_with_a_reused_process_id_is_removed(tmp_path: Path) -> None:
     engine = EmbeddedPostgres(tmp_path, settings=NO_FSYNC)
     engine.start()
     lock = tmp_path / "postgres" / "cluster" / "postmaster.pid"
-    left = lock.read_text().split("\n")
-    keep(engine.url, 3)
+    stale = lock.read_text().split("\n")
+    store_number(engine.url, 3)
     engine.stop()
-    lock.write_text("\n".join([str(os.getpid()), *left[1:]]))
+    lock.write_text("\n".join([str(os.getpid()), *stale[1:]]))
     engine.start()
-    assert number_of(engine.url) == 3
+    assert read_number(engine.url) == 3
     engine.stop()
 
 
@@ -122,33 +125,33 @@ time.sleep(600)
 """
 
 
-def test_a_killed_parent_leaves_no_engine_and_its_data(tmp_path: Path) -> None:
+def test_engines_end_with_a_killed_parent_and_the_data_survives(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE)
     assert owner.stdout is not None
     with owner.stdout:
         broker_pid, postgres_pid, url = owner.stdout.readline().decode().split()
-    keep(url, 11)
+    store_number(url, 11)
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     engine = EmbeddedPostgres(tmp_path, settings=NO_FSYNC)
     engine.start()
-    assert number_of(engine.url) == 11
+    assert read_number(engine.url) == 11
     engine.stop()
     wait_for(lambda: not is_running(int(broker_pid)))
     wait_for(lambda: not is_running(int(postgres_pid)))
 
 
-def test_a_killed_server_comes_back(tmp_path: Path) -> None:
+def test_a_killed_server_starts_again(tmp_path: Path) -> None:
     engine = EmbeddedPostgres(tmp_path, settings=NO_FSYNC)
     engine.start()
-    keep(engine.url, 5)
+    store_number(engine.url, 5)
     engine.stop(grace=0)
     engine.start()
-    assert number_of(engine.url) == 5
+    assert read_number(engine.url) == 5
     engine.stop()
 
 
-def test_half_a_first_start_is_begun_again(tmp_path: Path) -> None:
+def test_an_interrupted_first_start_is_repeated(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "cluster.partial" / "base").mkdir(parents=True)
     engine = EmbeddedPostgres(tmp_path, settings=NO_FSYNC)
     engine.start()
@@ -156,7 +159,7 @@ def test_half_a_first_start_is_begun_again(tmp_path: Path) -> None:
     engine.stop()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="whoever is not root tests this by every other test")
+@pytest.mark.skipif(os.geteuid() != 0, reason="every other test tests this for an ordinary user")
 def test_an_ordinary_user_starts_both(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = Path("/tmp") / f"comms-test-{os.getpid()}"
     home.mkdir(mode=0o700)
@@ -179,6 +182,6 @@ def test_an_ordinary_user_starts_both(tmp_path_factory: pytest.TempPathFactory) 
 
 def test_tests_get_a_migrated_database_and_topics(database_url: str, broker: Broker) -> None:
     with psycopg.connect(database_url) as session:
-        found = session.execute("SELECT to_regclass('producer.outbox')").fetchone()
-    assert found == ("producer.outbox",)
+        row = session.execute("SELECT to_regclass('producer.outbox')").fetchone()
+    assert row == ("producer.outbox",)
     assert set(broker.topic_names()) >= {topic.name for topic in TOPICS}

@@ -1,4 +1,4 @@
-"""The supervisor: it starts again what dies, waits longer each time, and stops in order."""
+"""The supervisor: it restarts children that end, waits longer each time, and stops in order."""
 
 import os
 import signal
@@ -15,38 +15,44 @@ from comms.stack.supervisor import Child, Supervisor
 from tests.comms.stack.processes import is_running
 from tests.waiting import wait_for
 
-OBEDIENT = """
+STOPS_ON_SIGTERM = """
 import pathlib, signal, sys, threading
-over = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: over.set())
+stopped = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stopped.set())
 pathlib.Path(sys.argv[1] + ".up").touch()
-over.wait()
+stopped.wait()
 with open(sys.argv[2], "a") as order: order.write(sys.argv[3] + "\\n")
 """
-DEAF = "import pathlib, signal, sys, threading; signal.signal(signal.SIGTERM, signal.SIG_IGN); \
+IGNORES_SIGTERM = (
+    "import pathlib, signal, sys, threading; signal.signal(signal.SIGTERM, signal.SIG_IGN); \
 pathlib.Path(sys.argv[1] + '.up').touch(); threading.Event().wait()"
+)
 
 MakeChild = Callable[..., Child]
 
 
 @pytest.fixture
 def reports() -> list[str]:
+    """The lines that the supervisor reported."""
     return []
 
 
 @pytest.fixture
 def supervisor(reports: list[str]) -> Iterator[Supervisor]:
-    made = Supervisor(report=reports.append)
-    yield made
-    made.shut_down(grace=0)
+    """A supervisor without children."""
+    supervisor = Supervisor(report=reports.append)
+    yield supervisor
+    supervisor.shut_down(grace=0)
 
 
 @pytest.fixture
 def make_child(tmp_path: Path) -> MakeChild:
+    """Makes children that write their names to `order` when they stop."""
+
     def make(
         name: str,
         *,
-        script: str = OBEDIENT,
+        script: str = STOPS_ON_SIGTERM,
         stage: int = 0,
         on_restart: Callable[[], None] | None = None,
     ) -> Child:
@@ -68,38 +74,38 @@ def make_child(tmp_path: Path) -> MakeChild:
     return make
 
 
-def test_a_child_that_dies_comes_back_and_its_hook_runs(
+def test_a_child_that_ends_is_restarted_and_its_hook_runs(
     supervisor: Supervisor, make_child: MakeChild, reports: list[str]
 ) -> None:
-    hooked = threading.Event()
-    supervisor.start(make_child("sms", on_restart=hooked.set))
+    hook_called = threading.Event()
+    supervisor.start(make_child("sms", on_restart=hook_called.set))
     first = supervisor.process_of("sms").pid
     os.kill(first, signal.SIGKILL)
-    assert supervisor.wait_for(hooked.is_set, what="the hook", seconds=10)
+    assert supervisor.wait_for(hook_called.is_set, what="the hook", seconds=10)
     second = supervisor.process_of("sms").pid
     assert second != first
     assert is_running(second)
-    assert "sms ended (signal 9), starts again in 0.2 s" in reports[0]
-    assert reports[1] == "sms was started again"
+    assert "sms ended (signal 9) and restarts in 0.2 s" in reports[0]
+    assert reports[1] == "sms was restarted"
 
 
-def test_the_delay_doubles_and_a_hopeless_child_ends_the_start(
+def test_the_delay_doubles_and_a_crash_loop_ends_the_start(
     supervisor: Supervisor, make_child: MakeChild, reports: list[str]
 ) -> None:
     supervisor.start(make_child("relay", script="raise SystemExit('COMMS_X: not set')"))
-    with pytest.raises(EngineError, match="relay ends again and again: COMMS_X: not set") as error:
+    with pytest.raises(EngineError, match="relay keeps exiting: COMMS_X: not set") as error:
         supervisor.wait_for(lambda: False, what="the services", seconds=30)
     assert "relay.log" in str(error.value)
-    delays = [line.split("again in ")[1].split(" s")[0] for line in reports if "ended" in line]
+    delays = [line.split("restarts in ")[1].split(" s;")[0] for line in reports if "ended" in line]
     assert delays == ["0.2", "0.4", "0.8"]
 
 
-def test_what_never_comes_up_is_an_error(supervisor: Supervisor) -> None:
-    with pytest.raises(StackError, match="the broker did not come up within 0 s"):
+def test_a_condition_that_never_holds_is_an_error(supervisor: Supervisor) -> None:
+    with pytest.raises(StackError, match="the broker did not start within 0 s"):
         supervisor.wait_for(lambda: False, what="the broker", seconds=0)
 
 
-def test_being_asked_to_stop_ends_every_wait(supervisor: Supervisor) -> None:
+def test_stop_ends_every_wait(supervisor: Supervisor) -> None:
     threading.Timer(0.1, supervisor.stop).start()
     assert not supervisor.wait_for(lambda: False, what="nothing", seconds=30)
     supervisor.run()
@@ -119,15 +125,15 @@ def test_children_stop_highest_stage_first(
 def test_a_child_that_does_not_stop_is_killed(
     supervisor: Supervisor, make_child: MakeChild, tmp_path: Path, reports: list[str]
 ) -> None:
-    supervisor.start(make_child("deaf", script=DEAF))
-    wait_for((tmp_path / "deaf.up").exists)
-    process = supervisor.process_of("deaf")
+    supervisor.start(make_child("stubborn", script=IGNORES_SIGTERM))
+    wait_for((tmp_path / "stubborn.up").exists)
+    process = supervisor.process_of("stubborn")
     supervisor.shut_down(grace=0.2)
     assert process.returncode == -signal.SIGKILL
-    assert reports == ["deaf did not stop in time and is killed"]
+    assert reports == ["stubborn did not stop in time and was killed"]
 
 
-def test_a_child_stands_in_a_process_group_of_its_own(
+def test_a_child_has_a_process_group_of_its_own(
     supervisor: Supervisor, make_child: MakeChild
 ) -> None:
     supervisor.start(make_child("sms"))

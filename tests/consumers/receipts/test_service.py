@@ -9,7 +9,7 @@ import httpx2 as httpx
 import pytest
 
 from comms.platform.kafka import Broker
-from comms.services import CHANNELS, service_of
+from comms.services import CHANNELS, load_service
 from tests.consumers.harness import eventually, settings_for
 
 
@@ -28,7 +28,8 @@ def test_each_channel_has_its_word(channel: str, tmp_path: Path) -> None:
     assert ran.stderr.startswith(f"comms run {channel} receipts: COMMS_")
     ran = run(f"consumers.{channel}", "receits", folder=tmp_path)
     assert ran.returncode == 1
-    assert ran.stderr == f"python -m consumers.{channel}: takes nothing, or the word receipts\n"
+    expected = f"python -m consumers.{channel}: the only argument it accepts is 'receipts'\n"
+    assert ran.stderr == expected
 
 
 def test_it_takes_the_receipts_of_its_channel_alone(
@@ -36,7 +37,7 @@ def test_it_takes_the_receipts_of_its_channel_alone(
 ) -> None:
     settings = settings_for(broker, database_url, tmp_path)
     stop = threading.Event()
-    service = threading.Thread(target=service_of("sms receipts"), args=(settings, stop))
+    service = threading.Thread(target=load_service("sms receipts"), args=(settings, stop))
     service.start()
     url = f"http://127.0.0.1:{settings.http_port}"
 
