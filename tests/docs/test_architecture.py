@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import ROOT, blocks
+from tests.docs.blocks import PAGES, ROOT, blocks
 
 PAGE = ROOT / "docs" / "architecture.md"
 TEXT = PAGE.read_text(encoding="utf-8")
+PATHS_IN = (*PAGES, ROOT / "CONTRIBUTING.md")
 
 
 def walk() -> list[tuple[str, str]]:
@@ -63,8 +64,9 @@ def packages(line: str) -> set[str]:
     return set(re.findall(r"\w+", line))
 
 
-def test_paths_in_the_text_exist() -> None:
-    prose = re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("page", PATHS_IN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_in_the_text_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     named = re.findall(r"`((?:schemas|producer|consumers|audit|comms|tests)/[\w./*-]*)`", prose)
-    assert named
     assert [path for path in named if not list(ROOT.glob(path.rstrip("/")))] == []
