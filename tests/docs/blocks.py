@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-LANGUAGES = frozenset({"sh", "python", "sql", "toml", "json", "yaml", "text"})
+LANGUAGES = frozenset({"sh", "python", "sql", "toml", "json", "text"})
 NOT_RUN = "not run: "
 OUTPUT = "output"
 ADMINISTRATOR = "as administrator"

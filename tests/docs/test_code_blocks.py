@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-import yaml
 from psycopg import sql
 
 from comms.platform.kafka import Broker
@@ -224,8 +223,3 @@ def test_toml_can_be_parsed(block: Block) -> None:
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "json"], ids=str)
 def test_json_can_be_parsed(block: Block) -> None:
     assert json.loads(block.text)
-
-
-@of("yaml")
-def test_yaml_can_be_parsed(block: Block) -> None:
-    assert yaml.safe_load(block.text)
