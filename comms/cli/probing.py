@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from comms.platform.settings import ProviderSettings, Settings, SettingsError
-from consumers.registry import build_or_missing, probes
+from consumers.registry import build_or_unconfigured, has_probe
 from schemas.vocabulary import Channel
 
 SECONDS = 20.0  # for one provider; the longest that a call may take is the channel's
@@ -35,7 +35,7 @@ def probed(settings: Settings, channels: Sequence[Channel]) -> Iterator[Finding]
         (channel, provider)
         for channel in channels
         for provider in settings.channels[channel].providers
-        if provider.kind != "simulated"
+        if provider.type != "simulated"
     ]
     yield from asyncio.run(_all(settings, wanted))
 
@@ -53,13 +53,13 @@ async def _one(settings: Settings, channel: Channel, wanted: ProviderSettings) -
         problem = str(error)
     if problem is not None:
         return Finding(channel, wanted.name, problem, problem)
-    proved = probes(channel, wanted)
+    proved = has_probe(channel, wanted)
     said = "its account answers" if proved else "set up; its account cannot be probed"
     return Finding(channel, wanted.name, None, said)
 
 
 async def _problem(settings: Settings, channel: Channel, wanted: ProviderSettings) -> str | None:
-    provider, missing = build_or_missing(channel, wanted, settings)
+    provider, missing = build_or_unconfigured(channel, wanted, settings)
     if missing is not None:
         return missing
     await provider.open()

@@ -27,7 +27,7 @@ class Capabilities:
     modes: frozenset[Mode] = LIVE
     platform: Platform | None = None
 
-    def takes(self, message: Message) -> bool:
+    def accepts(self, message: Message) -> bool:
         """Whether the message may be given to the provider."""
         return message.mode in self.modes and self._reaches(message)
 
@@ -37,7 +37,7 @@ class Capabilities:
         return self.platform in platforms_of(message)
 
 
-def no_way(message: Message) -> str:
+def explain_no_provider(message: Message) -> str:
     """Why a message stands there that no provider of its channel takes, in one sentence."""
     match message.mode:
         case Mode.SIMULATED:

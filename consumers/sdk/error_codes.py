@@ -66,7 +66,7 @@ class Meaning:
 
 
 REJECTED = Meaning(fault=Fault.PERMANENT)
-NOBODY = Meaning(fault=Fault.PERMANENT, reason=Reason.INVALID_RECIPIENT)
+INVALID_RECIPIENT = Meaning(fault=Fault.PERMANENT, reason=Reason.INVALID_RECIPIENT)
 CONTENT = Meaning(fault=Fault.PERMANENT, reason=Reason.INVALID_CONTENT)
 OPTED_OUT = Meaning(
     fault=Fault.PERMANENT, reason=Reason.SUPPRESSED, suppress=SuppressionReason.OPT_OUT

@@ -22,6 +22,7 @@ from consumers.sdk.http_transport import (
     TransportError,
     outcome_of,
 )
+from consumers.sdk.options import CallOptions
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext
@@ -186,36 +187,26 @@ class HttpProvider(Generic[M]):
 
 
 def transport_of(
-    setup: ProviderContext,
+    context: ProviderContext[CallOptions],
     *,
     may_reach: Callable[[str], bool] | None = None,
     answer_limit: int = ANSWER_LIMIT,
 ) -> HttpTransport:
-    """The pool of a provider, by its option `timeout_seconds` and its channel's limits.
+    """Make the connection pool of a provider, by its options and the limits of its channel.
 
     Args:
-        may_reach: as `HttpTransport` has it, where messages say what is called.
-        answer_limit: bytes of an answer that are read, where they are more than usual.
-
-    Raises:
-        SettingsError: as `seconds_of`.
+        context: of the provider.
+        may_reach: as in `HttpTransport`, if messages contain the addresses that are called.
+        answer_limit: the number of bytes of an answer that are read, if it is not the usual one.
     """
     return HttpTransport(
-        timeout_seconds=seconds_of(setup),
-        connections=setup.connections,
+        timeout_seconds=call_seconds(context),
+        connections=context.connections,
         may_reach=may_reach,
         answer_limit=answer_limit,
     )
 
 
-def seconds_of(setup: ProviderContext) -> float:
-    """How long a call may take, by the option `timeout_seconds`.
-
-    Raises:
-        SettingsError: the time is longer than the channel waits for a call.
-    """
-    seconds = setup.options.number("timeout_seconds", setup.timeout_seconds, at_least=0.1)
-    if seconds > setup.timeout_seconds:
-        most = f"{setup.timeout_seconds:g}"
-        raise setup.options.wrong("timeout_seconds", f"more than call_timeout_seconds ({most})")
-    return seconds
+def call_seconds(context: ProviderContext[CallOptions]) -> float:
+    """Return the time limit of a call: the option `timeout_seconds`, or else the channel's."""
+    return context.options.timeout_seconds or context.timeout_seconds

@@ -69,10 +69,10 @@ class PollableProvider(Protocol):
     """A provider that is asked."""
 
     @property
-    def keeping(self) -> PollSchedule:
+    def poll_schedule(self) -> PollSchedule:
         """When it has its answers."""
 
-    async def ask(self, questions: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
+    async def fetch_receipts(self, queries: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
         """What became of these messages, each by our id; nothing of those that it cannot tell of
         yet. Runs beside `send`, on the same loop, and returns within the adapter's own limit.
 
@@ -80,5 +80,5 @@ class PollableProvider(Protocol):
         no more than that it passed the message on says that (`HandedToCarrier`).
 
         Raises:
-            UnansweredError: nothing is known of any of them.
+            ReceiptPollError: nothing is known of any of them.
         """

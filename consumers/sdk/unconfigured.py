@@ -16,7 +16,7 @@ from schemas.messages import Message
 _WHY = "the provider is not set up"
 
 
-class MissingProvider:
+class UnconfiguredProvider:
     """A way out that is not there yet."""
 
     def __init__(self, name: str) -> None:
@@ -40,10 +40,10 @@ class MissingProvider:
         """There is nothing to close."""
 
     def __repr__(self) -> str:
-        return f"MissingProvider({self._name})"
+        return f"UnconfiguredProvider({self._name})"
 
 
-class MissingReceipts:
+class UnconfiguredReceipts:
     """Cannot tell a provider's receipts from forged ones: nothing is recorded, nothing refused."""
 
     def __init__(self, problem: str) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from comms.platform.settings import Settings
+from comms.platform.settings import ProviderSettings, Settings
 from consumers.registry import PROVIDER_TYPES, capabilities_of
 from consumers.sdk.capabilities import ANY_MODE, LIVE, LIVE_AND_TEST
 from consumers.sdk.outcomes import Accepted, AccountError, Refused, without_side_effects
@@ -136,7 +136,7 @@ async def test_where_addresses_are_the_test_mode_no_other_is_written_to(
 
 
 def modes(channel: Channel, kind: str, settings: Settings) -> frozenset[Mode]:
-    wanted = replace(settings.channels[channel].providers[0], kind=kind, name=kind)
+    wanted = ProviderSettings(name=kind)
     return capabilities_of(channel, wanted, settings).modes
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus
 import pytest
 from aiohttp import web
 
-from consumers.registry import build_or_missing
+from consumers.registry import build_or_unconfigured
 from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from consumers.sdk.provider import Provider
 from schemas.messages import Message
@@ -247,7 +247,7 @@ class HttpContract(ProviderContract):
         environment = {k: v for k, v in dialogue.environment.items() if k != dialogue.needs}
         settings = settings_with(dialogue.channel, dialogue.table, environment=environment)
         wanted = settings.channels[dialogue.channel].providers[0]
-        _, missing = build_or_missing(dialogue.channel, wanted, settings)
+        _, missing = build_or_unconfigured(dialogue.channel, wanted, settings)
         assert missing is not None
         assert missing.startswith(f"{dialogue.needs}: not set")
 

@@ -21,7 +21,7 @@ from comms.platform.kafka import Broker, EventProducer
 from consumers.push.expo import ExpoPush
 from consumers.receipts.poller import ReceiptPoller
 from consumers.receipts.processor import ReceiptProcessor
-from consumers.registry import senders_of_receipts
+from consumers.registry import providers_with_receipts
 from consumers.sdk.receipt_polling import PollSchedule, ReceiptPollError
 from consumers.sdk.receipt_stream import ReceiptNotStoredError
 from schemas import events
@@ -274,7 +274,7 @@ async def test_all_are_asked_about_page_by_page(
 
 def test_who_is_asked_owes_no_receipt_for_each_message() -> None:
     settings = settings_with(Channel.PUSH, {"name": "expo"})
-    assert senders_of_receipts(Channel.PUSH, settings.channels[Channel.PUSH].providers) == []
+    assert providers_with_receipts(Channel.PUSH, settings.channels[Channel.PUSH].providers) == []
 
 
 @contextmanager
