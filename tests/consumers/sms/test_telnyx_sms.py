@@ -15,6 +15,7 @@ from consumers.sdk.error_codes import Classifier
 from consumers.sdk.receipts import (
     BadSignatureError,
     Inbound,
+    NotSetUpError,
     Receipt,
     ReceiptEvent,
     UnmatchedReceipt,
@@ -139,11 +140,11 @@ def test_a_sender_or_a_profile_is_needed() -> None:
     assert caught.value.key == "sms.providers[telnyx].from"
 
 
-def test_what_is_no_public_key_is_told() -> None:
+def test_receipts_need_a_public_key_that_is_one() -> None:
     environment = {**ENVIRONMENT, "TELNYX_PUBLIC_KEY": "half a key"}
-    with pytest.raises(SettingsError) as caught:
-        receipt_parsers(settings_with(Channel.SMS, TABLE, environment=environment))
-    assert caught.value.key == "sms.providers[telnyx].public_key_env"
+    parsers = receipt_parsers(settings_with(Channel.SMS, TABLE, environment=environment))
+    with pytest.raises(NotSetUpError, match=r"sms\.providers\[telnyx\]\.public_key_env: must hold"):
+        parsers[Channel.SMS, "telnyx"].parse({}, b"", "")
 
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
