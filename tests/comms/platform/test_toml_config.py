@@ -21,7 +21,7 @@ MODELS = {
     *(its.options for types in PROVIDER_TYPES.values() for its in types.values()),
 }
 
-# The errors of each type of schema that pydantic compiles a model to. Limits add errors of their own.
+# The errors of each type of schema that pydantic compiles a model to. Limits add their own.
 ERRORS: Mapping[str, set[str]] = {
     "any": set(),
     "bool": {"bool_type", "bool_parsing"},

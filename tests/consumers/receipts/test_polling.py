@@ -307,7 +307,7 @@ def test_a_channel_process_asks_from_what_an_earlier_one_left(
 ) -> None:
     soon = PollSchedule(ready_after=timedelta(seconds=0.1), kept_for=timedelta(hours=1))
     monkeypatch.setattr("consumers.receipts.poller.EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(ExpoPush, "keeping", soon)
+    monkeypatch.setattr(ExpoPush, "poll_schedule", soon)
     gone, missing = push(DEVICE, "ExponentPushToken[another-of-theirs]"), push("device")
     with expo_on_a_thread() as expo, listener(broker) as listening:
         config = tmp_path / "comms.toml"
