@@ -165,13 +165,13 @@ class ExpoPush(DevicePush):
         super().__init__(name, service, transport, seconds=seconds)
         self._expo, self._reader = service, reader
 
-    async def fetch_receipts(self, questions: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
-        tickets = [ticket for question in questions for ticket in tickets_of(question)]
+    async def fetch_receipts(self, queries: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
+        tickets = [ticket for query in queries for ticket in tickets_of(query)]
         receipts = dict[str, Mapping[str, Any]]()
         for start in range(0, len(tickets), MOST_RECEIPTS):
             receipts |= await self._receipts(tickets[start : start + MOST_RECEIPTS])
-        said = [self._reader.word(question, receipts) for question in questions]
-        return [word for word in said if word is not None]
+        events = [self._reader.word(query, receipts) for query in queries]
+        return [event for event in events if event is not None]
 
     async def _receipts(self, tickets: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """The receipts that there are, by their tickets.
