@@ -21,7 +21,7 @@ Provider ProviderContext ProviderOptions ProviderResponse ProviderType Receipt R
 ReceiptNotStoredError ReceiptParser ReceiptPollError ReceiptQuery Refused Request RequestCodec
 Seconds Secret SecretVariable SettingsError StoreReceipts StreamingProvider Text TransportError
 TryLater UnmatchedReceipt UnreadableReceiptError WebhookError WrongValueError
-accepted_or_ambiguous basic_auth bearer call_seconds callback_url check_age form_request
+accepted_or_ambiguous basic_auth bearer call_seconds callback_url check_signature_age form_request
 json_object json_request live_and_test live_only message_id_in moment outcome_of read_options
 reason_of_failure secret_variable text_or_none transport_of utc_now uuid_or_none
 """

@@ -216,7 +216,7 @@ PROBLEMS: Mapping[str, str | Problem] = MappingProxyType(
         "value_error": lambda context: str(context["error"]),
     }
 )
-"""What each type of error of pydantic is in our words."""
+"""The problem that each type of error of pydantic reports."""
 
 
 def _problem(error: ErrorDetails) -> str:

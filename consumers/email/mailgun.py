@@ -97,7 +97,7 @@ _FIELD = re.compile(r"\b(to|from)'? parameter", re.IGNORECASE)
 
 
 class Mailgun:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         domain: the one that is set up there; sender: the From of messages that name none.

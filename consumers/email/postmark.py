@@ -126,7 +126,7 @@ _INACTIVE_ADDRESSES = re.compile(r"inactive addresses:\s*([^\s,]+(?:,\s*[^\s,]+)
 
 
 class Postmark:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the From of messages that name none; stream: the message stream, by its id.

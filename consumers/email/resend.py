@@ -113,7 +113,7 @@ _FIELD = re.compile(r"[Ii]nvalid [`'\"](to|from)[`'\"]")  # "Invalid `to` field.
 
 
 class Resend:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the From of messages that name none.

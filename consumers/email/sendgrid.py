@@ -110,7 +110,7 @@ _NUMBERS = re.compile(r"\.\d+|\[\d+\]")
 
 
 class SendGrid:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the From of messages that name none.

@@ -117,7 +117,7 @@ _DAY = re.compile(r"daily", re.IGNORECASE)
 
 
 class Ses:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the From of messages that name none; configuration_set: by its name.

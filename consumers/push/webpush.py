@@ -63,7 +63,7 @@ CODES = ErrorTable(
 
 
 class WebPush:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         base_url: called in place of each endpoint's own service; for a gateway, and for tests.

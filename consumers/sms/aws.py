@@ -149,7 +149,7 @@ class AwsSmsAccount:
 
 
 class AwsSms:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(
         self, account: AwsSmsAccount, *, classifier: Classifier, clock: Clock = utc_now

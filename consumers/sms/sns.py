@@ -97,7 +97,7 @@ class SnsAccount:
 
 
 class SnsSms:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(
         self, account: SnsAccount, *, classifier: Classifier, clock: Clock = utc_now

@@ -181,7 +181,7 @@ class TelnyxAccount:
 
 
 class TelnyxSms:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(self, account: TelnyxAccount, *, classifier: Classifier) -> None:
         self._account, self._classifier = account, classifier

@@ -96,7 +96,7 @@ _FAILED = frozenset({"undelivered", "failed", "canceled", "partially_delivered"}
 
 
 class TwilioSms:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the field and the value that name the sender of messages which name none.

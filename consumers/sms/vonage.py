@@ -100,7 +100,7 @@ _FAILED = frozenset({"rejected", "undeliverable"})
 
 
 class VonageSms:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: of messages that name none.

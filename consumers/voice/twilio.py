@@ -119,7 +119,7 @@ def _escaped(text: str) -> str:
 
 
 class TwilioVoice:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(
         self,

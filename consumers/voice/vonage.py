@@ -106,7 +106,7 @@ def _parts(text: str) -> list[str]:
 
 
 class VonageVoice:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(
         self,
