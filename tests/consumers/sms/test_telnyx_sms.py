@@ -31,7 +31,7 @@ from tests.consumers.contract.http_suite import (
     NamingContract,
     Reply,
     Stub,
-    told,
+    describe,
 )
 from tests.consumers.contract.samples import message, only_provider, settings_with
 from tests.consumers.contract.suite import Subject, call
@@ -120,7 +120,7 @@ class TestTelnyxSms(NamingContract):
         made = stub.message(error(400, "40305"))
         assert isinstance(made, SmsMessage)
         outcome = await call(subject.provider, replace(made, sender="Acme"))
-        assert told(outcome) == "refused invalid_content"
+        assert describe(outcome) == "refused invalid_content"
 
     async def test_a_profile_may_choose_the_number(self, stub: Stub) -> None:
         table = {"name": "telnyx", "messaging_profile_id": "4000"}
