@@ -45,7 +45,7 @@ async def by_adapter(url: str, count: int, in_flight: int) -> Cost:
     )
     options = {"from": "+15005550006", "base_url": url}
     provider = build(
-        Channel.SMS, ProviderSettings(name="twilio", kind="twilio", options=options), settings
+        Channel.SMS, ProviderSettings(name="twilio", type="twilio", options=options), settings
     )
     left = iter([_message(number) for number in range(count + 2 * in_flight)])
 

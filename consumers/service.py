@@ -38,11 +38,11 @@ from consumers.receipts.poller import ReceiptPoller
 from consumers.receipts.processor import ReceiptProcessor
 from consumers.receipts.timeouts import ReceiptTimeouts
 from consumers.registry import (
-    build_or_missing,
+    build_or_unconfigured,
     capabilities_of,
-    knows_repeats,
-    probes,
-    senders_of_receipts,
+    has_idempotency_key,
+    has_probe,
+    providers_with_receipts,
 )
 from consumers.routing import Route, Router
 from consumers.routing.health import ProviderHealth
@@ -246,7 +246,7 @@ async def _assemble(
         pool,
         announcer,
         channel=channel,
-        providers=senders_of_receipts(channel, configured.providers),
+        providers=providers_with_receipts(channel, configured.providers),
         timeout_hours=configured.receipt_timeout_hours,
     )
     reporter = Reporter(
@@ -309,7 +309,7 @@ def _report_failure(task: asyncio.Task[None], failed: Any) -> None:
 def _routes(channel: Channel, settings: Settings, configured: ChannelSettings) -> list[Route]:
     found = []
     for wanted in configured.providers:
-        provider, missing = build_or_missing(channel, wanted, settings)
+        provider, missing = build_or_unconfigured(channel, wanted, settings)
         if missing is not None:
             log.error("provider.setup_needed", provider=wanted.name, problem=missing)
         found.append(
@@ -318,9 +318,9 @@ def _routes(channel: Channel, settings: Settings, configured: ChannelSettings) -
                 wanted.weight,
                 missing,
                 takes=capabilities_of(channel, wanted, settings),
-                kind=wanted.kind,
-                probes=probes(channel, wanted),
-                knows_repeats=knows_repeats(channel, wanted),
+                kind=wanted.type,
+                probes=has_probe(channel, wanted),
+                knows_repeats=has_idempotency_key(channel, wanted),
             )
         )
     return found

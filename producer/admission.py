@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform import metrics
 from comms.platform.limits import Limit, TenantLimits
 from comms.platform.problems import Problem
-from comms.platform.rate_limit import Taken, TokenBuckets, TokenLease, lease_of
+from comms.platform.rate_limit import Grant, TokenBuckets, TokenLease, lease_of
 
 
 @dataclass(slots=True)
@@ -79,13 +79,13 @@ class Admission:
         account.refused, account.until = messages, now + wait
         return wait
 
-    async def _take(self, tenant: str, limit: Limit, *, need: int) -> Taken:
+    async def _take(self, tenant: str, limit: Limit, *, need: int) -> Grant:
         wanted = lease_of(limit.rate)
         taken = await self._buckets.take(tenant, limit=limit, need=need, wanted=wanted)
         if taken is None:  # the tenant's first message since it has a limit
             await self._buckets.introduce(tenant, tokens=limit.burst)
             taken = await self._buckets.take(tenant, limit=limit, need=need, wanted=wanted)
-        return taken or Taken(0, 0.0)
+        return taken or Grant(0, 0.0)
 
 
 def _too_many(tenant: str, limit: Limit, messages: int, *, wait: float) -> Problem:

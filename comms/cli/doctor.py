@@ -211,7 +211,7 @@ def _check_simulator(settings: Settings) -> Iterator[Check]:
     simulated = [
         str(channel)
         for channel, table in settings.channels.items()
-        if any(provider.kind == "simulated" for provider in table.providers)
+        if any(provider.type == "simulated" for provider in table.providers)
     ]
     if not simulated:
         return

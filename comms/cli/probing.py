@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from comms.platform.settings import ProviderSettings, Settings, SettingsError
-from consumers.registry import build_or_missing, probes
+from consumers.registry import build_or_unconfigured, has_probe
 from schemas.vocabulary import Channel
 
 PROBE_SECONDS = 20.0  # for one provider; a single call has the channel's own limit
@@ -38,7 +38,7 @@ def probe_providers(settings: Settings, channels: Sequence[Channel]) -> Iterator
         (channel, provider)
         for channel in channels
         for provider in settings.channels[channel].providers
-        if provider.kind != "simulated"
+        if provider.type != "simulated"
     ]
     yield from asyncio.run(_probe_all(settings, targets))
 
@@ -56,7 +56,7 @@ async def _probe(settings: Settings, channel: Channel, provider: ProviderSetting
         problem = str(error)
     if problem is not None:
         return ProbeResult(channel, provider.name, problem, problem)
-    can_probe = probes(channel, provider)
+    can_probe = has_probe(channel, provider)
     finding = "its account answers" if can_probe else "set up; its account cannot be probed"
     return ProbeResult(channel, provider.name, None, finding)
 
@@ -64,7 +64,7 @@ async def _probe(settings: Settings, channel: Channel, provider: ProviderSetting
 async def _find_problem(
     settings: Settings, channel: Channel, table: ProviderSettings
 ) -> str | None:
-    provider, missing = build_or_missing(channel, table, settings)
+    provider, missing = build_or_unconfigured(channel, table, settings)
     if missing is not None:
         return missing
     await provider.open()

@@ -1,76 +1,63 @@
-"""A channel's providers as its table of `comms.toml` names them: what is common to all kinds.
+"""The `[[CHANNEL.providers]]` tables of `comms.toml`, as far as all provider types share them.
 
-`comms.platform.settings` reads them once; the rest of each table is its adapter's to read.
+`comms.platform.channel_tables` reads them once. The other keys of a table are the options of the
+provider's type: `consumers.registry` checks them against the model of that type.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from comms.platform.toml_config import SettingsError, number
-from comms.platform.toml_config import table as table_of
-from schemas.vocabulary import Channel
+from pydantic import Field
+
+from comms.platform.toml_config import Count, Number, Table
+
+SIMULATED_TYPE = "simulated"
+_OWN_OPTIONS = "options"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderSettings:
+class ProviderSettings(Table):
     """One `[[CHANNEL.providers]]` table.
 
-    Args:
-        name: as it appears in events and metrics; kind: which adapter (the name, unless `type`).
-        weight: share of the traffic among the channel's providers; 0 is used when no other can be.
+    Attributes:
+        name: the name in events and metrics.
+        type: the provider type; the name unless the table says otherwise.
+        weight: the share of the channel's traffic. A provider of weight 0 is used only when no
+            other can be called.
         rate_limit: calls a second, of all processes together; None for no limit.
-        options: the rest of the table, read by the adapter.
+        options: the other keys of the table.
     """
 
-    name: str
-    kind: str
-    weight: int = 100
-    rate_limit: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    name: str = Field(min_length=1)
+    type: str = Field(min_length=1, default_factory=lambda values: str(values.get("name", "")))
+    weight: Count = 100
+    rate_limit: Annotated[Number, Field(ge=0.1)] | None = None
+    options: Mapping[str, Any] = Field(default_factory=dict, repr=False)
 
 
-SIMULATED = (ProviderSettings(name="simulated", kind="simulated"),)
+SIMULATED = (ProviderSettings(name=SIMULATED_TYPE),)
 
 
-def providers(value: object, channel: Channel) -> tuple[ProviderSettings, ...]:
-    """A channel's providers; the simulated one where nothing is said of any.
-
-    Raises:
-        SettingsError: it is no list of tables, or one of them is wrong.
-    """
-    if value is None:
-        return SIMULATED
-    if not isinstance(value, list):
-        raise SettingsError(f"{channel}.providers", "write it as [[…]] tables")
-    found = tuple(_provider(item, f"{channel}.providers[{n}]") for n, item in enumerate(value))
-    if len({provider.name for provider in found}) != len(found):
-        raise SettingsError(f"{channel}.providers", "two providers have the same name")
-    return found
+def separate_options(table: object) -> object:
+    """Move the keys that only the provider's type knows into `options`."""
+    if not isinstance(table, dict):
+        return table
+    shared = ProviderSettings.model_fields.keys() - {_OWN_OPTIONS}
+    options = {key: value for key, value in table.items() if key not in shared}
+    return {
+        **{key: value for key, value in table.items() if key in shared},
+        _OWN_OPTIONS: options,
+    }
 
 
 def with_simulated(
-    configured: tuple[ProviderSettings, ...], *, known: bool
+    providers: tuple[ProviderSettings, ...], *, has_simulator: bool
 ) -> tuple[ProviderSettings, ...]:
-    """Where it is known where the simulated provider answers, every channel has it, for tests."""
-    if not known or any("simulated" in (one.kind, one.name) for one in configured):
-        return configured
-    for_tests = ProviderSettings(
-        name="simulated", kind="simulated", weight=0, options={"tests_only": True}
-    )
-    return (*configured, for_tests)
+    """Add the simulated provider, for tests only, where the address of the simulator is known.
 
-
-def _provider(value: object, key: str) -> ProviderSettings:
-    table = dict(table_of(value, key))
-    name = table.pop("name", None)
-    if not isinstance(name, str) or not name:
-        raise SettingsError(f"{key}.name", "missing")
-    limit = table.pop("rate_limit", None)
-    return ProviderSettings(
-        name=name,
-        kind=str(table.pop("type", name)),
-        weight=int(number(table.pop("weight", 100), f"{key}.weight", at_least=0)),
-        rate_limit=None if limit is None else number(limit, f"{key}.rate_limit", at_least=0.1),
-        options=table,
-    )
+    Args:
+        providers: those of one channel. If one of them is the simulated provider, nothing is added.
+    """
+    if not has_simulator or any(SIMULATED_TYPE in (p.type, p.name) for p in providers):
+        return providers
+    for_tests = ProviderSettings(name=SIMULATED_TYPE, weight=0, options={"tests_only": True})
+    return (*providers, for_tests)

@@ -1,9 +1,9 @@
 """A rate limit held by many processes together, without a query each time.
 
-What a limit allows accumulates in a row of PostgreSQL. A process takes some of it at a time from
-`TokenBuckets`, keeps that in a `TokenLease` and spends it from memory; what is not spent within a
-second is forfeited. Channels hold providers' limits so (`consumers.routing.rate_limit`), the API
-the tenants' (`producer.admission`).
+The tokens of a limit accumulate in a row of PostgreSQL. A process takes some at a time from
+`TokenBuckets`, keeps them in a `TokenLease` and spends them from memory. Tokens that are not spent
+within a second are lost. Channels apply the limits of providers in this way
+(`consumers.routing.rate_limit`), and the API those of tenants (`producer.admission`).
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform.database import translated
 from comms.platform.limits import Limit
 
-LEASE_SECONDS = 1.0  # what is not spent by then is forfeited
+LEASE_SECONDS = 1.0  # tokens that are not spent by then are lost
 LARGEST_LEASE = 100
 
 _INTRODUCE = "INSERT INTO {table} ({columns}, tokens) VALUES ({values}) ON CONFLICT DO NOTHING"
 
-# All that is needed or nothing. Who needs more than can accumulate gets it from a full bucket, and
-# the bucket owes it then.
+# All that is needed or nothing. A caller that needs more than can accumulate gets it from a full
+# bucket, whose count is then negative.
 _TAKE = """
 WITH held AS (
     SELECT least(%s::float8, tokens + %s::float8
@@ -40,8 +40,13 @@ RETURNING given.count::int, given.tokens - given.count
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What a bucket gave: `count` tokens, none if it has too few; `left` remain in it."""
+class Grant:
+    """The answer of a bucket.
+
+    Args:
+        count: the tokens that it gave; 0 if it had too few.
+        left: the tokens that remain in it.
+    """
 
     count: int
     left: float
@@ -49,21 +54,22 @@ class Taken:
 
 @dataclass(slots=True)
 class TokenLease:
-    """What a process has taken and not spent; times are in seconds, of whatever clock."""
+    """The tokens that a process has and did not spend; times are in seconds, of any clock."""
 
     count: int = 0
     until: float = 0.0
 
     def holds(self, now: float) -> int:
-        """What may be spent."""
+        """Return the number of tokens that may be spent."""
         return self.count if now < self.until else 0
 
     def fill(self, count: int, now: float) -> None:
-        """Hold so much from now on, for as long as a lease lasts."""
-        self.count, self.until = count, now + LEASE_SECONDS
+        """Start a new lease with `count` tokens."""
+        self.count = count
+        self.until = now + LEASE_SECONDS
 
     def spend(self, count: int = 1) -> None:
-        """Use some of it."""
+        """Use some of the tokens."""
         self.count -= count
 
 
@@ -71,7 +77,9 @@ class TokenBuckets:
     """The limits in one table, a row each. Methods raise `DatabaseError` when nothing was done.
 
     Args:
-        table: schema and name; key: its columns that say whose limit a row is.
+        pool: connections to the database.
+        table: the schema and the name.
+        key: the columns that identify a limit.
     """
 
     def __init__(
@@ -88,24 +96,28 @@ class TokenBuckets:
         self._take = sql.SQL(_TAKE).format(**names)
 
     async def introduce(self, *key: str, tokens: float) -> None:
-        """Make sure that the row is there; a new one begins with `tokens`."""
+        """Make sure that the row exists; a new one begins with `tokens`."""
         with translated():
             async with self._pool.connection() as connection:
                 await connection.execute(self._introduce, (*key, tokens))
 
-    async def take(self, *key: str, limit: Limit, need: int = 1, wanted: int = 1) -> Taken | None:
-        """Take `need` tokens or none, and up to `wanted` if available; None: no such row.
+    async def take(self, *key: str, limit: Limit, need: int = 1, wanted: int = 1) -> Grant | None:
+        """Take `need` tokens or none, and up to `wanted` if available.
 
-        Whoever needs more than the limit's burst gets it from a full bucket, which then owes it.
+        A caller that needs more than the limit's burst gets it from a full bucket, whose count is
+        then negative.
+
+        Returns:
+            What the bucket gave; None if there is no such row.
         """
-        enough = min(need, limit.burst)
-        values = (limit.burst, limit.rate, *key, enough, need, wanted, *key)
+        required = min(need, limit.burst)
+        values = (limit.burst, limit.rate, *key, required, need, wanted, *key)
         with translated():
             async with self._pool.connection() as connection:
                 row = await (await connection.execute(self._take, values)).fetchone()
-        return Taken(*row) if row else None
+        return Grant(*row) if row else None
 
 
 def lease_of(rate: float) -> int:
-    """How much to take at once: a quarter of what a lease's time allows."""
+    """Return how many tokens to take at once: a quarter of those that a lease's time allows."""
     return min(LARGEST_LEASE, max(1, int(rate * LEASE_SECONDS / 4)))

@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from consumers.email.mailgun import MAILGUN
 from consumers.email.postmark import POSTMARK
@@ -15,7 +16,7 @@ from consumers.email.smtp import SMTP
 from consumers.sdk.provider_type import ProviderType
 from consumers.simulator.adapter import SIMULATED
 
-PROVIDER_TYPES: Mapping[str, ProviderType] = MappingProxyType(
+PROVIDER_TYPES: Mapping[str, ProviderType[Any]] = MappingProxyType(
     {
         "mailgun": MAILGUN,
         "postmark": POSTMARK,

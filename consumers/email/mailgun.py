@@ -17,12 +17,12 @@ from urllib.parse import quote
 from comms.platform.clock import Clock
 from comms.platform.settings import Secret
 from consumers.email.mime import compose
-from consumers.email.parts import MARK, mark_of, ours, sender_option, written
+from consumers.email.parts import MARK, EmailApiOptions, mark_of, ours, written
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
-    NOBODY,
+    INVALID_RECIPIENT,
     OPTED_OUT,
     REJECTED,
     SENDER,
@@ -42,6 +42,7 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import HttpsUrl, SecretVariable, Text, secret_variable
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
@@ -51,7 +52,7 @@ from consumers.sdk.receipts import (
     Receipt,
     UnmatchedReceipt,
     UnreadableReceiptError,
-    check_age,
+    check_signature_age,
     moment,
 )
 from schemas.events import ProviderResponse
@@ -65,7 +66,7 @@ BASE_URL = "https://api.mailgun.net"  # https://api.eu.mailgun.net for domains i
 CODES = ErrorTable(
     source="https://documentation.mailgun.com/docs/mailgun/api-reference/mg-errors",
     codes={
-        "to": NOBODY,
+        "to": INVALID_RECIPIENT,
         "from": SENDER,
         # Events
         "failed bounce": GONE,
@@ -96,7 +97,7 @@ _FIELD = re.compile(r"\b(to|from)'? parameter", re.IGNORECASE)
 
 
 class Mailgun:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         domain: the one that is set up there; sender: the From of messages that name none.
@@ -154,7 +155,7 @@ class MailgunReceipts:
     def _verify(self, signed: object, body: bytes, now: datetime) -> None:
         said = signed if isinstance(signed, dict) else {}
         sent, token = str(said.get("timestamp")), str(said.get("token"))
-        check_age(sent, now=now)
+        check_signature_age(sent, now=now)
         text = f"{sent}{token}".encode("utf-8", "replace")  # JSON may hold what UTF-8 cannot
         expected = hmac.new(self._key.value.encode(), text, sha256)
         found = str(said.get("signature")).encode("utf-8", "replace")
@@ -271,28 +272,40 @@ def _nothing_to_send(answer: Answer) -> bool:
     return answer.status == 400
 
 
-def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
-    options, transport = setup.options, transport_of(setup)
-    options.others("webhook_key_env")
-    key, domain = options.secret("api_key_env", "MAILGUN_API_KEY"), options.text("domain")
-    base_url, sender = options.url("base_url", BASE_URL), sender_option(options)
-    options.done()
-    dialect = Mailgun(
-        base_url=base_url,
-        domain=domain,
-        key=key,
-        sender=sender,
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+class MailgunOptions(EmailApiOptions):
+    """The account.
+
+    Attributes:
+        api_key_env: the API key.
+        webhook_key_env: the key that signs webhooks.
+        domain: the sending domain.
+        base_url: the address of the API; that of the EU is `https://api.eu.mailgun.net`.
+    """
+
+    api_key_env: SecretVariable = secret_variable("MAILGUN_API_KEY")
+    webhook_key_env: SecretVariable = secret_variable("MAILGUN_WEBHOOK_SIGNING_KEY")
+    domain: Text
+    base_url: HttpsUrl = BASE_URL
+
+
+def _build(context: ProviderContext[MailgunOptions]) -> HttpProvider[EmailMessage]:
+    options = context.options
+    codec = Mailgun(
+        base_url=options.base_url,
+        domain=options.domain,
+        key=options.api_key_env.secret(),
+        sender=options.sender,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
-    return HttpProvider(setup.name, dialect, transport, probe_ok=_nothing_to_send)
+    return HttpProvider(context.name, codec, transport_of(context), probe_ok=_nothing_to_send)
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> MailgunReceipts:
-    setup.options.others("timeout_seconds", "api_key_env", "base_url", "from", "domain")
-    key = setup.options.secret("webhook_key_env", "MAILGUN_WEBHOOK_SIGNING_KEY")
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+def _receipts(context: ProviderContext[MailgunOptions], clock: Clock) -> MailgunReceipts:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    key = context.options.webhook_key_env.secret()
     return MailgunReceipts(key, classifier=classifier, clock=clock)
 
 
-MAILGUN = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)
+MAILGUN = ProviderType(
+    options=MailgunOptions, build=_build, receipts=_receipts, modes=live_and_test
+)

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.headerregistry import Address
 from hashlib import sha256
+from typing import Annotated
 from uuid import UUID
+
+from pydantic import AfterValidator, Field
 
 from consumers.email.mime import InvalidContentError, address_of, domain_of, own_headers
 from consumers.sdk.http_provider import Request
-from consumers.sdk.options import Options
+from consumers.sdk.options import CallOptions, Text
 from consumers.sdk.outcomes import Refused
 from consumers.sdk.receipts import Receipt, UnmatchedReceipt, uuid_or_none
 from schemas.events import ProviderResponse
@@ -89,18 +92,30 @@ def encoded(attachment: Attachment) -> str:
     return b64encode(attachment.content).decode()
 
 
-def sender_option(options: Options) -> str:
-    """The option `from`: the sender of messages that name none.
+def check_address(value: str) -> str:
+    """Return an e-mail address, with or without a display name.
 
     Raises:
-        SettingsError: it is missing or no address.
+        ValueError: it is none.
     """
-    address = options.text("from")
     try:
-        domain_of(address)
+        domain_of(value)
     except (InvalidContentError, ValueError) as error:
-        raise options.wrong("from", "must be an e-mail address") from error
-    return address
+        raise ValueError("must be an e-mail address") from error
+    return value
+
+
+MailAddress = Annotated[Text, AfterValidator(check_address)]
+
+
+class EmailApiOptions(CallOptions):
+    """The options that all e-mail APIs have.
+
+    Attributes:
+        sender: the sender of messages that name none.
+    """
+
+    sender: MailAddress = Field(alias="from")
 
 
 def mark_of(message: EmailMessage) -> str:

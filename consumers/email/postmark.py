@@ -15,19 +15,19 @@ from comms.platform.clock import Clock
 from comms.platform.settings import Secret
 from consumers.email.parts import (
     MARK,
+    EmailApiOptions,
     encoded,
     mark_of,
     ours,
     parts_of,
-    sender_option,
     written,
 )
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     OPTED_OUT,
     REJECTED,
     SENDER,
@@ -48,6 +48,7 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import HttpsUrl, SecretVariable, Text, secret_variable
 from consumers.sdk.outcomes import Outcome, accepted_or_ambiguous
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
@@ -76,7 +77,7 @@ CODES = ErrorTable(
     source="https://postmarkapp.com/developer/api/overview#error-codes",
     codes={
         # The recipient and the content
-        "300 To": NOBODY,
+        "300 To": INVALID_RECIPIENT,
         INACTIVE: _INACTIVE,
         "300": CONTENT,
         "402": CONTENT,  # no JSON
@@ -125,7 +126,7 @@ _INACTIVE_ADDRESSES = re.compile(r"inactive addresses:\s*([^\s,]+(?:,\s*[^\s,]+)
 
 
 class Postmark:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the From of messages that name none; stream: the message stream, by its id.
@@ -299,30 +300,48 @@ def _code(code: str | None, detail: str) -> str | None:
     return f"300 {field[1]}" if field else code
 
 
-def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
-    options, transport = setup.options, transport_of(setup)
-    options.others("webhook_secret_env", "webhook_user", "webhook_header")
-    token = options.secret("server_token_env", "POSTMARK_SERVER_TOKEN")
-    base_url, sender = options.url("base_url", BASE_URL), sender_option(options)
-    stream = options.text("message_stream", "outbound")
-    options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    dialect = Postmark(
-        base_url=base_url, token=token, sender=sender, stream=stream, classifier=classifier
+class PostmarkOptions(EmailApiOptions):
+    """The server at Postmark, and how its webhooks prove themselves.
+
+    Attributes:
+        server_token_env: the token of the server.
+        message_stream: the stream of the messages.
+        webhook_secret_env: the password of webhooks, or the value of `webhook_header`.
+        webhook_user: the user of webhooks, with HTTP Basic.
+        webhook_header: the header that carries the secret, in place of HTTP Basic.
+        base_url: the address of the API.
+    """
+
+    server_token_env: SecretVariable = secret_variable("POSTMARK_SERVER_TOKEN")
+    message_stream: Text = "outbound"
+    webhook_secret_env: SecretVariable = secret_variable("POSTMARK_WEBHOOK_SECRET")
+    webhook_user: Text = "postmark"
+    webhook_header: Text | None = None
+    base_url: HttpsUrl = BASE_URL
+
+
+def _build(context: ProviderContext[PostmarkOptions]) -> HttpProvider[EmailMessage]:
+    options = context.options
+    codec = Postmark(
+        base_url=options.base_url,
+        token=options.server_token_env.secret(),
+        sender=options.sender,
+        stream=options.message_stream,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
-    return HttpProvider(setup.name, dialect, transport)
+    return HttpProvider(context.name, codec, transport_of(context))
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> PostmarkReceipts:
-    options = setup.options
-    options.others("timeout_seconds", "server_token_env", "base_url", "from", "message_stream")
-    secret = options.secret("webhook_secret_env", "POSTMARK_WEBHOOK_SECRET")
-    user, header = options.text("webhook_user", "postmark"), options.optional_text("webhook_header")
-    options.done()
+def _receipts(context: ProviderContext[PostmarkOptions], clock: Clock) -> PostmarkReceipts:
+    options = context.options
+    secret, header = options.webhook_secret_env.secret(), options.webhook_header
     if header is None:
-        header, secret = "authorization", Secret(basic_auth(user, secret)["Authorization"])
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+        header = "authorization"
+        secret = Secret(basic_auth(options.webhook_user, secret)["Authorization"])
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
     return PostmarkReceipts(header.lower(), secret, classifier=classifier, clock=clock)
 
 
-POSTMARK = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)
+POSTMARK = ProviderType(
+    options=PostmarkOptions, build=_build, receipts=_receipts, modes=live_and_test
+)

@@ -14,11 +14,11 @@ from comms.platform.clock import Clock
 from comms.platform.settings import Secret
 from consumers.email.parts import (
     MARK,
+    EmailApiOptions,
     encoded,
     mark_of,
     ours,
     parts_of,
-    sender_option,
     written,
 )
 from consumers.email.simulators import unless_simulated
@@ -26,8 +26,8 @@ from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     REJECTED,
     SENDER,
     TRANSIENT,
@@ -48,6 +48,7 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import HttpsUrl, SecretVariable, secret_variable
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
@@ -65,7 +66,7 @@ CODES = ErrorTable(
     source="https://resend.com/docs/api-reference/errors",
     codes={
         # The recipient and the content
-        "validation_error to": NOBODY,
+        "validation_error to": INVALID_RECIPIENT,
         "invalid_to_address": REJECTED,  # a team that tries things out may write to itself only
         "validation_error 400": CONTENT,
         "validation_error 422": CONTENT,
@@ -112,7 +113,7 @@ _FIELD = re.compile(r"[Ii]nvalid [`'\"](to|from)[`'\"]")  # "Invalid `to` field.
 
 
 class Resend:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the From of messages that name none.
@@ -251,26 +252,41 @@ def _is_simulated(address: str) -> bool:
     return address.endswith("@resend.dev")
 
 
-def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
-    options, transport = setup.options, transport_of(setup)
-    options.others("webhook_secret_env")
-    key = options.secret("api_key_env", "RESEND_API_KEY")
-    base_url, sender = options.url("base_url", BASE_URL), sender_option(options)
-    options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    dialect = Resend(base_url=base_url, key=key, sender=sender, classifier=classifier)
-    return HttpProvider(setup.name, dialect, transport, probe_ok=_only_sends)
+class ResendOptions(EmailApiOptions):
+    """The account.
+
+    Attributes:
+        api_key_env: the API key.
+        webhook_secret_env: the secret that signs webhooks.
+        base_url: the address of the API.
+    """
+
+    api_key_env: SecretVariable = secret_variable("RESEND_API_KEY")
+    webhook_secret_env: SecretVariable = secret_variable("RESEND_WEBHOOK_SECRET")
+    base_url: HttpsUrl = BASE_URL
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> ResendReceipts:
-    setup.options.others("timeout_seconds", "api_key_env", "base_url", "from")
-    secret = setup.options.secret("webhook_secret_env", "RESEND_WEBHOOK_SECRET")
-    setup.options.done()
-    return ResendReceipts(
-        svix.check_secret(secret, setup.options, "webhook_secret_env"),
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
-        clock=clock,
+def _build(context: ProviderContext[ResendOptions]) -> HttpProvider[EmailMessage]:
+    options = context.options
+    codec = Resend(
+        base_url=options.base_url,
+        key=options.api_key_env.secret(),
+        sender=options.sender,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
+    return HttpProvider(context.name, codec, transport_of(context), probe_ok=_only_sends)
 
 
-RESEND = ProviderType(build=_build, receipts=_receipts, knows_repeats=True, modes=live_and_test)
+def _receipts(context: ProviderContext[ResendOptions], clock: Clock) -> ResendReceipts:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    secret = svix.signing_secret(context, "webhook_secret_env", context.options.webhook_secret_env)
+    return ResendReceipts(secret, classifier=classifier, clock=clock)
+
+
+RESEND = ProviderType(
+    options=ResendOptions,
+    build=_build,
+    receipts=_receipts,
+    has_idempotency_key=True,
+    modes=live_and_test,
+)

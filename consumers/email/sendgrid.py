@@ -22,17 +22,17 @@ from comms.platform.clock import Clock, utc_now
 from comms.platform.settings import Secret
 from consumers.email.parts import (
     MARK,
+    EmailApiOptions,
     encoded,
     mark_of,
     ours,
     parts_of,
-    sender_option,
     written,
 )
 from consumers.sdk.error_codes import (
     CONTENT,
     GONE,
-    NOBODY,
+    INVALID_RECIPIENT,
     OPTED_OUT,
     REJECTED,
     SENDER,
@@ -53,6 +53,7 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import HttpsUrl, SecretVariable, secret_variable
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
@@ -61,7 +62,7 @@ from consumers.sdk.receipts import (
     Receipt,
     UnmatchedReceipt,
     UnreadableReceiptError,
-    check_age,
+    check_signature_age,
     moment,
 )
 from schemas.events import ProviderResponse
@@ -77,8 +78,8 @@ TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp"
 CODES = ErrorTable(
     source="https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/errors",
     codes={
-        "personalizations.to": NOBODY,
-        "personalizations.to.email": NOBODY,
+        "personalizations.to": INVALID_RECIPIENT,
+        "personalizations.to.email": INVALID_RECIPIENT,
         "from": SENDER,
         "from.email": SENDER,
         # Events
@@ -109,7 +110,7 @@ _NUMBERS = re.compile(r"\.\d+|\[\d+\]")
 
 
 class SendGrid:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the From of messages that name none.
@@ -237,7 +238,7 @@ def _verify(
     headers: Mapping[str, str], body: bytes, *, key: ec.EllipticCurvePublicKey, now: datetime
 ) -> None:
     sent = headers.get(TIMESTAMP_HEADER, "")
-    check_age(sent, now=now)
+    check_signature_age(sent, now=now)
     try:
         signature = base64.b64decode(headers.get(SIGNATURE_HEADER, ""), validate=True)
         key.verify(signature, sent.encode() + body, ec.ECDSA(hashes.SHA256()))
@@ -287,33 +288,47 @@ def _provider_response(answer: Answer) -> ProviderResponse:
     )
 
 
-def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
-    options, transport = setup.options, transport_of(setup)
-    options.others("webhook_public_key_env")
-    key = options.secret("api_key_env", "SENDGRID_API_KEY")
-    base_url, sender = options.url("base_url", BASE_URL), sender_option(options)
-    options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    dialect = SendGrid(base_url=base_url, key=key, sender=sender, classifier=classifier)
-    return HttpProvider(setup.name, dialect, transport)
+class SendGridOptions(EmailApiOptions):
+    """The account.
+
+    Attributes:
+        api_key_env: the API key.
+        webhook_public_key_env: the key that verifies webhooks.
+        base_url: the address of the API.
+    """
+
+    api_key_env: SecretVariable = secret_variable("SENDGRID_API_KEY")
+    webhook_public_key_env: SecretVariable = secret_variable("SENDGRID_WEBHOOK_PUBLIC_KEY")
+    base_url: HttpsUrl = BASE_URL
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> SendGridReceipts:
-    setup.options.others("timeout_seconds", "api_key_env", "base_url", "from")
-    text = setup.options.secret("webhook_public_key_env", "SENDGRID_WEBHOOK_PUBLIC_KEY")
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    return SendGridReceipts(_public_key(text.value, setup), classifier=classifier, clock=clock)
+def _build(context: ProviderContext[SendGridOptions]) -> HttpProvider[EmailMessage]:
+    options = context.options
+    codec = SendGrid(
+        base_url=options.base_url,
+        key=options.api_key_env.secret(),
+        sender=options.sender,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
+    )
+    return HttpProvider(context.name, codec, transport_of(context))
 
 
-def _public_key(text: str, setup: ProviderContext) -> ec.EllipticCurvePublicKey:
+def _receipts(context: ProviderContext[SendGridOptions], clock: Clock) -> SendGridReceipts:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    return SendGridReceipts(_public_key(context), classifier=classifier, clock=clock)
+
+
+def _public_key(context: ProviderContext[SendGridOptions]) -> ec.EllipticCurvePublicKey:
+    text = context.options.webhook_public_key_env.secret().value
     try:
         key = load_der_public_key(base64.b64decode(text, validate=True))
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise setup.options.wrong("webhook_public_key_env", "must hold the verification key")
+        raise context.wrong("webhook_public_key_env", "must hold the verification key")
     return key
 
 
-SENDGRID = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)
+SENDGRID = ProviderType(
+    options=SendGridOptions, build=_build, receipts=_receipts, modes=live_and_test
+)

@@ -11,16 +11,18 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from pydantic import Field
+
 from comms.platform.clock import Clock, utc_now
 from consumers.email.mime import compose
-from consumers.email.parts import MARK, mark_of, ours, sender_option, written
+from consumers.email.parts import MARK, MailAddress, mark_of, ours, written
 from consumers.email.simulators import unless_simulated
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     REJECTED,
     SENDER,
     TRANSIENT,
@@ -39,16 +41,18 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import Text
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
 from consumers.sdk.receipts import (
-    NotSetUpError,
     Receipt,
+    ReceiptParser,
     UnmatchedReceipt,
     UnreadableReceiptError,
     moment,
 )
+from consumers.sdk.unconfigured import UnconfiguredReceipts
 from consumers.vendors import sigv4, sns
 from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage
@@ -60,7 +64,7 @@ CODES = ErrorTable(
     source="https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html#API_SendEmail_Errors",
     codes={
         # The recipient and the content
-        "BadRequestException address": NOBODY,
+        "BadRequestException address": INVALID_RECIPIENT,
         "BadRequestException": CONTENT,
         "MessageRejected": REJECTED,
         "MessageRejected to": REJECTED,  # in the sandbox, to somebody who is not verified
@@ -113,7 +117,7 @@ _DAY = re.compile(r"daily", re.IGNORECASE)
 
 
 class Ses:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the From of messages that name none; configuration_set: by its name.
@@ -232,17 +236,6 @@ class SesReceipts:
         )
 
 
-class _NoTopic:
-    """Stands where `topic_arn` is not set: nothing can be proved."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Receipt]:
-        del headers, body, url
-        raise NotSetUpError(self._where)
-
-
 def _kind(event: Mapping[str, object]) -> str:
     """`eventType` where events are published, `notificationType` where an identity tells them."""
     return str(event.get("eventType") or event.get("notificationType"))
@@ -287,36 +280,39 @@ def _is_simulated(address: str) -> bool:
     return address.endswith("@simulator.amazonses.com")
 
 
-def _build(setup: ProviderContext) -> HttpProvider[EmailMessage]:
-    options, transport = setup.options, transport_of(setup)
-    options.others("topic_arn")
-    credentials, region = sigv4.Credentials.read(options), sigv4.region_of(options)
-    base_url = options.url("base_url", f"https://email.{region}.amazonaws.com")
-    sender, configuration_set = sender_option(options), options.optional_text("configuration_set")
-    options.done()
-    dialect = Ses(
-        base_url=base_url,
-        region=region,
-        credentials=credentials,
-        sender=sender,
-        configuration_set=configuration_set,
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+class SesOptions(sigv4.AwsOptions):
+    """The account, and what is said with every message.
+
+    Attributes:
+        sender: the sender of messages that name none.
+        configuration_set: which events are published, and where.
+        topic_arn: the SNS topic of the events; None for no receipts.
+    """
+
+    sender: MailAddress = Field(alias="from")
+    configuration_set: Text | None = None
+    topic_arn: sns.TopicArn | None = None
+
+
+def _build(context: ProviderContext[SesOptions]) -> HttpProvider[EmailMessage]:
+    options = context.options
+    codec = Ses(
+        base_url=options.url_of("email"),
+        region=options.region,
+        credentials=options.credentials(),
+        sender=options.sender,
+        configuration_set=options.configuration_set,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
-    return HttpProvider(setup.name, dialect, transport)
+    return HttpProvider(context.name, codec, transport_of(context))
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> SesReceipts | _NoTopic:
-    options = setup.options
-    options.others("access_key_id_env", "secret_access_key_env", "session_token_env", "region")
-    options.others("timeout_seconds", "base_url", "from", "configuration_set")
-    arn = options.optional_text("topic_arn")
-    options.done()
+def _receipts(context: ProviderContext[SesOptions], clock: Clock) -> ReceiptParser:
+    arn = context.options.topic_arn
     if arn is None:
-        return _NoTopic(f"{setup.name}: topic_arn is not set")
-    if not sns.is_arn(arn):
-        raise options.wrong("topic_arn", "must be the ARN of an SNS topic")
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+        return UnconfiguredReceipts(f"{context.name}: topic_arn is not set")
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
     return SesReceipts(sns.Topic(arn), classifier=classifier, clock=clock)
 
 
-SES = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)
+SES = ProviderType(options=SesOptions, build=_build, receipts=_receipts, modes=live_and_test)

@@ -10,12 +10,25 @@ import asyncio
 import re
 import socket
 import ssl
+from typing import Annotated, Literal, Self
 
-from consumers.email.mime import InvalidContentError, Mail, compose, domain_of
+from pydantic import Field, model_validator
+
+from consumers.email.mime import InvalidContentError, Mail, compose
+from consumers.email.parts import MailAddress
 from consumers.email.pool import PoolLimits, SessionPool
 from consumers.email.session import ACCOUNT_CODES, RefusedError, Reply, Server
 from consumers.sdk.http_transport import TransportError, outcome_of
-from consumers.sdk.options import LOOPBACK, Options
+from consumers.sdk.options import (
+    CertificateFile,
+    Port,
+    ProviderOptions,
+    Seconds,
+    SecretVariable,
+    Text,
+    WrongValueError,
+    is_loopback,
+)
 from consumers.sdk.outcomes import Accepted, AccountError, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -181,59 +194,83 @@ def _queue_id(reply: Reply) -> str | None:
     return None
 
 
-def _build(setup: ProviderContext) -> SmtpProvider:
-    options = setup.options
-    sender = _sender(options, "from", options.text("from"))
-    return_path = options.optional_text("return_path")
+class SmtpOptions(ProviderOptions):
+    """The mail server, and how its connections are used.
+
+    Attributes:
+        host: of the server.
+        port: the customary one of `security` unless the table says otherwise.
+        security: how the connection is protected.
+        ca_file: authorities in place of the machine's.
+        username: the login; None for none.
+        password_env: required with a login.
+        sender: the sender of messages that name none.
+        return_path: where bounces go, in place of the sender.
+        local_hostname: the name in EHLO; the machine's unless the table says otherwise.
+        timeout_seconds: of one message; the channel's `call_timeout_seconds` unless the table says
+            otherwise.
+        connect_seconds: the time limit of a new connection.
+        connections: the maximum number of open connections.
+        messages_per_connection: a connection is replaced after this number of messages.
+        idle_seconds: an unused connection is closed after this time.
+    """
+
+    host: Text
+    port: Port | None = None
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    ca_file: CertificateFile | None = None
+    username: Text | None = None
+    password_env: SecretVariable | None = None
+    sender: MailAddress = Field(alias="from")
+    return_path: MailAddress | None = None
+    local_hostname: Text = Field(default_factory=socket.gethostname)
+    timeout_seconds: Seconds | None = None
+    connect_seconds: Seconds = 10.0
+    connections: Annotated[int, Field(ge=1)] = 10
+    messages_per_connection: Annotated[int, Field(ge=1)] = 100
+    idle_seconds: Seconds = 30.0
+
+    @model_validator(mode="after")
+    def _check_login(self) -> Self:
+        if self.username is None:
+            if self.password_env is not None:
+                raise WrongValueError("needs username", key="password_env")
+            return self
+        if self.password_env is None:
+            raise WrongValueError("missing", key="password_env")
+        if self.security == "none" and not is_loopback(self.host):
+            raise WrongValueError("a login needs starttls or tls", key="security")
+        return self
+
+
+def _build(context: ProviderContext[SmtpOptions]) -> SmtpProvider:
+    options = context.options
     limits = PoolLimits(
-        connections=int(options.number("connections", 10, at_least=1)),
-        mails=int(options.number("messages_per_connection", 100, at_least=1)),
-        idle_seconds=options.number("idle_seconds", 30, at_least=0.1),
+        connections=options.connections,
+        mails=options.messages_per_connection,
+        idle_seconds=options.idle_seconds,
     )
-    timeout = options.number("timeout_seconds", setup.timeout_seconds, at_least=0.1)
-    server = _server(options)
-    options.done()
     return SmtpProvider(
-        setup.name,
-        SessionPool(server, limits),
-        sender=sender,
-        return_path=_sender(options, "return_path", return_path) if return_path else None,
-        timeout_seconds=timeout,
+        context.name,
+        SessionPool(_server(options), limits),
+        sender=options.sender,
+        return_path=options.return_path,
+        timeout_seconds=options.timeout_seconds or context.timeout_seconds,
     )
 
 
-def _sender(options: Options, name: str, address: str) -> str:
-    try:
-        domain_of(address)
-    except (InvalidContentError, ValueError) as error:
-        raise options.wrong(name, "must be an e-mail address") from error
-    return address
-
-
-def _server(options: Options) -> Server:
-    host = options.text("host")
-    security = options.choice("security", "starttls", among=("starttls", "tls", "none"))
-    username = options.optional_text("username")
-    if username is not None and security == "none" and host not in LOOPBACK:
-        raise options.wrong("security", "a login needs starttls or tls")
+def _server(options: SmtpOptions) -> Server:
+    is_plain = options.security == "none"
     return Server(
-        host=host,
-        port=int(options.number("port", _PORTS[security], at_least=1)),
-        security=security,
-        username=username,
-        password=options.secret("password_env") if username is not None else None,
-        local_hostname=options.text("local_hostname", socket.gethostname()),
-        connect_seconds=options.number("connect_seconds", 10, at_least=0.1),
-        tls=_tls(options) if security != "none" else None,
+        host=options.host,
+        port=options.port or _PORTS[options.security],
+        security=options.security,
+        username=options.username,
+        password=options.password_env.secret() if options.password_env else None,
+        local_hostname=options.local_hostname,
+        connect_seconds=options.connect_seconds,
+        tls=None if is_plain else ssl.create_default_context(cafile=options.ca_file),
     )
 
 
-def _tls(options: Options) -> ssl.SSLContext:
-    authority = options.optional_text("ca_file")
-    try:
-        return ssl.create_default_context(cafile=authority)
-    except (OSError, ssl.SSLError) as error:
-        raise options.wrong("ca_file", "cannot be read as certificates") from error
-
-
-SMTP = ProviderType(build=_build)
+SMTP = ProviderType(options=SmtpOptions, build=_build)

@@ -16,7 +16,7 @@ from consumers.ledger.delivery import Delivery
 from consumers.pipeline import retry
 from consumers.pipeline.claiming import Chosen
 from consumers.routing import Aside, Choice, NoWay, Router
-from consumers.sdk.unconfigured import MissingProvider
+from consumers.sdk.unconfigured import UnconfiguredProvider
 
 NOBODY = "none"  # in the place of a provider's name
 
@@ -72,4 +72,4 @@ def is_nobody(choice: Choice) -> bool:
 
 
 def _nobody(why: str) -> Choice:
-    return Choice(MissingProvider(NOBODY), 0, why)
+    return Choice(UnconfiguredProvider(NOBODY), 0, why)

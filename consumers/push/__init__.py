@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from consumers.push.apns import APNS
 from consumers.push.expo import EXPO
@@ -13,6 +14,6 @@ from consumers.push.webpush import WEBPUSH
 from consumers.sdk.provider_type import ProviderType
 from consumers.simulator.adapter import SIMULATED
 
-PROVIDER_TYPES: Mapping[str, ProviderType] = MappingProxyType(
+PROVIDER_TYPES: Mapping[str, ProviderType[Any]] = MappingProxyType(
     {"apns": APNS, "expo": EXPO, "fcm": FCM, "simulated": SIMULATED, "webpush": WEBPUSH}
 )

@@ -9,13 +9,13 @@ https://developer.apple.com/documentation/usernotifications/sending-notification
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from comms.platform.clock import Clock, utc_now
-from comms.platform.settings import Secret
 from consumers.push.devices import DevicePush, seconds_to_live
 from consumers.push.encryption import read_key
 from consumers.push.http2 import Http2Transport
@@ -23,8 +23,8 @@ from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     REJECTED,
     TRANSIENT,
     Classifier,
@@ -32,8 +32,9 @@ from consumers.sdk.error_codes import (
     Fault,
     Meaning,
 )
-from consumers.sdk.http_provider import Request, json_object, seconds_of, text_or_none
+from consumers.sdk.http_provider import Request, call_seconds, json_object, text_or_none
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import CallOptions, HttpsUrl, SecretVariable, Text, secret_variable
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -56,9 +57,9 @@ CODES = ErrorTable(
     source="https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns",
     codes={
         # The device. A token of the other environment is as bad as none, so it is not suppressed.
-        "BadDeviceToken": NOBODY,
-        "DeviceTokenNotForTopic": NOBODY,
-        "MissingDeviceToken": NOBODY,
+        "BadDeviceToken": INVALID_RECIPIENT,
+        "DeviceTokenNotForTopic": INVALID_RECIPIENT,
+        "MissingDeviceToken": INVALID_RECIPIENT,
         "Unregistered": GONE,
         "ExpiredToken": GONE,
         # The content
@@ -197,36 +198,47 @@ def _since(timestamp: object) -> str | None:
     return f"gone since {datetime.fromtimestamp(timestamp / 1000, UTC).isoformat()}"
 
 
-def _build(setup: ProviderContext) -> DevicePush:
-    options = setup.options
-    secret = options.secret("key_env", "APNS_KEY")
-    key_id, team_id = options.text("key_id"), options.text("team_id")
-    topic = options.text("topic")
-    environment = options.choice("environment", "production", among=tuple(HOSTS))
-    base_url = options.url("base_url", HOSTS[environment])
-    seconds = seconds_of(setup)
-    options.done()
-    return DevicePush(
-        setup.name,
-        Apns(
-            base_url,
-            ProviderToken(_key(setup, secret), key_id=key_id, team_id=team_id),
-            topic=topic,
-            classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
-        ),
-        Http2Transport(base_url, timeout_seconds=seconds),
-        seconds=seconds,
+class ApnsOptions(CallOptions):
+    """The app and the key that signs for it.
+
+    Attributes:
+        key_env: the key (.p8), or the path of a file with it.
+        key_id: the key's id.
+        team_id: the id of the team that owns the app.
+        topic: the app's bundle id.
+        environment: where the app's tokens come from.
+        base_url: the address of the service; None for that of the environment.
+    """
+
+    key_env: SecretVariable = secret_variable("APNS_KEY")
+    key_id: Text
+    team_id: Text
+    topic: Text
+    environment: Literal["production", "sandbox"] = "production"
+    base_url: HttpsUrl | None = None
+
+
+def _build(context: ProviderContext[ApnsOptions]) -> DevicePush:
+    options, seconds = context.options, call_seconds(context)
+    base_url = options.base_url or HOSTS[options.environment]
+    service = Apns(
+        base_url,
+        ProviderToken(_key(context), key_id=options.key_id, team_id=options.team_id),
+        topic=options.topic,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
+    transport = Http2Transport(base_url, timeout_seconds=seconds)
+    return DevicePush(context.name, service, transport, seconds=seconds)
 
 
-def _key(setup: ProviderContext, secret: Secret) -> EllipticCurvePrivateKey:
-    """The key in a .p8 file's content, or in the file whose path is given."""
+def _key(context: ProviderContext[ApnsOptions]) -> EllipticCurvePrivateKey:
+    """Read the key that the variable holds, or the file that it names."""
+    text = context.options.key_env.secret().value
     try:
-        pem = secret.value if "BEGIN" in secret.value else Path(secret.value).read_text("utf-8")
-        return read_key(pem)
+        return read_key(text if "BEGIN" in text else Path(text).read_text("utf-8"))
     except (OSError, ValueError) as error:
         problem = "what its variable holds is no .p8 key, and names no file with one"
-        raise setup.options.wrong("key_env", problem) from error
+        raise context.wrong("key_env", problem) from error
 
 
-APNS = ProviderType(build=_build, probes=False, platform=Platform.APNS)
+APNS = ProviderType(options=ApnsOptions, build=_build, has_probe=False, platform=Platform.APNS)

@@ -14,7 +14,7 @@ from typing import Any
 
 from comms.platform.clock import Clock, utc_now
 from consumers.push.devices import Calls, DevicePush, masked, seconds_to_live
-from consumers.push.expo_receipts import KEEPING, Reader, tickets_of
+from consumers.push.expo_receipts import POLL_SCHEDULE, Reader, tickets_of
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
@@ -28,13 +28,14 @@ from consumers.sdk.error_codes import (
 from consumers.sdk.http_provider import (
     Request,
     bearer,
+    call_seconds,
     json_object,
     json_request,
-    seconds_of,
     text_or_none,
     transport_of,
 )
 from consumers.sdk.http_transport import Answer, TransportError
+from consumers.sdk.options import CallOptions, HttpsUrl, SecretVariable, secret_variable
 from consumers.sdk.outcomes import Accepted, Ambiguous, Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -48,7 +49,7 @@ from schemas.vocabulary import Platform, Priority
 BASE_URL = "https://exp.host"
 MOST_RECEIPTS = 1000  # in a request
 ANSWER_LIMIT = 1024 * 1024  # bytes, for so many
-NOBODYS_RECEIPT = "00000000-0000-0000-0000-000000000000"
+UNKNOWN_RECEIPT_ID = "00000000-0000-0000-0000-000000000000"
 
 _PRIORITY = {Priority.HIGH: "high", Priority.NORMAL: "default", Priority.BULK: "normal"}
 
@@ -126,7 +127,7 @@ class Expo:
 
     def probe(self) -> Request:
         """Asks for a receipt that nobody has."""
-        return json_request(f"{self._url}/getReceipts", {"ids": [NOBODYS_RECEIPT]}, {})
+        return json_request(f"{self._url}/getReceipts", {"ids": [UNKNOWN_RECEIPT_ID]}, {})
 
     def receipts_request(self, tickets: Sequence[str]) -> Request:
         """Asks for the receipts of these, with the credentials."""
@@ -156,7 +157,7 @@ class Expo:
 class ExpoPush(DevicePush):
     """The provider: what is common to device pushes, and that it can be asked for receipts."""
 
-    keeping = KEEPING
+    poll_schedule = POLL_SCHEDULE
 
     def __init__(
         self, name: str, service: Expo, transport: Calls, *, reader: Reader, seconds: float
@@ -164,19 +165,19 @@ class ExpoPush(DevicePush):
         super().__init__(name, service, transport, seconds=seconds)
         self._expo, self._reader = service, reader
 
-    async def ask(self, questions: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
-        tickets = [ticket for question in questions for ticket in tickets_of(question)]
+    async def fetch_receipts(self, queries: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
+        tickets = [ticket for query in queries for ticket in tickets_of(query)]
         receipts = dict[str, Mapping[str, Any]]()
         for start in range(0, len(tickets), MOST_RECEIPTS):
             receipts |= await self._receipts(tickets[start : start + MOST_RECEIPTS])
-        said = [self._reader.word(question, receipts) for question in questions]
-        return [word for word in said if word is not None]
+        events = [self._reader.word(query, receipts) for query in queries]
+        return [event for event in events if event is not None]
 
     async def _receipts(self, tickets: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """The receipts that there are, by their tickets.
 
         Raises:
-            UnansweredError: as `ask`.
+            ReceiptPollError: as for `fetch_receipts`.
         """
         until = asyncio.get_running_loop().time() + self._seconds
         answer = await self._call(self._expo.receipts_request(tickets), until)
@@ -199,16 +200,29 @@ def _error_of(said: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return text_or_none(first.get("code")), text_or_none(first.get("message"))
 
 
-def _build(setup: ProviderContext) -> ExpoPush:
-    options = setup.options
-    token = options.optional_secret("access_token_env", "EXPO_ACCESS_TOKEN")
-    base_url = options.url("base_url", BASE_URL)
-    transport = transport_of(setup, answer_limit=ANSWER_LIMIT)
-    options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    service = Expo(base_url, bearer(token) if token else {}, classifier=classifier)
-    reader = Reader(classifier, utc_now)
-    return ExpoPush(setup.name, service, transport, reader=reader, seconds=seconds_of(setup))
+class ExpoOptions(CallOptions):
+    """The project at Expo.
+
+    Attributes:
+        access_token_env: the access token, if the project asks for one.
+        base_url: the address of the API.
+    """
+
+    access_token_env: SecretVariable = secret_variable("EXPO_ACCESS_TOKEN")
+    base_url: HttpsUrl = BASE_URL
 
 
-EXPO = ProviderType(build=_build, platform=Platform.EXPO)
+def _build(context: ProviderContext[ExpoOptions]) -> ExpoPush:
+    options = context.options
+    token = options.access_token_env.optional_secret()
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    return ExpoPush(
+        context.name,
+        Expo(options.base_url, bearer(token) if token else {}, classifier=classifier),
+        transport_of(context, answer_limit=ANSWER_LIMIT),
+        reader=Reader(classifier, utc_now),
+        seconds=call_seconds(context),
+    )
+
+
+EXPO = ProviderType(options=ExpoOptions, build=_build, platform=Platform.EXPO)

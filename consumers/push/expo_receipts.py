@@ -28,7 +28,7 @@ from schemas.events import NO_RESPONSE, ProviderResponse
 from schemas.vocabulary import Reason, SuppressionReason
 
 # "We recommend checking push receipts 15 minutes after sending"; they "are cleared after 24 hours".
-KEEPING = PollSchedule(ready_after=timedelta(minutes=15), kept_for=timedelta(hours=23))
+POLL_SCHEDULE = PollSchedule(ready_after=timedelta(minutes=15), kept_for=timedelta(hours=23))
 # A receipt that is not there by then is not expected: the word on the other devices is given.
 PATIENCE = timedelta(hours=1)
 

@@ -16,7 +16,7 @@ from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
-    NOBODY,
+    INVALID_RECIPIENT,
     REJECTED,
     Classifier,
     ErrorTable,
@@ -25,13 +25,21 @@ from consumers.sdk.error_codes import (
 )
 from consumers.sdk.http_provider import (
     Request,
+    call_seconds,
     json_object,
     json_request,
-    seconds_of,
     text_or_none,
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import (
+    CallOptions,
+    HttpsUrl,
+    SecretVariable,
+    Text,
+    check_url,
+    secret_variable,
+)
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
@@ -55,9 +63,9 @@ CODES = ErrorTable(
     codes={
         # FCM's own
         "INVALID_ARGUMENT": CONTENT,
-        _BAD_TOKEN: NOBODY,
+        _BAD_TOKEN: INVALID_RECIPIENT,
         "UNREGISTERED": GONE,
-        "SENDER_ID_MISMATCH": NOBODY,  # another project's token; not gone, so not suppressed
+        "SENDER_ID_MISMATCH": INVALID_RECIPIENT,  # another project's token; it is not suppressed
         "QUOTA_EXCEEDED": _QUOTA,
         "UNAVAILABLE": _TROUBLE,
         "INTERNAL": _TROUBLE,
@@ -66,7 +74,7 @@ CODES = ErrorTable(
         # Google's, where FCM adds nothing: https://cloud.google.com/apis/design/errors
         "UNAUTHENTICATED": ACCOUNT,
         "PERMISSION_DENIED": ACCOUNT,
-        "NOT_FOUND": NOBODY,
+        "NOT_FOUND": INVALID_RECIPIENT,
         "RESOURCE_EXHAUSTED": _QUOTA,
     },
 )
@@ -176,29 +184,41 @@ def _objects(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _build(setup: ProviderContext) -> DevicePush:
-    options = setup.options
-    secret = options.secret("service_account_env", "GOOGLE_APPLICATION_CREDENTIALS")
-    base_url, transport = options.url("base_url", BASE_URL), transport_of(setup)
-    project = options.optional_text("project_id")
-    options.others("token_uri")
-    options.done()
+class FcmOptions(CallOptions):
+    """The Firebase project.
+
+    Attributes:
+        service_account_env: the key file of a service account, or the path of one.
+        project_id: the project; that of the service account unless the table says otherwise.
+        token_uri: where access tokens are issued; as in the key file unless the table says
+            otherwise.
+        base_url: the address of the API.
+    """
+
+    service_account_env: SecretVariable = secret_variable("GOOGLE_APPLICATION_CREDENTIALS")
+    project_id: Text | None = None
+    token_uri: HttpsUrl | None = None
+    base_url: HttpsUrl = BASE_URL
+
+
+def _build(context: ProviderContext[FcmOptions]) -> DevicePush:
+    options, transport = context.options, transport_of(context)
     try:
-        account = ServiceAccount.read(secret)
+        account = ServiceAccount.read(options.service_account_env.secret())
+        token_uri = options.token_uri or check_url(account.token_uri)
     except BadKeyError as error:
-        raise options.wrong("service_account_env", f"what its variable holds {error}") from error
-    project = project or account.project_id
+        raise context.wrong("service_account_env", f"what its variable holds {error}") from error
+    except ValueError as error:
+        raise context.wrong("token_uri", str(error)) from error
+    project = options.project_id or account.project_id
     if project is None:
-        raise options.wrong("project_id", "missing, and the service account names none")
-    tokens = AccessTokens(
-        account, transport, scope=SCOPE, token_uri=options.url("token_uri", account.token_uri)
-    )
+        raise context.wrong("project_id", "missing, and the service account names none")
     service = Fcm(
-        f"{base_url}/v1/projects/{project}/messages:send",
-        tokens,
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+        f"{options.base_url}/v1/projects/{project}/messages:send",
+        AccessTokens(account, transport, scope=SCOPE, token_uri=token_uri),
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
-    return DevicePush(setup.name, service, transport, seconds=seconds_of(setup))
+    return DevicePush(context.name, service, transport, seconds=call_seconds(context))
 
 
-FCM = ProviderType(build=_build, platform=Platform.FCM, modes=live_and_test)
+FCM = ProviderType(options=FcmOptions, build=_build, platform=Platform.FCM, modes=live_and_test)

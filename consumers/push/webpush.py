@@ -9,6 +9,9 @@ import hashlib
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from pydantic import field_validator
+
 from comms.platform.clock import Clock, utc_now
 from consumers.push.devices import seconds_to_live, without
 from consumers.push.encryption import (
@@ -19,9 +22,17 @@ from consumers.push.encryption import (
     text_of,
 )
 from consumers.push.outward import is_public
-from consumers.sdk.error_codes import CONTENT, GONE, LIMITED, NOBODY, Classifier, ErrorTable
+from consumers.sdk.error_codes import (
+    CONTENT,
+    GONE,
+    INVALID_RECIPIENT,
+    LIMITED,
+    Classifier,
+    ErrorTable,
+)
 from consumers.sdk.http_provider import HttpProvider, Request, transport_of
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import CallOptions, HttpsUrl, SecretVariable, Text, secret_variable
 from consumers.sdk.outcomes import Accepted, Outcome, Refused
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -40,9 +51,9 @@ CODES = ErrorTable(
     codes={},
     statuses={
         # Not signed by whom the subscription was made for; other subscriptions are not stopped.
-        401: NOBODY,
-        403: NOBODY,
-        402: NOBODY,
+        401: INVALID_RECIPIENT,
+        403: INVALID_RECIPIENT,
+        402: INVALID_RECIPIENT,
         404: GONE,
         406: LIMITED,  # Windows' way of saying 429
         410: GONE,
@@ -52,7 +63,7 @@ CODES = ErrorTable(
 
 
 class WebPush:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         base_url: called in place of each endpoint's own service; for a gateway, and for tests.
@@ -144,27 +155,47 @@ def _topic(key: str) -> str:
     return text_of(hashlib.sha256(key.encode()).digest())[:32]
 
 
-def _build(setup: ProviderContext) -> HttpProvider[PushMessage]:
-    options = setup.options
-    secret = options.secret("vapid_private_key_env", "VAPID_PRIVATE_KEY")
-    subject = options.text("subject")
-    if not subject.startswith(("mailto:", "https:")):
-        raise options.wrong("subject", "must begin with mailto: or https:")
-    base_url = options.url("base_url", "") if options.optional_text("base_url") else None
-    # Where the settings say what is called, it may be anywhere; where messages do, it may not.
-    transport = transport_of(setup, may_reach=is_public if base_url is None else None)
-    options.done()
+class WebPushOptions(CallOptions):
+    """The key that subscriptions were made for.
+
+    Attributes:
+        vapid_private_key_env: the VAPID private key.
+        subject: how a push service reaches our people: a `mailto:` or `https:` address.
+        base_url: called in place of each subscription's own service.
+    """
+
+    vapid_private_key_env: SecretVariable = secret_variable("VAPID_PRIVATE_KEY")
+    subject: Text
+    base_url: HttpsUrl | None = None
+
+    @field_validator("subject")
+    @classmethod
+    def _check_subject(cls, value: str) -> str:
+        if not value.startswith(("mailto:", "https:")):
+            raise ValueError("must begin with mailto: or https:")
+        return value
+
+
+def _build(context: ProviderContext[WebPushOptions]) -> HttpProvider[PushMessage]:
+    options = context.options
+    codec = WebPush(
+        Vapid(_key(context), options.subject),
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
+        base_url=options.base_url,
+    )
+    # An address of the settings may be anywhere; one of a message must be public.
+    transport = transport_of(context, may_reach=is_public if options.base_url is None else None)
+    return HttpProvider(context.name, codec, transport)
+
+
+def _key(context: ProviderContext[WebPushOptions]) -> EllipticCurvePrivateKey:
     try:
-        key = read_key(secret.value)
+        return read_key(context.options.vapid_private_key_env.secret().value)
     except ValueError as error:
         problem = f"what its variable holds is no P-256 key: {error}"
-        raise options.wrong("vapid_private_key_env", problem) from error
-    dialect = WebPush(
-        Vapid(key, subject),
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
-        base_url=base_url,
-    )
-    return HttpProvider(setup.name, dialect, transport)
+        raise context.wrong("vapid_private_key_env", problem) from error
 
 
-WEBPUSH = ProviderType(build=_build, probes=False, platform=Platform.WEBPUSH)
+WEBPUSH = ProviderType(
+    options=WebPushOptions, build=_build, has_probe=False, platform=Platform.WEBPUSH
+)

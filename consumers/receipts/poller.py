@@ -137,9 +137,9 @@ class ReceiptPoller:
             if turn is None:
                 return 0
             connection, now = turn
-            since = self._asked_until or now - self._provider.keeping.kept_for
+            since = self._asked_until or now - self._provider.poll_schedule.kept_for
             count = 0
-            for span in spans(since, now, self._provider.keeping):
+            for span in spans(since, now, self._provider.poll_schedule):
                 for piece in span.pieces():
                     count += await self._ask_all(connection, piece, now)
             self._asked_until = now
@@ -173,7 +173,7 @@ class ReceiptPoller:
                 ReceiptQuery(message_id=i, provider_message_id=theirs, response=said, age=now - at)
                 for at, i, theirs, said in page
             ]
-            if said := await self._provider.ask(questions):
+            if said := await self._provider.fetch_receipts(questions):
                 await self._tell(said)
             count += len(said)
             after = page[-1][0], page[-1][1]

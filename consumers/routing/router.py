@@ -10,7 +10,7 @@ from comms.platform.settings import RoutingPolicy
 from consumers.routing.breaker import Breaker, State
 from consumers.routing.health import without_recipients
 from consumers.routing.weights import Window
-from consumers.sdk.capabilities import Capabilities, no_way
+from consumers.sdk.capabilities import Capabilities, explain_no_provider
 from consumers.sdk.outcomes import AccountError, Ambiguous, Outcome, TryLater
 from consumers.sdk.provider import Provider
 from schemas.messages import Message
@@ -129,7 +129,7 @@ class Router:
         it is have to, or for its turn with a provider whose rate is limited."""
         takers = self._takers(message)
         if not takers:
-            return NoWay(no_way(message))
+            return NoWay(explain_no_provider(message))
         rests = [self._rest(standing, now) for standing in takers]
         alike = [s for s in self.standings.values() if message.mode in s.route.takes.modes]
         others_work = any(self._rest(standing, now) is None for standing in alike)
@@ -221,9 +221,9 @@ class Router:
 
     def _takers(self, message: Message) -> list[RouteState]:
         standings = list(self.standings.values())
-        if self.are_alike and standings and standings[0].route.takes.takes(message):
+        if self.are_alike and standings and standings[0].route.takes.accepts(message):
             return standings
-        return [s for s in standings if s.route.takes.takes(message)]
+        return [s for s in standings if s.route.takes.accepts(message)]
 
     def _rest(self, standing: RouteState, now: float) -> float | None:
         """Seconds for which a provider is left alone; None while it is not."""

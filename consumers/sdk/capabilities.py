@@ -1,7 +1,7 @@
-"""Which messages a provider may be given: those of its platform, and meant as it means them.
+"""Which messages a provider accepts, by their mode and their push platform.
 
-`consumers.sdk.provider_type` says it of each kind of provider, and the router asks before it
-chooses.
+`consumers.registry` derives the capabilities of a provider from its type and options. The router
+checks them before it chooses a provider for a message.
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,18 @@ ANY_MODE = frozenset(Mode)
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What one provider takes.
+    """The messages that one provider accepts.
 
     Args:
-        modes: how a message may be meant; platform: whose device tokens, None for anybody's.
+        modes: the modes of messages that it accepts.
+        platform: the push platform of the device tokens that it accepts; None for all.
     """
 
     modes: frozenset[Mode] = LIVE
     platform: Platform | None = None
 
-    def takes(self, message: Message) -> bool:
-        """Whether the message may be given to the provider."""
+    def accepts(self, message: Message) -> bool:
+        """Whether the provider accepts the message."""
         return message.mode in self.modes and self._reaches(message)
 
     def _reaches(self, message: Message) -> bool:
@@ -37,15 +38,15 @@ class Capabilities:
         return self.platform in platforms_of(message)
 
 
-def no_way(message: Message) -> str:
-    """Why a message stands there that no provider of its channel takes, in one sentence."""
+def explain_no_provider(message: Message) -> str:
+    """Return one sentence that says why no provider of the channel accepts a message."""
     match message.mode:
         case Mode.SIMULATED:
             return "the message is simulated, and the channel has no simulated provider"
         case Mode.TEST:
             return "the message is a test, and no provider of the channel has its test mode set up"
         case Mode.LIVE if isinstance(message, PushMessage):
-            wanted = ", ".join(sorted(platforms_of(message)))
-            return f"no provider of the channel sends to {wanted}"
+            platforms = ", ".join(sorted(platforms_of(message)))
+            return f"no provider of the channel sends to {platforms}"
         case Mode.LIVE:
             return "the channel has no provider but for tests"

@@ -1,15 +1,15 @@
-"""What providers' codes mean, as data: a table in each adapter's module, read in one place.
+"""The meanings of providers' error codes: one table in each adapter's module, applied here.
 
-An adapter makes a `Classifier` of its table and gives it every answer that was no success; a
-receipt parser asks it about the codes of receipts. A code that the table does not know is judged
-by the HTTP status, counted in `comms_unknown_codes_total`, and told to the operator once.
+An adapter makes a `Classifier` from its table and passes it every answer. A receipt parser passes
+it the codes of receipts. If the table does not list a code, the HTTP status decides, the code is
+counted in `comms_unknown_codes_total`, and it is logged once.
 
-    permanent     the message: refused for good, its recipient suppressed where the code says so
-    sender        its sender: refused where the message named one, else the account's fault
-    account       nothing of the message: the provider is left alone until a person acts
-    transient     the moment: tried again
-    rate_limited  our haste: tried again, which costs no attempt
-    unclear       it may have been carried out
+    permanent     a permanent failure; the recipient is suppressed if the code says so
+    sender        the sender: a permanent failure if the message named it, else an account error
+    account       an error of the account: the provider is not called until a person acts
+    transient     a temporary failure: the message is retried
+    rate_limited  a rate limit: the message is retried, and the attempt does not count
+    unclear       the request may or may not have been carried out
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ _LONGEST_CODE = 40
 
 
 class Fault(StrEnum):
-    """Whose fault it is that a message was not taken; see the module."""
+    """What a message that was not accepted failed on; see the module."""
 
     PERMANENT = "permanent"
     SENDER = "sender"
@@ -52,11 +52,13 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What one code says.
+    """The meaning of one code.
 
     Args:
-        reason: of a refusal; suppress: why the recipient must not be reached again.
-        after: seconds to wait at least, where the provider's documentation says so.
+        fault: what the message failed on.
+        reason: of a permanent failure.
+        suppress: the reason to suppress the recipient; None to suppress nobody.
+        after: the minimum number of seconds before a retry, if the provider documents one.
     """
 
     fault: Fault
@@ -66,7 +68,7 @@ class Meaning:
 
 
 REJECTED = Meaning(fault=Fault.PERMANENT)
-NOBODY = Meaning(fault=Fault.PERMANENT, reason=Reason.INVALID_RECIPIENT)
+INVALID_RECIPIENT = Meaning(fault=Fault.PERMANENT, reason=Reason.INVALID_RECIPIENT)
 CONTENT = Meaning(fault=Fault.PERMANENT, reason=Reason.INVALID_CONTENT)
 OPTED_OUT = Meaning(
     fault=Fault.PERMANENT, reason=Reason.SUPPRESSED, suppress=SuppressionReason.OPT_OUT
@@ -96,21 +98,21 @@ _BY_STATUS: Mapping[int, Meaning] = MappingProxyType(
 
 
 def by_status(status: int) -> Meaning:
-    """What an HTTP status says where nothing else does."""
+    """Return the meaning of an HTTP status, if no code decides."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    # The rest: a server's trouble, or a redirect that is not followed.
+    # The others are server errors, and redirects, which are not followed.
     return REJECTED if 400 <= status < 500 else TRANSIENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorTable:
-    """One API's codes.
+    """The codes of one API.
 
     Args:
         source: the page that documents them.
-        codes: what each means, by the code as text; several ways of writing one are several rows.
-        statuses: what an HTTP status means there, where it differs from `by_status`.
+        codes: the meanings, by the code as text. Each spelling of a code is a row.
+        statuses: the meanings of HTTP statuses that differ from `by_status`.
     """
 
     source: str
@@ -119,10 +121,12 @@ class ErrorTable:
 
 
 class Classifier:
-    """Reads one provider's table, and counts what it does not say."""
+    """Applies one provider's table, and counts the codes that it does not list."""
 
     def __init__(self, table: ErrorTable, *, channel: Channel, provider: str) -> None:
-        self._table, self._channel, self._provider = table, channel, provider
+        self._table = table
+        self._channel = channel
+        self._provider = provider
         self._unknown: set[str] = set()
 
     def answered(
@@ -133,10 +137,13 @@ class Classifier:
         own_sender: bool = False,
         is_success: bool = True,
     ) -> Outcome:
-        """What an answer of any status comes to; the rest as for `outcome`.
+        """Return the outcome of an answer of any status.
 
         Args:
-            is_success: whether one of 2xx is what its status says; some tell of a failure.
+            response: what the provider said. Its `code` is looked up.
+            answer: the HTTP answer.
+            own_sender: the message named its sender itself.
+            is_success: False if an answer with a status of 2xx reports a failure.
         """
         if 200 <= answer.status < 300 and is_success:
             return accepted_or_ambiguous(response)
@@ -155,11 +162,12 @@ class Classifier:
         retry_after: float | None = None,
         own_sender: bool = False,
     ) -> Outcome:
-        """What an answer that was no success comes to.
+        """Return the outcome of an answer that was not a success.
 
         Args:
-            words: what the provider said; `response.code` is looked up.
-            status: of HTTP; retry_after: seconds.
+            response: what the provider said. Its `code` is looked up.
+            status: of HTTP.
+            retry_after: the number of seconds that the provider asked us to wait.
             own_sender: the message named its sender itself.
         """
         meaning = self.meaning(response.code, status=status)
@@ -182,7 +190,7 @@ class Classifier:
                 assert_never(meaning.fault)
 
     def meaning(self, code: str | None, *, status: int) -> Meaning:
-        """What a code means, or else its status."""
+        """Return the meaning of a code, or else of the status."""
         if code is not None and code in self._table.codes:
             return self._table.codes[code]
         if code is not None and code != str(status):
@@ -190,7 +198,7 @@ class Classifier:
         return self._table.statuses.get(status) or by_status(status)
 
     def of_receipt(self, code: str | None) -> Meaning | None:
-        """What a receipt's code means; None for one that is not known, or for none."""
+        """Return the meaning of a receipt's code; None without a code or if it is not listed."""
         if code is None:
             return None
         if code not in self._table.codes:
@@ -215,7 +223,7 @@ class Classifier:
 
 
 def unknown_codes(channel: Channel, provider: str) -> Mapping[str, int]:
-    """The codes that a provider said to this process and its table does not know; how often."""
+    """Return how often a provider sent this process each code that its table does not list."""
     return {
         sample.labels["code"]: int(sample.value)
         for metric in metrics.unknown_codes_total.collect()
@@ -226,7 +234,7 @@ def unknown_codes(channel: Channel, provider: str) -> Mapping[str, int]:
 
 
 def reason_of_failure(meaning: Meaning | None) -> Reason:
-    """Why a message that was accepted did not arrive, by what its receipt's code means."""
+    """Return why an accepted message was not delivered, by the meaning of its receipt's code."""
     if meaning is None or meaning.fault is not Fault.PERMANENT:
         return Reason.UNDELIVERED
     return Reason.UNDELIVERED if meaning.reason is Reason.REJECTED else meaning.reason

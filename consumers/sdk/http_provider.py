@@ -1,9 +1,9 @@
-"""An adapter over HTTP as data: how to write a request, and how to read its answer.
+"""Adapters over HTTP: a codec writes the request and reads the answer, and `HttpProvider` calls.
 
-An adapter's module defines a `RequestCodec`, and its builder returns an `HttpProvider` of it. The
-provider calls, once, and turns a lost connection into what it means; it repeats nothing. One whose
-message takes several requests (a push to many devices) writes its own `send` over `HttpTransport`
-and the same `Classifier`.
+An adapter's module defines a `RequestCodec`, and its builder returns an `HttpProvider` with it. The
+provider makes one call and turns a lost connection into its outcome. It repeats nothing. If a
+message takes several requests (a push to many devices), the adapter has its own `send`, and uses
+`HttpTransport` and `Classifier` directly.
 """
 
 import json
@@ -22,6 +22,7 @@ from consumers.sdk.http_transport import (
     TransportError,
     outcome_of,
 )
+from consumers.sdk.options import CallOptions
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext
@@ -33,7 +34,7 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Request:
-    """One HTTP request; its repr shows nothing of a recipient, a body or a secret."""
+    """One HTTP request. Its representation shows no recipient, body or secret."""
 
     url: str
     method: str = "POST"
@@ -49,35 +50,35 @@ def form_request(
     values: Mapping[str, str] | list[tuple[str, str]],
     headers: Mapping[str, str],
 ) -> Request:
-    """A POST of form fields; a list where a name occurs more than once."""
-    kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    return Request(url=url, headers={**headers, **kind}, body=urlencode(values).encode())
+    """Make a POST of form fields; `values` is a list if a name occurs more than once."""
+    content_type = {"Content-Type": "application/x-www-form-urlencoded"}
+    return Request(url=url, headers={**headers, **content_type}, body=urlencode(values).encode())
 
 
 def json_request(url: str, value: object, headers: Mapping[str, str]) -> Request:
-    """A POST of JSON."""
-    kind = {"Content-Type": "application/json"}
-    return Request(url=url, headers={**headers, **kind}, body=json.dumps(value).encode())
+    """Make a POST of JSON."""
+    content_type = {"Content-Type": "application/json"}
+    return Request(url=url, headers={**headers, **content_type}, body=json.dumps(value).encode())
 
 
 def basic_auth(user: str, password: Secret) -> dict[str, str]:
-    """The header of HTTP Basic."""
+    """Return the header of HTTP Basic."""
     return {"Authorization": f"Basic {b64encode(f'{user}:{password.value}'.encode()).decode()}"}
 
 
 def bearer(token: Secret) -> dict[str, str]:
-    """The header that carries a key."""
+    """Return the header of a bearer token."""
     return {"Authorization": f"Bearer {token.value}"}
 
 
 def json_object(text: str | bytes) -> Mapping[str, Any]:
-    """A JSON object out of an answer; an empty one where it is anything else."""
+    """Return the JSON object in an answer; an empty one if the answer is anything else."""
     value = json_value(text)
     return value if isinstance(value, dict) else {}
 
 
 def json_value(text: str | bytes) -> object:
-    """What JSON from elsewhere says; None where it is none, or is nested beyond measure."""
+    """Return a JSON value; None if the text is not JSON or is nested too deeply."""
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError):
@@ -86,48 +87,59 @@ def json_value(text: str | bytes) -> object:
 
 
 def text_or_none(value: object) -> str | None:
-    """A field of an answer as text; None where it is absent or empty."""
+    """Return a field of an answer as text; None if it is absent or empty."""
     return None if value is None or value == "" else str(value)
 
 
 class RequestCodec(Protocol, Generic[M_contra]):
-    """One provider's way of writing requests and answers; it keeps the secrets."""
+    """Writes the requests of one provider and reads its answers. It holds the secrets."""
 
     async def request(self, message: M_contra, attempt: Attempt) -> Request | Outcome:
-        """The request for a message; an outcome where it is clear without one, as `Refused` for
-        content that the provider does not take.
+        """Return the request for a message.
+
+        Returns:
+            The request; or an outcome if no request is needed to know it, such as `Refused` for
+            content that the provider does not accept.
 
         Raises:
-            TransportError: what it needs first (a token) could not be had. Nothing was sent.
+            TransportError: something that is needed first, such as a token, could not be
+                obtained. Nothing was sent.
         """
 
     def read(self, message: M_contra, answer: Answer) -> Outcome:
-        """What an answer, of any status, means."""
+        """Return the outcome of an answer of any status."""
 
     def probe(self) -> Request | None:
-        """A request that proves the credentials and sends nothing; None where there is none."""
+        """Return a request that checks the credentials and sends nothing; None if there is none."""
 
 
 class HttpProvider(Generic[M]):
     """A provider that is called over HTTP.
 
     Args:
-        proves: whether an answer to the probe, of another status than 2xx, proves the credentials
-            all the same, as where a key may do nothing but send.
-        doubts: what an answer of 2xx says against the account even so; None where it says nothing.
+        name: the provider's.
+        codec: writes requests and reads answers.
+        transport: makes the calls.
+        probe_ok: whether an answer to the probe with a status other than 2xx proves the
+            credentials, for example if a key is only allowed to send.
+        probe_problem: the problem that an answer to the probe reports with a status of 2xx, for
+            example a closed account; None if it reports none.
     """
 
     def __init__(
         self,
         name: str,
-        dialect: RequestCodec[M],
+        codec: RequestCodec[M],
         transport: HttpTransport,
         *,
         probe_ok: Callable[[Answer], bool] = lambda _: False,
         probe_problem: Callable[[Answer], str | None] = lambda _: None,
     ) -> None:
-        self._name, self._dialect, self._transport = name, dialect, transport
-        self._proves, self._doubts = probe_ok, probe_problem
+        self._name = name
+        self._codec = codec
+        self._transport = transport
+        self._probe_ok = probe_ok
+        self._probe_problem = probe_problem
 
     @property
     def name(self) -> str:
@@ -138,20 +150,20 @@ class HttpProvider(Generic[M]):
 
     async def send(self, message: M, attempt: Attempt) -> Outcome:
         try:
-            request = await self._dialect.request(message, attempt)
+            request = await self._codec.request(message, attempt)
         except NotSentError as error:
             return outcome_of(error)
-        except TransportError as error:  # the answer to something else was lost: nothing was sent
+        except TransportError as error:  # an earlier call failed: the message was not sent
             return outcome_of(NotSentError(str(error)))
         if not isinstance(request, Request):
             return request
         try:
-            return self._dialect.read(message, await self._call(request))
+            return self._codec.read(message, await self._call(request))
         except TransportError as error:
             return outcome_of(error)
 
     async def probe(self) -> str | None:
-        request = self._dialect.probe()
+        request = self._codec.probe()
         if request is None:
             return None
         try:
@@ -163,13 +175,13 @@ class HttpProvider(Generic[M]):
     def _problem_of(self, answer: Answer) -> str | None:
         match answer.status:
             case status if 200 <= status < 300:
-                return self._doubts(answer)
-            case _ if self._proves(answer):
+                return self._probe_problem(answer)
+            case _ if self._probe_ok(answer):
                 return None
             case 401 | 403:
                 return f"the provider refuses the account ({answer.status})"
             case 429:
-                return None  # it answers, and knows us
+                return None  # it responds, and accepts the credentials
             case status:
                 return f"the provider answers {status}"
 
@@ -186,36 +198,26 @@ class HttpProvider(Generic[M]):
 
 
 def transport_of(
-    setup: ProviderContext,
+    context: ProviderContext[CallOptions],
     *,
     may_reach: Callable[[str], bool] | None = None,
     answer_limit: int = ANSWER_LIMIT,
 ) -> HttpTransport:
-    """The pool of a provider, by its option `timeout_seconds` and its channel's limits.
+    """Make the connection pool of a provider, by its options and the limits of its channel.
 
     Args:
-        may_reach: as `HttpTransport` has it, where messages say what is called.
-        answer_limit: bytes of an answer that are read, where they are more than usual.
-
-    Raises:
-        SettingsError: as `seconds_of`.
+        context: of the provider.
+        may_reach: as in `HttpTransport`, if messages contain the addresses that are called.
+        answer_limit: the number of bytes of an answer that are read, if it is not the usual one.
     """
     return HttpTransport(
-        timeout_seconds=seconds_of(setup),
-        connections=setup.connections,
+        timeout_seconds=call_seconds(context),
+        connections=context.connections,
         may_reach=may_reach,
         answer_limit=answer_limit,
     )
 
 
-def seconds_of(setup: ProviderContext) -> float:
-    """How long a call may take, by the option `timeout_seconds`.
-
-    Raises:
-        SettingsError: the time is longer than the channel waits for a call.
-    """
-    seconds = setup.options.number("timeout_seconds", setup.timeout_seconds, at_least=0.1)
-    if seconds > setup.timeout_seconds:
-        most = f"{setup.timeout_seconds:g}"
-        raise setup.options.wrong("timeout_seconds", f"more than call_timeout_seconds ({most})")
-    return seconds
+def call_seconds(context: ProviderContext[CallOptions]) -> float:
+    """Return the time limit of a call: the option `timeout_seconds`, or else the channel's."""
+    return context.options.timeout_seconds or context.timeout_seconds

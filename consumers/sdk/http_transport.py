@@ -1,13 +1,13 @@
-"""The wire to a provider, and the one distinction that decides what a lost call means.
+"""The HTTP connections to a provider, and the distinction that decides what a lost call means.
 
-Adapters send through here or raise the same two errors themselves. Whether the request had left
-when a call went wrong shows in the error's type, so that no adapter has to guess; nothing is tried
-again here, which only the ledger may decide (docs/adr/0011-transport.md):
+Adapters send through `HttpTransport`, or raise the same errors themselves. The type of the error
+says whether the request had been written when the call failed, so that no adapter has to guess.
+Nothing is repeated here: only the ledger decides that (docs/adr/0011-transport.md).
 
     TransportError
-    ├── NotSentError         nothing was carried out: no connection; the same call may be made again
-    │   └── OffLimitsError   the address is not one that may be reached, nor will it be
-    └── AnswerLostError      it was written and no answer came: it may have been carried out
+    ├── NotSentError         nothing was carried out: no connection; the call may be repeated
+    │   └── OffLimitsError   the address must not be called
+    └── AnswerLostError      it was written and no answer arrived: it may have been carried out
 """
 
 import errno
@@ -31,14 +31,14 @@ ANSWER_LIMIT = 64 * 1024  # bytes of an answer that are read
 
 
 class TransportError(Exception):
-    """A call did not end in an answer."""
+    """A call ended without an answer."""
 
 
 class NotSentError(TransportError):
     """Nothing was carried out.
 
     Attributes:
-        reason: `timeout` when nobody answered in time, else `provider_error`.
+        reason: `timeout` if there was no connection in time, else `provider_error`.
     """
 
     def __init__(self, problem: str, *, reason: Reason = Reason.PROVIDER_ERROR) -> None:
@@ -47,15 +47,15 @@ class NotSentError(TransportError):
 
 
 class OffLimitsError(NotSentError):
-    """What was to be reached is not to be reached by us."""
+    """The address must not be called by this process."""
 
 
 class AnswerLostError(TransportError):
-    """The request was written, and its answer is not known."""
+    """The request was written, and its answer was lost."""
 
 
 def outcome_of(error: TransportError) -> Refused | TryLater | Ambiguous:
-    """What a call that ended in `error` came to."""
+    """Return the outcome of a call that ended in `error`."""
     response = ProviderResponse(detail=str(error))
     if isinstance(error, OffLimitsError):
         return Refused(reason=Reason.INVALID_RECIPIENT, response=response)
@@ -66,39 +66,41 @@ def outcome_of(error: TransportError) -> Refused | TryLater | Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, as far as adapters read one."""
+    """The parts of an HTTP answer that adapters read."""
 
     status: int
     headers: Mapping[str, str]
     text: str
 
     def retry_after(self) -> float | None:
-        """Seconds the server asks us to wait, if it says so in seconds."""
+        """The number of seconds that the server asks us to wait, if it says so in seconds."""
         value = self.headers.get("Retry-After", "").strip()
         return float(value) if value.isdecimal() else None
 
 
 @cache
 def verifying(protocol: str) -> ssl.SSLContext:
-    """TLS for `protocol`, with a server whose certificate is good for its name. Made once, as
-    reading the machine's authorities takes longer than a call should wait."""
+    """Return a TLS context for `protocol` that verifies the server's certificate and name.
+
+    It is made once: reading the machine's authorities takes longer than a call should wait.
+    """
     context = ssl.create_default_context()
     context.set_alpn_protocols([protocol])
     return context
 
 
 class HttpTransport:
-    """One provider's pooled HTTP connections, used from one event loop.
+    """The pooled HTTP connections of one provider, used from one event loop.
 
-    Certificates are verified, always, against the authorities of the machine (`SSL_CERT_FILE`
-    names others). The environment's proxies and `.netrc` are not looked at.
+    Certificates are always verified, against the authorities of the machine (`SSL_CERT_FILE` names
+    others). The proxies of the environment and `.netrc` are not used.
 
     Args:
-        timeout_seconds: of a call, connecting included.
-        connections: open at once, at most.
-        may_reach: whether an IP address may be connected to, for addresses that messages name. It
-            is asked about each one as the connection is made, whatever a name resolved to before.
-        answer_limit: bytes of an answer that are read.
+        timeout_seconds: the time limit of a call, connecting included.
+        connections: the maximum number of open connections.
+        may_reach: whether an IP address may be connected to, if messages contain the addresses that
+            are called. It is called for each connection, whatever a name resolved to before.
+        answer_limit: the number of bytes of an answer that are read.
     """
 
     def __init__(
@@ -110,17 +112,18 @@ class HttpTransport:
         answer_limit: int = ANSWER_LIMIT,
     ) -> None:
         self._timeout = aiohttp.ClientTimeout(
-            # A call that runs out of time before it is written must be seen as such, so the
-            # connection's limit ends before the call's.
+            # If a call runs out of time before it is written, the error must say so. Therefore the
+            # limit of the connection is shorter than that of the call.
             total=timeout_seconds,
             connect=min(CONNECT_SECONDS, timeout_seconds / 2),
         )
-        self._connections, self._may_reach = connections, may_reach
+        self._connections = connections
+        self._may_reach = may_reach
         self._answer_limit = answer_limit
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Make the pool."""
+        """Open the pool."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._connections,
@@ -134,7 +137,7 @@ class HttpTransport:
         )
 
     async def close(self) -> None:
-        """Release the pool; open it again to use it again."""
+        """Release the pool. It can be opened again."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -142,10 +145,11 @@ class HttpTransport:
     async def call(
         self, method: str, url: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request and its answer, whatever its status; nothing is repeated or redirected.
+        """Make one request and return its answer, of any status. Redirects are not followed.
 
         Raises:
-            NotSentError, AnswerLostError: there was none.
+            NotSentError: the request was not written.
+            AnswerLostError: it was written, and no answer arrived.
         """
         if self._session is None:
             raise NotSentError("the provider's connections are not open")
@@ -165,7 +169,7 @@ class HttpTransport:
             raise once.translated(error) from error
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """The answer's body, cut at the limit; a longer one costs its connection."""
+        """Read the body up to the limit. If it is longer, the connection is closed."""
         read = await response.content.read(self._answer_limit)
         while not response.content.at_eof():
             if len(read) >= self._answer_limit:
@@ -182,11 +186,11 @@ class HttpTransport:
 
 
 class _NotForUsError(OSError):
-    """Raised through aiohttp, which knows of no other reason not to connect."""
+    """Passes through aiohttp, which handles only OSError when it connects."""
 
 
 class _Once:
-    """One call on its way through aiohttp: it is made once, and may have been written or not."""
+    """One call through aiohttp. It is made once, and knows whether it was written."""
 
     __slots__ = ("_request",)
 
@@ -200,11 +204,11 @@ class _Once:
         try:
             return await handler(request)
         except (aiohttp.ClientError, OSError) as error:
-            # As one of ours, since aiohttp repeats what is not a POST when its connection was gone.
+            # Translated here, because aiohttp repeats a GET when its connection was closed.
             raise self.translated(error) from error
 
     def translated(self, error: Exception) -> TransportError:
-        """Ours for one of aiohttp's. Its text may quote the URL, so only the kind is kept."""
+        """Translate an error of aiohttp. Its text may quote the URL, so only its type is kept."""
         if not self._written():
             return _unsent(error)
         if isinstance(error, TimeoutError):
@@ -212,7 +216,7 @@ class _Once:
         return AnswerLostError(f"the connection was lost ({type(error).__name__})")
 
     def _written(self) -> bool:
-        """Whether anything may have been: aiohttp makes the response as it begins to write."""
+        """Whether anything was written. aiohttp creates the response when it begins to write."""
         if self._request is None:
             return False
         return cast("aiohttp.ClientResponse | None", self._request.response) is not None
@@ -233,13 +237,13 @@ def _unsent(error: Exception) -> NotSentError:
 
 
 def unreached(error: OSError) -> NotSentError:
-    """Why there was no connection."""
+    """Return the error for a connection that failed."""
     match error:
         case _NotForUsError():
             return OffLimitsError("the address is not one that may be reached")
         case ssl.SSLCertVerificationError():
-            # What follows the comma is the name that the certificate is not for.
-            what = error.verify_message.partition(",")[0]
-            return NotSentError(f"the server's certificate is not good: {what}")
+            # After the comma is the name for which the certificate is not valid.
+            problem = error.verify_message.partition(",")[0]
+            return NotSentError(f"the server's certificate is not good: {problem}")
         case _:
             return NotSentError(f"no connection: {error.strerror or 'unreachable'}")

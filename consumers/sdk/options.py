@@ -1,154 +1,263 @@
-"""One provider's table of `comms.toml`, read strictly: every mistake names its key.
+"""The options of a provider: the base model of its table in `comms.toml`, and types for its fields.
 
-A builder of a channel's adapter asks for what it knows by type and calls `done`, which refuses what
-nobody asked for: a misspelt option stops the service at start instead of being ignored.
+Each provider type declares one model, a subclass of `ProviderOptions` or, for a provider that is
+called over HTTP, of `CallOptions`. `consumers.registry` checks a table against it once, when the
+process starts, and hands the model to the adapter's builder and to the builder of the receipt
+parser. So both read the same options, and each default is stated once.
+
+    class AcmeOptions(CallOptions):
+        api_key_env: SecretVariable = secret_variable("ACME_API_KEY")
+        base_url: HttpsUrl = "https://api.acme.example"
+        sender: Text = Field(alias="from")
+
+An option without a default is required. `alias` is the key in the file, where that cannot be the
+name of a field. A validator of the model raises ValueError with a problem such as `must be ASCII`,
+or `WrongValueError` to name the option that is wrong.
+
+Secrets are never in the file: an option names the environment variable that holds one. The variable
+is looked up when the builder asks for the secret, so that a wrong option is reported before a
+missing secret, and an adapter works although the secret of its receipts is missing.
 """
 
+import ssl
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from comms.platform.settings import MissingSecretError, Secret, Settings, SettingsError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+from comms.platform.settings import MissingSecretError, Secret
+from comms.platform.toml_config import Table, WrongValueError, validate
+from schemas.rules import is_country
+
+__all__ = [
+    "Ascii",
+    "Byte",
+    "CallOptions",
+    "CertificateFile",
+    "CountryCode",
+    "HttpsUrl",
+    "Port",
+    "ProviderOptions",
+    "Seconds",
+    "SecretVariable",
+    "Text",
+    "WrongValueError",
+    "check_url",
+    "is_loopback",
+    "read_options",
+    "secret_variable",
+]
+
+OptionsT = TypeVar("OptionsT", bound="ProviderOptions")
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class Options:
-    """Typed reading of a table.
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine."""
+    return host in _LOOPBACK
+
+
+def check_url(value: str) -> str:
+    """Return an address without a slash at its end.
+
+    Raises:
+        ValueError: it is no https:// address, and no http:// address of this machine.
+    """
+    parts = urlsplit(value)
+    is_local = parts.scheme == "http" and is_loopback(parts.hostname)
+    if not parts.hostname or not (parts.scheme == "https" or is_local):
+        raise ValueError("must begin with https:// (http:// on this machine only)")
+    return value.rstrip("/")
+
+
+def _check_ascii(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("must be ASCII")
+    return value
+
+
+def _check_country(value: str) -> str:
+    if not is_country(value):
+        raise ValueError("must be the ISO 3166 code of a country, such as GB")
+    return value
+
+
+def _check_certificates(value: str) -> str:
+    try:
+        ssl.create_default_context(cafile=value)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError("cannot be read as certificates") from error
+    return value
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+"""A text that is not empty."""
+
+Ascii = Annotated[Text, AfterValidator(_check_ascii)]
+HttpsUrl = Annotated[Text, AfterValidator(check_url)]
+"""An https:// address without a slash at its end; http:// is for this machine only."""
+
+CountryCode = Annotated[Text, AfterValidator(_check_country)]
+CertificateFile = Annotated[Text, AfterValidator(_check_certificates)]
+"""The path of a file with the certificates of authorities (PEM)."""
+
+Seconds = Annotated[float, Field(ge=0.1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionsContext:
+    """What the fields of a model need besides the table.
 
     Args:
-        table: what was written; where: the table's name for messages, e.g.
-            `email.providers[smtp]`.
+        key: the full path of the table, such as `email.providers[smtp]`.
+        environment: the variables in which secrets are looked up.
+        call_timeout_seconds: the channel's limit of a call.
     """
 
-    def __init__(self, table: Mapping[str, Any], *, where: str, settings: Settings) -> None:
-        self._table, self._where, self._settings = table, where, settings
-        self._asked: set[str] = set()
-        self._missing: MissingSecretError | None = None
+    key: str
+    environment: Mapping[str, str] = field(repr=False)
+    call_timeout_seconds: float
 
-    def text(self, name: str, default: str | None = None) -> str:
-        """A string; required unless there is a default.
+
+class ProviderOptions(Table):
+    """The options of a provider type; this base class has none.
+
+    Values are strict: a number that is written as a text is refused.
+    """
+
+    model_config = ConfigDict(strict=True, validate_default=True)
+
+
+class CallOptions(ProviderOptions):
+    """The options of a provider that is called over HTTP.
+
+    Attributes:
+        timeout_seconds: the time limit of a call; None for the channel's `call_timeout_seconds`,
+            which it must not exceed.
+    """
+
+    timeout_seconds: Seconds | None = None
+
+    @field_validator("timeout_seconds")
+    @classmethod
+    def _check_timeout(cls, value: float | None, info: ValidationInfo) -> float | None:
+        limit = info.context.call_timeout_seconds if info.context is not None else None
+        if value is not None and limit is not None and value > limit:
+            raise ValueError(f"more than call_timeout_seconds ({limit:g})")
+        return value
+
+
+class _CustomaryName(str):
+    """The default of an option that names a variable: the table did not name one."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretVariable:
+    """An option that names the environment variable that holds a secret.
+
+    The field must have the name of the option, without an alias.
+
+    Attributes:
+        option: the full path of the option, such as `sms.providers[twilio].auth_token_env`.
+        variable: the name of the variable.
+        is_customary: the table names no variable, and this is the option's default.
+    """
+
+    option: str
+    variable: str
+    is_customary: bool
+    _value: str | None = field(repr=False)
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the table names the variable, or the variable is set."""
+        return bool(self._value) or not self.is_customary
+
+    def secret(self) -> Secret:
+        """Return the secret.
 
         Raises:
-            SettingsError: missing, empty or no string.
+            MissingSecretError: the variable is not set.
         """
-        value = self._get(name, default)
+        if not self._value:
+            raise MissingSecretError(self.variable, f"not set, and {self.option} needs it")
+        return Secret(self._value)
+
+    def optional_secret(self) -> Secret | None:
+        """Return a secret that the provider can do without.
+
+        Returns:
+            None if the table names no variable and the customary one is not set.
+
+        Raises:
+            MissingSecretError: the table names the variable, and it is not set.
+        """
+        return self.secret() if self.is_expected else None
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        del source, handler
+        return core_schema.with_info_plain_validator_function(cls._look_up)
+
+    @classmethod
+    def _look_up(cls, value: object, info: ValidationInfo) -> "SecretVariable":
         if not isinstance(value, str) or not value.strip():
-            raise self.wrong(name, "missing" if value is None else "must be a text")
-        return value.strip()
+            raise ValueError("must be the name of an environment variable")
+        name, context = value.strip(), info.context
+        key = f"{context.key}.{info.field_name}" if context is not None else info.field_name
+        return cls(
+            option=str(key),
+            variable=name,
+            is_customary=isinstance(value, _CustomaryName),
+            _value=context.environment.get(name) if context is not None else None,
+        )
 
-    def optional_text(self, name: str) -> str | None:
-        """A string, or None where the table has none."""
-        self._asked.add(name)
-        return self.text(name) if name in self._table else None
 
-    def number(self, name: str, default: float, *, at_least: float = 0) -> float:
-        """A number.
+def secret_variable(customary_name: str) -> Any:
+    """The default of a field of type `SecretVariable`: the variable's customary name."""
+    return Field(default=_CustomaryName(customary_name))
 
-        Raises:
-            SettingsError: no number, or too small.
-        """
-        value = self._get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(name, "must be a number")
-        if value < at_least:
-            raise self.wrong(name, f"must be at least {at_least:g}")
-        return float(value)
 
-    def flag(self, name: str, default: bool) -> bool:
-        """True or false.
+def read_options(
+    model: type[OptionsT],
+    table: Mapping[str, object],
+    *,
+    key: str,
+    environment: Mapping[str, str],
+    call_timeout_seconds: float,
+) -> OptionsT:
+    """Check a provider's options. Secrets are not looked at.
 
-        Raises:
-            SettingsError: anything else.
-        """
-        value = self._get(name, default)
-        if not isinstance(value, bool):
-            raise self.wrong(name, "must be true or false")
-        return value
+    Args:
+        model: of the provider type.
+        table: the options, without the keys that all providers share.
+        key: the full path of the table, such as `email.providers[smtp]`.
+        environment: the variables in which secrets are looked up.
+        call_timeout_seconds: the channel's limit of a call.
 
-    def choice(self, name: str, default: str, *, among: tuple[str, ...]) -> str:
-        """One of a few words.
-
-        Raises:
-            SettingsError: another word.
-        """
-        value = self._get(name, default)
-        if value not in among:
-            raise self.wrong(name, f"must be one of: {', '.join(among)}")
-        return str(value)
-
-    def texts(self, name: str) -> Mapping[str, str]:
-        """A table of texts by name; an empty one where there is none.
-
-        Raises:
-            SettingsError: something else.
-        """
-        value = self._get(name, {})
-        if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-            raise self.wrong(name, "must be a table of texts")
-        return value
-
-    def url(self, name: str, default: str) -> str:
-        """Where a provider answers, without a slash at its end.
-
-        Raises:
-            SettingsError: no https:// address; http:// is for this machine only.
-        """
-        value = self.text(name, default).rstrip("/")
-        parts = urlsplit(value)
-        local = parts.scheme == "http" and parts.hostname in LOOPBACK
-        if not parts.hostname or not (parts.scheme == "https" or local):
-            raise self.wrong(name, "must begin with https:// (http:// on this machine only)")
-        return value
-
-    def secret(self, name: str, default: str | None = None) -> Secret:
-        """The secret in the environment variable that option `name` names.
-
-        Where the variable is not set the answer is empty until `done` says so, after every wrong
-        value was found: look into a secret only after `done`.
-
-        Args:
-            default: the variable's customary name, for a table that names none.
-
-        Raises:
-            SettingsError: the option is missing.
-        """
-        try:
-            return self._settings.secret(self.text(name, default), where=f"{self._where}.{name}")
-        except MissingSecretError as error:
-            self._missing = self._missing or error
-            return Secret("")
-
-    def optional_secret(self, name: str, default: str) -> Secret | None:
-        """The same for a secret that the provider can do without: None where the table does not
-        name a variable and the customary one is not set."""
-        if name in self._table or self._settings.environment.get(default):
-            return self.secret(name, default)
-        self._asked.add(name)
-        return None
-
-    def others(self, *names: str) -> None:
-        """Options that another reader of the same table asks for: the adapter, or its receipts."""
-        self._asked.update(names)
-
-    def done(self) -> None:
-        """Everything known was asked for. Call it last, and before looking into a secret.
-
-        Raises:
-            SettingsError: the table has an option that nobody reads.
-            MissingSecretError: the table is right, and a secret is not set.
-        """
-        for name in self._table:
-            if name not in self._asked:
-                known = ", ".join(sorted(self._asked)) or "none"
-                raise self.wrong(name, f"no such option; known: {known}")
-        if self._missing is not None:
-            raise self._missing
-
-    def wrong(self, name: str, problem: str) -> SettingsError:
-        """The error for an option whose value is not acceptable, naming its key."""
-        return SettingsError(f"{self._where}.{name}", problem)
-
-    def _get(self, name: str, default: object) -> object:
-        self._asked.add(name)
-        return self._table.get(name, default)
+    Raises:
+        UnknownSettingError: an option is unknown.
+        SettingsError: an option is missing or wrong.
+    """
+    context = OptionsContext(
+        key=key, environment=environment, call_timeout_seconds=call_timeout_seconds
+    )
+    return validate(model, dict(table), key, context=context)

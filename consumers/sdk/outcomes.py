@@ -1,14 +1,14 @@
-"""What a call of a provider can come to: five values, and one place that acts on them.
+"""The outcomes of a provider call: five values, and one place that acts on them.
 
-Every adapter returns one of these and raises nothing; `consumers.pipeline.settlement` turns each
+Every adapter returns one of these and raises nothing. `consumers.pipeline.settlement` turns each
 into a row of the ledger and an event.
 
-    Accepted      the provider took it
-    Refused       for good: the message is failed
-    TryLater      for the moment: nothing was sent, another attempt follows
-    Blocked       our account, not the message: nothing was sent, nor will be until it is put right;
-                  the provider is left alone, and the attempt does not count
-    Ambiguous     the request left and its answer was lost: nobody knows
+    Accepted      the provider accepted the message
+    Refused       a permanent failure: the message is failed
+    TryLater      a temporary failure: nothing was sent, and another attempt follows
+    AccountError  an error of our account, not of the message: nothing was sent. The provider is
+                  not called for a while, and the attempt does not count
+    Ambiguous     the request was sent and its answer was lost: the result is not known
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,14 +19,16 @@ from schemas.vocabulary import Reason, SuppressionReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The provider took the message; `response.provider_message_id` is its id there.
+    """The provider accepted the message.
 
-    Where one message became several there (the parts of a long text), it is the first one's; the
-    others stand in `response.raw`. Their receipts carry our own id, and are matched by that; of
-    receipts that do not (SMPP), one decides, and it is that one's.
+    `response.provider_message_id` is its id there. If one message became several there (the parts
+    of a long text), it is the id of the first, and the others are in `response.raw`. Their receipts
+    carry our own id and are matched by it. If they do not (SMPP), the receipt of one part decides,
+    and the id is that part's.
 
     Args:
-        gone: of the message's several recipients, those whom nobody can be reached at any more.
+        response: what the provider said.
+        invalid_recipients: those of the message's several recipients that no longer exist.
     """
 
     response: ProviderResponse = NO_RESPONSE
@@ -35,12 +37,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The provider will never take this message.
+    """The provider will never accept this message.
 
     Args:
         reason: `rejected`, `invalid_recipient`, `invalid_content` or `suppressed`.
-        suppress: why its recipient must not be reached again, where the provider says so.
-        gone: as in `Accepted`.
+        response: what the provider said.
+        suppress: the reason to suppress the recipient, if the provider gives one.
+        invalid_recipients: as in `Accepted`.
     """
 
     reason: Reason
@@ -55,7 +58,8 @@ class TryLater:
 
     Args:
         reason: `provider_error`, `rate_limited` or `timeout` (no connection; nothing was written).
-        after: seconds the provider asked us to wait (Retry-After), or None.
+        after: the number of seconds that the provider asked us to wait (Retry-After), or None.
+        response: what the provider said.
     """
 
     reason: Reason
@@ -65,10 +69,10 @@ class TryLater:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountError:
-    """The account is refused: a bad key, no credit, suspended, a sender that is not ours to use.
+    """The account was refused: a bad key, no credit, a suspension, a sender that is not ours.
 
-    Nothing was sent. Every message would meet the same, so it is the provider that waits, and a
-    person that has to act; `response` tell them what about.
+    Nothing was sent. Every message would fail in the same way, so the provider is not called for a
+    while, and a person has to act. `response` is shown to them.
     """
 
     response: ProviderResponse = NO_RESPONSE
@@ -76,7 +80,7 @@ class AccountError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ambiguous:
-    """The request was written and no answer came: it may or may not have been carried out."""
+    """The request was written and no answer arrived: it may or may not have been carried out."""
 
     response: ProviderResponse = NO_RESPONSE
 
@@ -85,7 +89,7 @@ Outcome = Accepted | Refused | TryLater | AccountError | Ambiguous
 
 
 def label_of(outcome: Outcome) -> str:
-    """The outcome's word in metrics and logs; dashboards and alerts rely on it."""
+    """Return the outcome's name in metrics and logs. Dashboards and alerts rely on it."""
     match outcome:
         case Accepted():
             return "accepted"
@@ -100,8 +104,11 @@ def label_of(outcome: Outcome) -> str:
 
 
 def accepted_or_ambiguous(response: ProviderResponse) -> Accepted | Ambiguous:
-    """What a success comes to: the provider took the message, if the answer names it. Another is
-    not the provider's own (a gateway's page, half an answer), and nobody knows."""
+    """Return the outcome of a success.
+
+    If the answer does not name the message, it is not the provider's own (a gateway's page, half an
+    answer), and the result is not known.
+    """
     return (
         Accepted(response=response)
         if response.provider_message_id
@@ -110,8 +117,11 @@ def accepted_or_ambiguous(response: ProviderResponse) -> Accepted | Ambiguous:
 
 
 def without_side_effects(outcome: Outcome) -> Outcome:
-    """What an outcome means for a message that was not meant to arrive: an account's fault ends it,
-    since nobody waits for it, and no recipient is suppressed by what was not theirs."""
+    """Return the outcome of a test message, which is not meant to arrive.
+
+    An account error is a permanent failure, since nobody waits for the message. No recipient is
+    suppressed, since the test says nothing about them.
+    """
     match outcome:
         case AccountError(response=response):
             return Refused(reason=Reason.REJECTED, response=response)

@@ -1,8 +1,8 @@
-"""The provider seam: one async method wide.
+"""The provider interface: one asynchronous method that sends.
 
-The runner calls `send` once for every attempt it has claimed. An adapter turns one message into one
-request of one provider, and the answer into an `Outcome`; it does not retry, choose, wait for rate
-limits or record anything, because the runner does all of that for every provider alike.
+The pipeline calls `send` once for every attempt that it has claimed. An adapter turns one message
+into one request of one provider, and the answer into an `Outcome`. It does not retry, choose, wait
+for rate limits or record anything, because the pipeline does that for every provider alike.
 """
 
 from dataclasses import dataclass, field
@@ -18,12 +18,15 @@ M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Which attempt of a message a call belongs to, counted from 1.
+    """The attempt that a call belongs to.
 
     Args:
-        known_as: the attempt with which its chapter began: a person who asks for another attempt
-            wants another call, and a provider must not take it for a repetition.
-        left_out: those of the message's several recipients who must not be reached.
+        message_id: of the message.
+        number: of the attempt, counted from 1.
+        idempotency_attempt: the attempt with which the current send cycle began. A person who
+            requests another send wants another call, and the provider must not take it for a
+            repetition.
+        suppressed_recipients: those of the message's several recipients who must not be reached.
     """
 
     message_id: UUID
@@ -33,20 +36,20 @@ class Attempt:
 
     @property
     def idempotency_key(self) -> str:
-        """For providers that take one: the same for every repetition that nobody asked for."""
-        chapter = () if self.idempotency_attempt == 1 else (self.idempotency_attempt,)
-        return str(event_id(self.message_id, "provider-call", *chapter))
+        """The key for providers that accept one: the same for every attempt of a send cycle."""
+        cycle = () if self.idempotency_attempt == 1 else (self.idempotency_attempt,)
+        return str(event_id(self.message_id, "provider-call", *cycle))
 
 
 class Provider(Protocol, Generic[M_contra]):
-    """A configured way out of a channel."""
+    """A configured provider of a channel."""
 
     @property
     def name(self) -> str:
-        """The name it has in settings, metrics and events."""
+        """The name in settings, metrics and events."""
 
     async def open(self) -> None:
-        """Prepare connections; called once, on the loop that will call `send`."""
+        """Prepare connections. Called once, on the loop that will call `send`."""
 
     async def send(self, message: M_contra, attempt: Attempt) -> Outcome:
         """Make one call.
@@ -56,7 +59,7 @@ class Provider(Protocol, Generic[M_contra]):
         """
 
     async def probe(self) -> str | None:
-        """Ask whether the provider can be reached, without sending: None, or what is wrong."""
+        """Check without sending whether the provider can be used. Returns None, or the problem."""
 
     async def close(self) -> None:
-        """Release connections; calls in flight have ended."""
+        """Release connections. Calls in flight have ended."""

@@ -1,9 +1,9 @@
-"""The asking seam: a provider that says what became of a message only when it is asked.
+"""Receipt polling: providers that report the fate of a message only when they are asked.
 
-A provider may have, beside the methods of `consumers.sdk.provider.Provider`, one that asks: `ask`.
-`consumers.receipts.poller` finds in the ledger what there is to ask about, calls it with many
-messages at once, and gives what came to the desk that webhooks come to. An adapter asks, reads and
-keeps nothing: what it needs to ask is what its `Accepted` put into the ledger.
+Such a provider has `fetch_receipts` beside the methods of `consumers.sdk.provider.Provider`.
+`consumers.receipts.poller` finds in the ledger the messages that have no receipt, calls the method
+with many of them at once, and passes the receipts to the same processor as webhooks. An adapter
+keeps no state: what it needs for a query is what its `Accepted` put into the ledger.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from consumers.sdk.receipts import ReceiptEvent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollSchedule:
-    """When a provider has its answers.
+    """When a provider has its receipts, counted from the time it accepted a message.
 
     Args:
-        ready_after: it took a message, before which nobody need ask.
-        kept_for: after it took a message; later it has forgotten.
+        ready_after: the time before which a query is useless.
+        kept_for: the time after which the provider has deleted the receipt.
     """
 
     ready_after: timedelta
@@ -29,21 +29,23 @@ class PollSchedule:
 
     @property
     def moments(self) -> Sequence[timedelta]:
-        """The ages at which a message is asked about, until it is answered: each twice the last."""
-        found, age = list[timedelta](), self.ready_after
+        """The ages at which a message without a receipt is queried. Each is twice the last."""
+        ages, age = list[timedelta](), self.ready_after
         while age < self.kept_for:
-            found.append(age)
+            ages.append(age)
             age *= 2
-        return found
+        return ages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptQuery:
-    """A message that the provider took, and of which it has said nothing more.
+    """A message that the provider accepted, and that has no receipt yet.
 
     Args:
-        provider_message_id, response: what it said when it took it, as `Accepted` had them.
-        age: since then.
+        message_id: our id.
+        provider_message_id: as in `Accepted`.
+        response: the raw response, as in `Accepted`.
+        age: the time since the provider accepted it.
     """
 
     message_id: UUID
@@ -53,10 +55,10 @@ class ReceiptQuery:
 
 
 class ReceiptPollError(Exception):
-    """The provider did not answer, or not what was asked; ask again.
+    """The provider did not answer, or its answer had no receipts. The query is repeated.
 
     Attributes:
-        after: seconds it asked us to wait (Retry-After), or None.
+        after: the number of seconds that the provider asked us to wait (Retry-After), or None.
     """
 
     def __init__(self, problem: str, *, after: float | None = None) -> None:
@@ -66,19 +68,20 @@ class ReceiptPollError(Exception):
 
 @runtime_checkable
 class PollableProvider(Protocol):
-    """A provider that is asked."""
+    """A provider whose receipts are polled."""
 
     @property
-    def keeping(self) -> PollSchedule:
-        """When it has its answers."""
+    def poll_schedule(self) -> PollSchedule:
+        """When the provider has its receipts."""
 
-    async def ask(self, questions: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
-        """What became of these messages, each by our id; nothing of those that it cannot tell of
-        yet. Runs beside `send`, on the same loop, and returns within the adapter's own limit.
+    async def fetch_receipts(self, queries: Sequence[ReceiptQuery]) -> Sequence[ReceiptEvent]:
+        """Fetch the receipts of messages. Runs beside `send`, on the same loop.
 
-        A word given is the last: the message is not asked about again. So a provider that can say
-        no more than that it passed the message on says that (`HandedToCarrier`).
+        Returns:
+            A receipt, with our id, for each message whose fate is known; nothing for the others.
+            It is final: the message is not queried again. A provider that only knows that it
+            passed the message on returns `HandedToCarrier`.
 
         Raises:
-            UnansweredError: nothing is known of any of them.
+            ReceiptPollError: nothing is known of any of them.
         """

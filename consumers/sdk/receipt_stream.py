@@ -1,9 +1,9 @@
-"""The listening seam: a provider that speaks over the connection it is called by.
+"""The receipt stream: providers that send receipts over the connection on which they are called.
 
-A provider may have a second method beside those of `consumers.sdk.provider.Provider`: `listen`. The
-channel's process runs it as a task of its own, and gives it what takes the provider's words: the
-same desk that webhooks come to. So a receipt that arrives on a socket is looked up, kept and
-announced as one that was posted, and a person's STOP is acted on as ever.
+Such a provider has `listen` beside the methods of `consumers.sdk.provider.Provider`. The channel's
+process runs it as a task and passes it a function that stores receipts: the same processor that
+handles webhooks. So a receipt that arrives on a socket is matched, stored and published like one
+that was posted, and a STOP from a person has the same effect.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,34 +13,40 @@ from consumers.sdk.receipts import ReceiptEvent
 
 
 class ReceiptNotStoredError(Exception):
-    """What a provider said is not on record, since the database or the broker cannot take it now;
-    it must be said again."""
+    """Receipts were not stored, because the database or the broker is not available now.
+
+    The provider must send them again.
+    """
 
 
 StoreReceipts = Callable[[Sequence[ReceiptEvent]], Awaitable[None]]
-"""Takes what a provider said. Returns when all of it is durable, so that the provider may forget
-it; saying it twice is one event. May be called while another call has not returned, and what is
-told at the same time shares the wait for the broker; what is told in one call costs least.
+"""Stores receipts. Returns when all of them are durable, so that the provider may forget them.
 
-Raises NotTakenError where the provider must say it again.
+The same receipt stored twice is one event. Calls may overlap, and then share the wait for the
+broker. One call with many receipts costs least.
+
+Raises `ReceiptNotStoredError` if the provider must send them again.
 """
 
 
 @runtime_checkable
 class StreamingProvider(Protocol):
-    """A provider that hands over what it hears by itself. Its `Kind` says `confirms=True` where
-    it speaks of every message, so that silence is noticed."""
+    """A provider that receives its receipts by itself.
+
+    If it reports on every message, its `ProviderType` has `reports_every_message=True`, so that a
+    missing report is noticed.
+    """
 
     async def listen(self, tell: StoreReceipts) -> None:
-        """Run beside `send` until cancelled, and `tell` what the provider says.
+        """Run beside `send` until cancelled, and store what the provider reports.
 
-        Called once, on the loop that calls `send`, after `open`. It begins anew by itself whenever
-        the connection is lost, and acknowledges to the provider only what `tell` has taken. It is
-        cancelled after the last call of `send` has ended, and before `close`.
+        Called once, on the loop that calls `send`, after `open`. The method reconnects by itself
+        when the connection is lost, and acknowledges to the provider only what `tell` has stored.
+        It is cancelled after the last call of `send` has ended, and before `close`.
 
-        A receipt with our own id (`Receipt`) is always placed; one with the provider's alone
-        (`UnmatchedReceipt`) is not if it overtakes the record of the call that it speaks of.
+        A receipt with our own id (`Receipt`) is always matched. A receipt with only the provider's
+        id (`UnmatchedReceipt`) is not, if it arrives before the record of its call.
 
-        Raises nothing but CancelledError: any other error, one that `tell` raised too, is a defect
+        Raises nothing but CancelledError. Any other error, including one from `tell`, is a defect
         that stops the process.
         """

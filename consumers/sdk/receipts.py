@@ -1,9 +1,9 @@
-"""The receipt seam: a provider's later word, from raw bytes to values.
+"""Receipts: what a provider reports about a message after it accepted it, as values.
 
-`consumers.receipts.webhooks` hands a request to the parser of the provider it came for. A parser
-proves that the provider sent it and says what it means; it looks nothing up and records nothing.
-What a receipt speaks of is found by our own id, which an adapter puts into each request: into the
-address for receipts (`callback_url`, `message_id_in`) or a field that the provider gives back.
+`consumers.receipts.webhooks` passes a request to the parser of its provider. A parser verifies that
+the provider sent the request, and returns what it says. It looks up nothing and records nothing. A
+receipt is matched by our own id, which an adapter puts into each request: into the address for
+receipts (`callback_url`, `message_id_in`), or into a field that the provider returns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from schemas.vocabulary import Reason, SuppressionReason
 
 _OUR_ID = "m"  # in the query of a receipt's address
 SIGNATURE_AGE_SECONDS = 300  # older ones may be replays
-_LONGEST_TIME = 12  # digits; longer ones are no seconds
+_MOST_DIGITS = 12  # of a time in seconds since 1970
 
 
 class WebhookError(Exception):
@@ -26,26 +26,30 @@ class WebhookError(Exception):
 
 
 class BadSignatureError(WebhookError):
-    """It was not signed by the provider, or too long ago."""
+    """It was not signed by the provider, or was signed too long ago."""
 
 
 class UnreadableReceiptError(WebhookError):
-    """It was, and what it says is not understood."""
+    """It was signed by the provider, and its content is not understood."""
 
 
 class NotSetUpError(WebhookError):
-    """Whether it was cannot be told yet: what proves it is not set or not here; say it again."""
+    """It cannot be verified yet: a key is not set or not loaded. The provider must repeat it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnmatchedReceipt:
-    """What a provider says became of a message that it names by its own id alone, which stands in
-    `response.provider_message_id`; `consumers.receipts.inbound` looks for it in the ledger.
+    """The final status of a message for which only the provider's id is known.
+
+    The id is in `response.provider_message_id`; `consumers.receipts.inbound` looks it up in the
+    ledger.
 
     Args:
-        reason: why it failed, where it did.
-        suppress: why its recipient must not be reached again, where the provider says so.
-        occurred_at: when, in the provider's words; the time of arrival where it says nothing.
+        delivered: whether the message was delivered.
+        occurred_at: the time that the provider gives, or else the time of arrival.
+        reason: why the message failed, if it did.
+        response: what the provider said.
+        suppress: the reason to suppress the recipient, if the provider gives one.
     """
 
     delivered: bool
@@ -55,7 +59,7 @@ class UnmatchedReceipt:
     suppress: SuppressionReason | None = None
 
     def of(self, message_id: UUID) -> "Receipt":
-        """The receipt of our message with this id."""
+        """Return the receipt of our message with this id."""
         return Receipt(
             message_id=message_id,
             delivered=self.delivered,
@@ -66,13 +70,13 @@ class UnmatchedReceipt:
         )
 
     def of_ours(self, message_id: UUID | None) -> "Receipt | UnmatchedReceipt":
-        """The same where our id is known, else this."""
+        """Return the receipt of our message if its id is known, else this one."""
         return self if message_id is None else self.of(message_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What a provider says became of one message; the rest as in `UnmatchedReceipt`."""
+    """The final status of one message. The other values are as in `UnmatchedReceipt`."""
 
     message_id: UUID
     delivered: bool
@@ -84,8 +88,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedToCarrier:
-    """A provider has given a message to whoever reaches the person, and will say no more of it:
-    its last word, and none of arrival, so that the message stays `sent`."""
+    """The provider passed the message on to a carrier or platform, and will not report on it again.
+
+    Nothing says that it arrived, so the message stays `sent`.
+    """
 
     message_id: UUID
     occurred_at: datetime
@@ -94,11 +100,13 @@ class HandedToCarrier:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Inbound:
-    """What a person wrote to one of our numbers.
+    """A text that a person sent to one of our numbers.
 
     Args:
-        from_: the person's number; to: ours.
-        stop: the provider itself says that the person wants no more; else the text is looked at.
+        from_: the person's number.
+        to: our number.
+        text: what the person wrote.
+        stop: the provider itself reports an opt-out. If not, the text is examined.
     """
 
     from_: str
@@ -114,48 +122,63 @@ ReceiptEvent = Receipt | UnmatchedReceipt | HandedToCarrier | Inbound
 
 
 class ReceiptParser(Protocol):
-    """One provider's way of signing and writing receipts."""
+    """Verifies and reads the receipts of one provider."""
 
     def parse(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[ReceiptEvent]:
-        """The receipts in a request, and what people wrote; none where it speaks of nothing final
-        (`queued`, `sent`).
+        """Return the receipts in a request, and the texts that people wrote.
 
         Args:
-            headers: by lower-case name; url: the public one, as the provider knows it.
+            headers: by lower-case name.
+            body: the raw bytes.
+            url: the public address, as the provider called it.
+
+        Returns:
+            Nothing if the request reports no final status (`queued`, `sent`).
 
         Raises:
-            BadSignatureError, UnreadableReceiptError: nothing in it may be recorded.
+            BadSignatureError: the request is not genuine. Nothing in it may be recorded.
+            UnreadableReceiptError: it is genuine and is not understood.
+            NotSetUpError: it cannot be verified yet.
         """
 
 
 def callback_url(receipts_url: str, message_id: UUID) -> str:
-    """Where a provider shall send the receipts of one message.
+    """Return the address to which a provider sends the receipts of one message.
 
     Args:
-        receipts_url: of `consumers.sdk.provider_type.ProviderContext`.
+        receipts_url: `ProviderContext.receipts_url`.
+        message_id: our id.
     """
     return f"{receipts_url}?{_OUR_ID}={message_id}"
 
 
 def message_id_in(url: str) -> UUID | None:
-    """Our id out of the address a receipt was sent to; None where it has none."""
+    """Return our id in the address to which a receipt was sent; None if there is none."""
     return uuid_or_none(dict(parse_qsl(urlsplit(url).query)).get(_OUR_ID))
 
 
-def check_age(sent: str, *, now: datetime) -> None:
-    """Refuse what was signed too long ago, by its time in seconds since 1970.
+def check_signature_age(signed_at: str | float, *, now: datetime) -> None:
+    """Reject a webhook that was signed more than `SIGNATURE_AGE_SECONDS` ago or ahead.
+
+    Args:
+        signed_at: seconds since 1970: a number, or its decimal digits as a header has them.
 
     Raises:
-        BadSignatureError: it was, or will be, or that is no time.
+        BadSignatureError: the time is too far from `now`, or `signed_at` is not a time.
     """
-    if not (sent.isdecimal() and sent.isascii() and len(sent) <= _LONGEST_TIME):
-        raise BadSignatureError("no time of signing")
-    if abs(now.timestamp() - int(sent)) > SIGNATURE_AGE_SECONDS:
+    if isinstance(signed_at, str):
+        is_time = signed_at.isdecimal() and signed_at.isascii() and len(signed_at) <= _MOST_DIGITS
+        if not is_time:
+            raise BadSignatureError("no time of signing")
+        signed_at = int(signed_at)
+    present = now.timestamp()
+    # Written so that NaN is rejected: it is in no range.
+    if not present - SIGNATURE_AGE_SECONDS <= signed_at <= present + SIGNATURE_AGE_SECONDS:
         raise BadSignatureError("signed too long ago, or in the future")
 
 
 def uuid_or_none(text: str | None) -> UUID | None:
-    """A message's id out of a provider's words, if it is one."""
+    """Return a message's id from a field of a receipt; None if it is not an id."""
     try:
         return None if text is None else UUID(text)
     except ValueError:
@@ -163,12 +186,16 @@ def uuid_or_none(text: str | None) -> UUID | None:
 
 
 def moment(value: object, *, otherwise: datetime) -> datetime:
-    """When something was, from ISO 8601 with an offset or seconds since 1970; `otherwise` (the time
-    of its arrival) where that is not said."""
+    """Return a time, from ISO 8601 with an offset or seconds since 1970.
+
+    Args:
+        value: a field of a receipt.
+        otherwise: the time of arrival, returned if the field does not have a time.
+    """
     try:
         if isinstance(value, str):
-            found = datetime.fromisoformat(value)
-            return found if found.tzinfo is not None else otherwise
+            time = datetime.fromisoformat(value)
+            return time if time.tzinfo is not None else otherwise
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):

@@ -1,8 +1,8 @@
-"""What stands in for a provider whose secret is not set, so that the others of its channel work.
+"""Placeholders for a provider that is not set up, so that the others of its channel work.
 
-`consumers.registry` puts it in place; the router never chooses it, the reporter says what is
-missing, and the receipt endpoint asks for its receipts to be sent again.
-`consumers.pipeline.selection` puts it where a message has no provider at all.
+`consumers.registry` puts them in place for a wrong option or a missing secret. The router never
+chooses the provider, the reporter shows the problem, and the receipt endpoint asks for the receipts
+to be sent again. `consumers.pipeline.selection` uses the provider for a message that has none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from schemas.messages import Message
 _WHY = "the provider is not set up"
 
 
-class MissingProvider:
-    """A way out that is not there yet."""
+class UnconfiguredProvider:
+    """Takes the place of an adapter that could not be built."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -27,7 +27,7 @@ class MissingProvider:
         return self._name
 
     async def open(self) -> None:
-        """There is nothing to open."""
+        """Do nothing."""
 
     async def send(self, message: Message, attempt: Attempt) -> Outcome:
         del message, attempt
@@ -37,14 +37,14 @@ class MissingProvider:
         return _WHY
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
     def __repr__(self) -> str:
-        return f"MissingProvider({self._name})"
+        return f"UnconfiguredProvider({self._name})"
 
 
-class MissingReceipts:
-    """Cannot tell a provider's receipts from forged ones: nothing is recorded, nothing refused."""
+class UnconfiguredReceipts:
+    """Cannot tell genuine receipts from forged ones: it records nothing and refuses nothing."""
 
     def __init__(self, problem: str) -> None:
         self._problem = problem

@@ -16,21 +16,21 @@ from comms.platform.clock import Clock
 from comms.platform.settings import Secret
 from consumers.sdk.capabilities import ANY_MODE, NEVER_LIVE
 from consumers.sdk.http_transport import Answer, HttpTransport, TransportError, outcome_of
+from consumers.sdk.options import ProviderOptions, Text
 from consumers.sdk.outcomes import Accepted, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
 from consumers.sdk.receipts import (
-    SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Receipt,
     UnreadableReceiptError,
+    check_signature_age,
 )
 from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage, Message, PushMessage, SmsMessage
 from schemas.vocabulary import Mode, Reason, SuppressionReason
 
 SIGNATURE_HEADER = "x-simulated-signature"
-_TESTS_ONLY = "tests_only"  # true: no live message is given to it, whatever becomes of the others
 
 _JSON = {"Content-Type": "application/json"}
 _REFUSALS: Mapping[str, Reason] = {
@@ -167,8 +167,7 @@ class SimulatedReceipts:
         expected = signature(self._secret, timestamp=int(stamp), body=body)
         if not hmac.compare_digest(expected.encode(), header.encode()):
             raise BadSignatureError("the signature is not the provider's")
-        if abs(self._clock().timestamp() - int(stamp)) > SIGNATURE_AGE_SECONDS:
-            raise BadSignatureError("the signature is too old")
+        check_signature_age(stamp, now=self._clock())
 
 
 def _receipt(item: Mapping[str, Any]) -> Receipt:
@@ -192,26 +191,35 @@ def _receipt(item: Mapping[str, Any]) -> Receipt:
     )
 
 
-def _build(setup: ProviderContext) -> SimulatedProvider:
-    url = setup.options.text("url", setup.settings.simulator_url).rstrip("/")
-    setup.options.others(_TESTS_ONLY)
-    setup.options.done()
+class SimulatedOptions(ProviderOptions):
+    """The simulator.
+
+    Attributes:
+        url: its address; the one in the settings unless the table says otherwise.
+        tests_only: no live message is given to the provider.
+    """
+
+    url: Text | None = None
+    tests_only: bool = False
+
+
+def _build(context: ProviderContext[SimulatedOptions]) -> SimulatedProvider:
     return SimulatedProvider(
-        setup.name,
-        url=url,
-        callback=setup.receipts_url,
+        context.name,
+        url=(context.options.url or context.settings.simulator_url).rstrip("/"),
+        callback=context.receipts_url,
         transport=HttpTransport(
-            timeout_seconds=setup.timeout_seconds, connections=setup.connections
+            timeout_seconds=context.timeout_seconds, connections=context.connections
         ),
     )
 
 
-def _modes(setup: ProviderContext) -> frozenset[Mode]:
-    return NEVER_LIVE if setup.options.flag(_TESTS_ONLY, False) else ANY_MODE
+def _receipts(context: ProviderContext[SimulatedOptions], clock: Clock) -> SimulatedReceipts:
+    return SimulatedReceipts(context.settings.receipt_secret, clock)
 
 
-SIMULATED = ProviderType(
-    build=_build,
-    modes=_modes,
-    receipts=lambda setup, clock: SimulatedReceipts(setup.settings.receipt_secret, clock),
-)
+def _modes(context: ProviderContext[SimulatedOptions]) -> frozenset[Mode]:
+    return NEVER_LIVE if context.options.tests_only else ANY_MODE
+
+
+SIMULATED = ProviderType(options=SimulatedOptions, build=_build, receipts=_receipts, modes=_modes)

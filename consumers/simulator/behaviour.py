@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from comms.platform.toml_config import Finite, Share, Table
 from schemas.vocabulary import Channel
 
 
@@ -79,23 +80,24 @@ class Decision:
     delivered: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manners:
-    """One channel's settings.
+class Manners(Table):
+    """The settings of one channel.
 
-    Args:
-        latency_ms: median of the time to an answer; latency_jitter: sigma of its log-normal
-            distribution, 0 for none.
-        error_rate: share of requests answered 503; rate_limit_per_second: above it 429, 0 for none.
-        receipt_delay_ms: from the answer to the receipt; receipt_fail_rate: share saying `failed`.
+    Attributes:
+        latency_ms: the median time until an answer.
+        latency_jitter: sigma of the log-normal distribution of this time; 0: always the median.
+        error_rate: the share of requests that are answered with 503.
+        rate_limit_per_second: requests above it are answered with 429; 0: no limit.
+        receipt_delay_ms: the time from the answer to the receipt.
+        receipt_fail_rate: the share of receipts that say `failed`.
     """
 
-    latency_ms: float = 50.0
-    latency_jitter: float = 0.0
-    error_rate: float = 0.0
-    rate_limit_per_second: float = 0.0
-    receipt_delay_ms: float = 200.0
-    receipt_fail_rate: float = 0.0
+    latency_ms: Finite = 50.0
+    latency_jitter: Finite = 0.0
+    error_rate: Share = 0.0
+    rate_limit_per_second: Finite = 0.0
+    receipt_delay_ms: Finite = 200.0
+    receipt_fail_rate: Share = 0.0
 
 
 class Behaviour:

@@ -1,98 +1,96 @@
-"""The simulated provider's settings: `[simulator]`, `[simulator.CHANNEL]` over it, then variables.
+"""The simulator's settings: `[simulator]`, `[simulator.CHANNEL]` over it, and the environment.
 
-`COMMS_SIMULATOR_LATENCY_MS` sets a value for all channels, `COMMS_SIMULATOR_SMS_LATENCY_MS` for
-one; the environment wins over the file and the channel over the whole.
+The simulator's process reads them once. `COMMS_SIMULATOR_LATENCY_MS` sets a value for all channels,
+and `COMMS_SIMULATOR_SMS_LATENCY_MS` sets it for one. A variable wins over the table that has the
+same scope, and a value of the channel wins over the value for all channels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from comms.platform.settings import Settings, SettingsError
+from pydantic import Field
+
+from comms.platform.settings import Settings
+from comms.platform.toml_config import Count, Finite, Table, Whole, validate
 from consumers.simulator.behaviour import Manners
 from schemas.vocabulary import Channel
 
-_MANNERS = tuple(field.name for field in fields(Manners))
-_SHARES = frozenset({"error_rate", "receipt_fail_rate"})
-_WHOLE: Mapping[str, float] = {"seed": 1, "receipt_retry_seconds": 3600, "receipt_batch": 100}
+
+class ProcessTable(Table):
+    """The keys of `[simulator]` that are for the whole process.
+
+    Attributes:
+        seed: of the random numbers.
+        receipt_retry_seconds: how long a receipt is offered to an endpoint that is not available.
+        receipt_batch: the maximum number of receipts in one request. They are receipts that are due
+            at the same time, for one endpoint.
+        journal: a file to which calls are written, and from which they are read at start.
+    """
+
+    seed: Count = 1
+    receipt_retry_seconds: Finite = 3600.0
+    receipt_batch: Annotated[Whole, Field(ge=1)] = 100
+    journal: str | None = None
+
+
+class SimulatorTable(ProcessTable, Manners):
+    """All of `[simulator]`; the channels' tables have the keys of `Manners`."""
+
+    sms: dict[str, Any] = Field(default_factory=dict)
+    email: dict[str, Any] = Field(default_factory=dict)
+    push: dict[str, Any] = Field(default_factory=dict)
+    voice: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorOptions:
-    """Everything the process was told.
+    """All settings of the process.
 
     Args:
-        receipt_retry_seconds: how long a receipt is offered to an endpoint that is away.
-        receipt_batch: receipts that fall due together, for one endpoint, travel in one request.
-        journal: a file that every call is appended to, and read back from at start.
+        manners: how the provider behaves, by channel.
+        seed: as in `ProcessTable`, like the others.
     """
 
     manners: Mapping[Channel, Manners]
-    seed: int = 1
-    receipt_retry_seconds: float = 3600.0
-    receipt_batch: int = 100
-    journal: Path | None = None
+    seed: int
+    receipt_retry_seconds: float
+    receipt_batch: int
+    journal: Path | None
 
 
 def read(settings: Settings) -> SimulatorOptions:
-    """The options in `settings`.
+    """Read the simulator's settings.
 
     Raises:
-        SettingsError: a value is wrong or a key unknown.
+        SettingsError: a value is wrong or a key is unknown.
     """
-    table = settings.simulator
-    _only_known(table, "simulator", {*_MANNERS, *_WHOLE, "journal", *map(str, Channel)})
-    whole = {
-        name: _number(settings, "simulator", name, default) for name, default in _WHOLE.items()
-    }
-    journal = settings.environment.get("COMMS_SIMULATOR_JOURNAL") or table.get("journal")
+    names = [*Manners.model_fields, *ProcessTable.model_fields]
+    general, variables = _with_environment(settings, settings.simulator, "simulator", names)
+    whole = validate(SimulatorTable, general, "simulator", variables=variables)
     return SimulatorOptions(
-        manners={channel: _manners(settings, channel) for channel in Channel},
-        seed=int(whole["seed"]),
-        receipt_retry_seconds=whole["receipt_retry_seconds"],
-        receipt_batch=max(1, int(whole["receipt_batch"])),
-        journal=None if journal is None else Path(str(journal)),
+        manners={channel: _manners(settings, channel, whole) for channel in Channel},
+        seed=whole.seed,
+        receipt_retry_seconds=whole.receipt_retry_seconds,
+        receipt_batch=whole.receipt_batch,
+        journal=Path(whole.journal) if whole.journal else None,
     )
 
 
-def _manners(settings: Settings, channel: Channel) -> Manners:
-    own = f"simulator.{channel}"
-    table = settings.simulator.get(channel, {})
-    if not isinstance(table, dict):
-        raise SettingsError(own, "must be a table")
-    _only_known(table, own, set(_MANNERS))
-    default = Manners()
-    values: dict[str, float] = {}
-    for name in _MANNERS:
-        general = _number(settings, "simulator", name, getattr(default, name))
-        values[name] = _number(settings, own, name, general)
-    return Manners(**values)
+def _manners(settings: Settings, channel: Channel, whole: SimulatorTable) -> Manners:
+    key, names = f"simulator.{channel}", list(Manners.model_fields)
+    own, variables = _with_environment(settings, getattr(whole, channel), key, names)
+    inherited = {name: getattr(whole, name) for name in names}
+    return validate(Manners, {**inherited, **own}, key, variables=variables)
 
 
-def _number(settings: Settings, where: str, name: str, default: float) -> float:
-    """The environment's value, else the table's, else `default`."""
-    table: Mapping[str, Any] = settings.simulator
-    for part in where.split(".")[1:]:
-        table = table.get(part, {})
-    variable = f"COMMS_{where.replace('.', '_')}_{name}".upper()
-    from_environment = settings.environment.get(variable)
-    key = f"{where}.{name}" if from_environment is None else variable
-    value = table.get(name, default) if from_environment is None else from_environment
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise SettingsError(key, "must be a number") from None
-    if not 0 <= number < float("inf"):
-        raise SettingsError(key, "must be at least 0")
-    if name in _SHARES and number > 1:
-        raise SettingsError(key, "must be a share, 0 to 1")
-    return number
-
-
-def _only_known(table: Mapping[str, Any], where: str, known: set[str]) -> None:
-    for name in table:
-        if name not in known:
-            raise SettingsError(
-                f"{where}.{name}", f"no such setting; known: {', '.join(sorted(known))}"
-            )
+def _with_environment(
+    settings: Settings, table: Mapping[str, Any], key: str, names: list[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """A table with the values of the environment over it, and the variables that they are from."""
+    prefix = f"COMMS_{key.replace('.', '_')}_"
+    variables = {name: f"{prefix}{name}".upper() for name in names}
+    variables = {n: v for n, v in variables.items() if v in settings.environment}
+    values = {name: settings.environment[variable] for name, variable in variables.items()}
+    return {**table, **values}, variables

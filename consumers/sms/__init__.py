@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from consumers.sdk.provider_type import ProviderType
 from consumers.simulator.adapter import SIMULATED
@@ -15,7 +16,7 @@ from consumers.sms.telnyx import TELNYX
 from consumers.sms.twilio import TWILIO
 from consumers.sms.vonage import VONAGE
 
-PROVIDER_TYPES: Mapping[str, ProviderType] = MappingProxyType(
+PROVIDER_TYPES: Mapping[str, ProviderType[Any]] = MappingProxyType(
     {
         "aws": AWS,
         "simulated": SIMULATED,

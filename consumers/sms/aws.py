@@ -10,15 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
+
+from pydantic import Field
 
 from comms.platform.clock import Clock, utc_now
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     OPTED_OUT,
     REJECTED,
     SENDER,
@@ -35,7 +37,7 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.options import Options
+from consumers.sdk.options import Text
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType, live_and_test
@@ -43,10 +45,12 @@ from consumers.sdk.receipts import (
     Inbound,
     NotSetUpError,
     ReceiptEvent,
+    ReceiptParser,
     UnmatchedReceipt,
     UnreadableReceiptError,
     uuid_or_none,
 )
+from consumers.sdk.unconfigured import UnconfiguredReceipts
 from consumers.vendors import sigv4, sns
 from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
@@ -64,7 +68,7 @@ CODES = ErrorTable(
     source="https://docs.aws.amazon.com/pinpoint/latest/apireference_smsvoicev2/API_SendTextMessage.html",
     codes={
         # The recipient
-        "ValidationException DestinationPhoneNumber": NOBODY,
+        "ValidationException DestinationPhoneNumber": INVALID_RECIPIENT,
         "ConflictException DESTINATION_PHONE_NUMBER_OPTED_OUT": OPTED_OUT,
         "ConflictException DESTINATION_PHONE_NUMBER_NOT_VERIFIED": REJECTED,  # in the sandbox
         "ConflictException DESTINATION_PHONE_NUMBER_BLOCKED_BY_PROTECT_NUMBER_OVERRIDE": REJECTED,
@@ -110,7 +114,7 @@ CODES = ErrorTable(
         "ServiceUnavailable": TRANSIENT,
         "ServiceUnavailableException": TRANSIENT,
         # Events
-        "TEXT_INVALID": NOBODY,
+        "TEXT_INVALID": INVALID_RECIPIENT,
         "TEXT_INVALID_MESSAGE": CONTENT,
         "TEXT_BLOCKED": REJECTED,
         "TEXT_CARRIER_BLOCKED": REJECTED,
@@ -143,27 +147,9 @@ class AwsSmsAccount:
     configuration_set: str | None
     message_type: str
 
-    @classmethod
-    def read(cls, options: Options) -> "AwsSmsAccount":
-        """Out of a provider's table; the secrets are not looked into.
-
-        Raises:
-            SettingsError: an option is missing or wrong.
-        """
-        region = sigv4.region_of(options)
-        among = ("TRANSACTIONAL", "PROMOTIONAL")
-        return cls(
-            base_url=options.url("base_url", f"https://{SERVICE}.{region}.amazonaws.com"),
-            region=region,
-            credentials=sigv4.Credentials.read(options),
-            sender=options.optional_text("from"),
-            configuration_set=options.optional_text("configuration_set"),
-            message_type=options.choice("message_type", "TRANSACTIONAL", among=among),
-        )
-
 
 class AwsSms:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(
         self, account: AwsSmsAccount, *, classifier: Classifier, clock: Clock = utc_now
@@ -307,27 +293,43 @@ def _inbound(said: Mapping[str, Any]) -> Inbound:
     )
 
 
-def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
-    account, transport = AwsSmsAccount.read(setup.options), transport_of(setup)
-    setup.options.others("topic_arn")
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    dialect = AwsSms(account, classifier=classifier)
-    return HttpProvider(setup.name, dialect, transport, probe_ok=knows_us)
+class AwsSmsOptions(sigv4.AwsOptions):
+    """The account, and what is said with every message.
+
+    Attributes:
+        sender: a number, a name, a pool's id or an ARN; None if AWS is to choose.
+        configuration_set: which events are published, and where.
+        message_type: what the messages are for.
+        topic_arn: the SNS topic of the events; None for no receipts.
+    """
+
+    sender: Text | None = Field(alias="from", default=None)
+    configuration_set: Text | None = None
+    message_type: Literal["TRANSACTIONAL", "PROMOTIONAL"] = "TRANSACTIONAL"
+    topic_arn: sns.TopicArn | None = None
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> AwsSmsReceipts | _NoTopic:
-    options = setup.options
-    options.others("access_key_id_env", "secret_access_key_env", "session_token_env", "region")
-    options.others("timeout_seconds", "base_url", "from", "configuration_set", "message_type")
-    arn = options.optional_text("topic_arn")
-    options.done()
+def _build(context: ProviderContext[AwsSmsOptions]) -> HttpProvider[SmsMessage]:
+    options = context.options
+    account = AwsSmsAccount(
+        base_url=options.url_of(SERVICE),
+        region=options.region,
+        credentials=options.credentials(),
+        sender=options.sender,
+        configuration_set=options.configuration_set,
+        message_type=options.message_type,
+    )
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    codec = AwsSms(account, classifier=classifier)
+    return HttpProvider(context.name, codec, transport_of(context), probe_ok=knows_us)
+
+
+def _receipts(context: ProviderContext[AwsSmsOptions], clock: Clock) -> ReceiptParser:
+    arn = context.options.topic_arn
     if arn is None:
-        return _NoTopic(f"{setup.name}: topic_arn is not set")
-    if not sns.is_arn(arn):
-        raise options.wrong("topic_arn", "must be the ARN of an SNS topic")
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+        return UnconfiguredReceipts(f"{context.name}: topic_arn is not set")
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
     return AwsSmsReceipts(sns.Topic(arn), classifier=classifier, clock=clock)
 
 
-AWS = ProviderType(build=_build, receipts=_receipts, modes=live_and_test)
+AWS = ProviderType(options=AwsSmsOptions, build=_build, receipts=_receipts, modes=live_and_test)

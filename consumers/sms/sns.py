@@ -10,13 +10,16 @@ import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
 
 from comms.platform.clock import Clock, utc_now
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     REJECTED,
     TRANSIENT,
     Classifier,
@@ -24,7 +27,7 @@ from consumers.sdk.error_codes import (
 )
 from consumers.sdk.http_provider import HttpProvider, Request, form_request, transport_of
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.options import Options
+from consumers.sdk.options import Text
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -40,7 +43,7 @@ CODES = ErrorTable(
     source="https://docs.aws.amazon.com/sns/latest/api/API_Publish.html#API_Publish_Errors",
     codes={
         # The recipient
-        "InvalidParameter PhoneNumber": NOBODY,
+        "InvalidParameter PhoneNumber": INVALID_RECIPIENT,
         # The content
         "InvalidParameter Message": CONTENT,
         "InvalidParameter Empty": CONTENT,
@@ -92,26 +95,9 @@ class SnsAccount:
     sender: str | None
     message_type: str
 
-    @classmethod
-    def read(cls, options: Options) -> "SnsAccount":
-        """Out of a provider's table; the secrets are not looked into.
-
-        Raises:
-            SettingsError: an option is missing or wrong.
-        """
-        region = sigv4.region_of(options)
-        among = ("Transactional", "Promotional")
-        return cls(
-            base_url=options.url("base_url", f"https://{SERVICE}.{region}.amazonaws.com"),
-            region=region,
-            credentials=sigv4.Credentials.read(options),
-            sender=options.optional_text("from"),
-            message_type=options.choice("message_type", "Transactional", among=among),
-        )
-
 
 class SnsSms:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(
         self, account: SnsAccount, *, classifier: Classifier, clock: Clock = utc_now
@@ -184,11 +170,30 @@ def _code(code: str, detail: str | None) -> str:
     return named if named in CODES.codes else code
 
 
-def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
-    account, transport = SnsAccount.read(setup.options), transport_of(setup)
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    return HttpProvider(setup.name, SnsSms(account, classifier=classifier), transport)
+class SnsSmsOptions(sigv4.AwsOptions):
+    """The account, and how its texts are sent.
+
+    Attributes:
+        sender: a name, or a number of the account; None if AWS is to choose.
+        message_type: what the messages are for.
+    """
+
+    sender: Text | None = Field(alias="from", default=None)
+    message_type: Literal["Transactional", "Promotional"] = "Transactional"
 
 
-SNS = ProviderType(build=_build)
+def _build(context: ProviderContext[SnsSmsOptions]) -> HttpProvider[SmsMessage]:
+    options = context.options
+    account = SnsAccount(
+        base_url=options.url_of(SERVICE),
+        region=options.region,
+        credentials=options.credentials(),
+        sender=options.sender,
+        message_type=options.message_type,
+    )
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    codec = SnsSms(account, classifier=classifier)
+    return HttpProvider(context.name, codec, transport_of(context))
+
+
+SNS = ProviderType(options=SnsSmsOptions, build=_build)

@@ -12,19 +12,19 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import Field, model_validator
 
 from comms.platform.clock import Clock
 from comms.platform.settings import Secret
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     OPTED_OUT,
     REJECTED,
     SENDER,
@@ -44,18 +44,25 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.options import LOOPBACK, Options
+from consumers.sdk.options import (
+    CallOptions,
+    HttpsUrl,
+    SecretVariable,
+    Text,
+    WrongValueError,
+    secret_variable,
+)
 from consumers.sdk.outcomes import Outcome, accepted_or_ambiguous
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
 from consumers.sdk.receipts import (
-    SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Inbound,
     ReceiptEvent,
     UnmatchedReceipt,
     UnreadableReceiptError,
     callback_url,
+    check_signature_age,
     message_id_in,
     moment,
 )
@@ -71,12 +78,12 @@ CODES = ErrorTable(
     source="https://developers.telnyx.com/docs/messaging/messages/error-codes",
     codes={
         # The recipient
-        "10001": NOBODY,  # inactive
-        "10002": NOBODY,
-        "10016": NOBODY,  # not E.164
-        "40001": NOBODY,  # a landline, or not routable
-        "40012": NOBODY,
-        "40310": NOBODY,
+        "10001": INVALID_RECIPIENT,  # inactive
+        "10002": INVALID_RECIPIENT,
+        "10016": INVALID_RECIPIENT,  # not E.164
+        "40001": INVALID_RECIPIENT,  # a landline, or not routable
+        "40012": INVALID_RECIPIENT,
+        "40310": INVALID_RECIPIENT,
         "40004": REJECTED,
         "40008": REJECTED,
         "40300": OPTED_OUT,
@@ -174,7 +181,7 @@ class TelnyxAccount:
 
 
 class TelnyxSms:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(self, account: TelnyxAccount, *, classifier: Classifier) -> None:
         self._account, self._classifier = account, classifier
@@ -265,9 +272,7 @@ def verify(
         signed = int(time)
     except (InvalidSignature, ValueError) as error:
         raise BadSignatureError("the signature is not the provider's") from error
-    at = now.timestamp()
-    if not at - SIGNATURE_AGE_SECONDS <= signed <= at + SIGNATURE_AGE_SECONDS:
-        raise BadSignatureError("it was signed too long ago")
+    check_signature_age(signed, now=now)
 
 
 def _object(value: object) -> Mapping[str, Any]:
@@ -310,43 +315,56 @@ def _inbound(payload: Mapping[str, Any]) -> Inbound:
     )
 
 
-def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
-    options, transport = setup.options, transport_of(setup)
-    base_url = options.url("base_url", BASE_URL)
-    key = options.secret("api_key_env", "TELNYX_API_KEY")
-    sender = options.optional_text("from")
-    profile = options.optional_text("messaging_profile_id")
-    if sender is None and profile is None:
-        raise options.wrong("from", "this or messaging_profile_id is needed")
-    options.others("public_key_env")
-    options.done()
-    here, there = urlsplit(setup.receipts_url).hostname, urlsplit(base_url).hostname
-    reachable = here not in LOOPBACK or there in LOOPBACK
+class TelnyxSmsOptions(CallOptions):
+    """The account, and the sender of messages that name none: one of these two or both.
+
+    Attributes:
+        api_key_env: the API key.
+        public_key_env: verifies receipts.
+        sender: a number or a name; None if the profile chooses a number.
+        messaging_profile_id: a messaging profile, needed where a message's own sender is a name.
+        base_url: the address of the API.
+    """
+
+    api_key_env: SecretVariable = secret_variable("TELNYX_API_KEY")
+    public_key_env: SecretVariable = secret_variable("TELNYX_PUBLIC_KEY")
+    sender: Text | None = Field(alias="from", default=None)
+    messaging_profile_id: Text | None = None
+    base_url: HttpsUrl = BASE_URL
+
+    @model_validator(mode="after")
+    def _check_sender(self) -> Self:
+        if self.sender is None and self.messaging_profile_id is None:
+            raise WrongValueError("this or messaging_profile_id is needed", key="from")
+        return self
+
+
+def _build(context: ProviderContext[TelnyxSmsOptions]) -> HttpProvider[SmsMessage]:
+    options = context.options
+    is_reachable = context.is_reachable_from(options.base_url)
     account = TelnyxAccount(
-        base_url=base_url,
-        key=key,
-        sender=sender,
-        profile=profile,
-        receipts_url=setup.receipts_url if reachable else None,
+        base_url=options.base_url,
+        key=options.api_key_env.secret(),
+        sender=options.sender,
+        profile=options.messaging_profile_id,
+        receipts_url=context.receipts_url if is_reachable else None,
     )
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    return HttpProvider(setup.name, TelnyxSms(account, classifier=classifier), transport)
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    codec = TelnyxSms(account, classifier=classifier)
+    return HttpProvider(context.name, codec, transport_of(context))
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> TelnyxSmsReceipts:
-    options = setup.options
-    secret = options.secret("public_key_env", "TELNYX_PUBLIC_KEY")
-    options.others("base_url", "timeout_seconds", "api_key_env", "from", "messaging_profile_id")
-    options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    return TelnyxSmsReceipts(_public_key(options, secret), classifier=classifier, clock=clock)
+def _receipts(context: ProviderContext[TelnyxSmsOptions], clock: Clock) -> TelnyxSmsReceipts:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    return TelnyxSmsReceipts(_public_key(context), classifier=classifier, clock=clock)
 
 
-def _public_key(options: Options, secret: Secret) -> Ed25519PublicKey:
+def _public_key(context: ProviderContext[TelnyxSmsOptions]) -> Ed25519PublicKey:
+    secret = context.options.public_key_env.secret()
     try:
         return Ed25519PublicKey.from_public_bytes(b64decode(secret.value, validate=True))
     except ValueError as error:
-        raise options.wrong("public_key_env", "must hold the account's public key") from error
+        raise context.wrong("public_key_env", "must hold the account's public key") from error
 
 
-TELNYX = ProviderType(build=_build, receipts=_receipts)
+TELNYX = ProviderType(options=TelnyxSmsOptions, build=_build, receipts=_receipts)

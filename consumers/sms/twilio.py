@@ -7,13 +7,16 @@ Its numbers also bring what people write back; STOP ends in the suppression list
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from comms.platform.clock import Clock, utc_now
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     OPTED_OUT,
     REJECTED,
     SENDER,
@@ -24,6 +27,7 @@ from consumers.sdk.error_codes import (
 )
 from consumers.sdk.http_provider import HttpProvider, Request, form_request, transport_of
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import Text, WrongValueError
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -47,9 +51,9 @@ CODES = ErrorTable(
     codes={
         **twilio.CODES,
         # The recipient
-        "21612": NOBODY,  # not reachable from this sender
-        "21614": NOBODY,  # not a mobile number
-        "21635": NOBODY,  # a landline
+        "21612": INVALID_RECIPIENT,  # not reachable from this sender
+        "21614": INVALID_RECIPIENT,  # not a mobile number
+        "21635": INVALID_RECIPIENT,  # a landline
         "21408": REJECTED,  # its country is not enabled: other countries' messages are not stopped
         "21608": REJECTED,  # a trial account may write to verified numbers only
         "21610": OPTED_OUT,
@@ -75,8 +79,8 @@ CODES = ErrorTable(
         "30001": TRANSIENT,  # queue overflow
         "30003": TRANSIENT,  # the handset is off
         "30004": REJECTED,  # blocked
-        "30005": NOBODY,  # unknown handset
-        "30006": NOBODY,  # landline or unreachable carrier
+        "30005": INVALID_RECIPIENT,  # unknown handset
+        "30006": INVALID_RECIPIENT,  # landline or unreachable carrier
         "30007": REJECTED,  # filtered
         "30008": TRANSIENT,  # unknown
         "30010": REJECTED,  # above the highest price
@@ -92,7 +96,7 @@ _FAILED = frozenset({"undelivered", "failed", "canceled", "partially_delivered"}
 
 
 class TwilioSms:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: the field and the value that name the sender of messages which name none.
@@ -184,33 +188,48 @@ def _inbound(fields: Mapping[str, str]) -> Inbound:
     )
 
 
-def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
-    table, transport = twilio.AccountTable.read(setup.options), transport_of(setup)
-    sender = _sender(setup)
-    setup.options.done()
-    dialect = TwilioSms(
-        table.account(setup),
-        sender=sender,
-        receipts_url=setup.receipts_url,
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+class TwilioSmsOptions(twilio.TwilioOptions):
+    """The account, and the sender of messages that name none: one of these two.
+
+    Attributes:
+        sender: a number or a name.
+        messaging_service_sid: a messaging service, which chooses the sender.
+    """
+
+    sender: Text | None = Field(alias="from", default=None)
+    messaging_service_sid: Text | None = None
+
+    @model_validator(mode="after")
+    def _check_sender(self) -> Self:
+        if (self.sender is None) is (self.messaging_service_sid is None):
+            raise WrongValueError("either this or messaging_service_sid", key="from")
+        return self
+
+    @property
+    def sender_field(self) -> tuple[str, str]:
+        """The field of a request that names the sender, and its value."""
+        if self.messaging_service_sid is not None:
+            return "MessagingServiceSid", self.messaging_service_sid
+        return "From", self.sender or ""
+
+
+def _build(context: ProviderContext[TwilioSmsOptions]) -> HttpProvider[SmsMessage]:
+    codec = TwilioSms(
+        twilio.account_of(context),
+        sender=context.options.sender_field,
+        receipts_url=context.receipts_url,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
-    return HttpProvider(setup.name, dialect, transport, probe_problem=twilio.probe_problem)
+    transport = transport_of(context)
+    return HttpProvider(context.name, codec, transport, probe_problem=twilio.probe_problem)
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> TwilioSmsReceipts:
-    keys = twilio.read_keys(setup.options)
-    setup.options.others("timeout_seconds", "from", "messaging_service_sid")
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+def _receipts(context: ProviderContext[TwilioSmsOptions], clock: Clock) -> TwilioSmsReceipts:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    keys = twilio.signing_keys(context.options)
     return TwilioSmsReceipts(keys, classifier=classifier, clock=clock)
 
 
-def _sender(setup: ProviderContext) -> tuple[str, str]:
-    service = setup.options.optional_text("messaging_service_sid")
-    number = setup.options.optional_text("from")
-    if (service is None) is (number is None):
-        raise setup.options.wrong("from", "either this or messaging_service_sid")
-    return ("MessagingServiceSid", service) if service else ("From", number or "")
-
-
-TWILIO = ProviderType(build=_build, receipts=_receipts, modes=twilio.modes)
+TWILIO = ProviderType(
+    options=TwilioSmsOptions, build=_build, receipts=_receipts, modes=twilio.modes
+)

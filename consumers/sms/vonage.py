@@ -9,14 +9,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import Field
+
 from comms.platform.clock import Clock, utc_now
 from comms.platform.settings import Secret
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
     GONE,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     OPTED_OUT,
     REJECTED,
     SENDER,
@@ -33,6 +35,7 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import Text
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -49,11 +52,11 @@ CODES = ErrorTable(
     codes={
         **vonage.CODES,
         # The recipient
-        "1040": NOBODY,  # an unknown prefix
-        "1170": NOBODY,
+        "1040": INVALID_RECIPIENT,  # an unknown prefix
+        "1170": INVALID_RECIPIENT,
         "1190": GONE,  # the number is no longer active
-        "1250": NOBODY,  # no route
-        "1300": NOBODY,
+        "1250": INVALID_RECIPIENT,  # no route
+        "1300": INVALID_RECIPIENT,
         "1050": REJECTED,  # barred
         "1160": REJECTED,  # a trial account may write to its own list only
         "1200": REJECTED,  # the number changed its network
@@ -97,7 +100,7 @@ _FAILED = frozenset({"rejected", "undeliverable"})
 
 
 class VonageSms:
-    """The dialect.
+    """Writes the requests of the API and reads its answers.
 
     Args:
         sender: of messages that name none.
@@ -196,26 +199,31 @@ def refused_as_empty(answer: Answer) -> bool:
     return answer.status == 422
 
 
-def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
-    table = vonage.AccountTable.read(setup.options, application_only=False)
-    transport, sender = transport_of(setup), setup.options.text("from")
-    setup.options.done()
-    account = table.account(setup)
-    dialect = VonageSms(
+class VonageSmsOptions(vonage.VonageOptions):
+    """The account, and the sender.
+
+    Attributes:
+        sender: a number or a name, for messages that name none.
+    """
+
+    sender: Text = Field(alias="from")
+
+
+def _build(context: ProviderContext[VonageSmsOptions]) -> HttpProvider[SmsMessage]:
+    account = vonage.account_of(context)
+    codec = VonageSms(
         account,
-        sender=sender,
-        receipts_url=setup.receipts_url if account.callbacks else None,
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+        sender=context.options.sender,
+        receipts_url=context.receipts_url if account.callbacks else None,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
-    return HttpProvider(setup.name, dialect, transport, probe_ok=refused_as_empty)
+    return HttpProvider(context.name, codec, transport_of(context), probe_ok=refused_as_empty)
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> VonageSmsReceipts:
-    secret = vonage.read_signature_secret(setup.options)
-    setup.options.others("timeout_seconds", "from")
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+def _receipts(context: ProviderContext[VonageSmsOptions], clock: Clock) -> VonageSmsReceipts:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    secret = context.options.signature_secret_env.secret()
     return VonageSmsReceipts(secret, classifier=classifier, clock=clock)
 
 
-VONAGE = ProviderType(build=_build, receipts=_receipts)
+VONAGE = ProviderType(options=VonageSmsOptions, build=_build, receipts=_receipts)

@@ -12,8 +12,16 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
+from pydantic import field_validator
+
 from comms.platform.settings import Secret
-from consumers.sdk.options import Options
+from consumers.sdk.options import (
+    CallOptions,
+    HttpsUrl,
+    SecretVariable,
+    Text,
+    secret_variable,
+)
 
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -27,30 +35,46 @@ class Credentials:
     key: Secret
     token: Secret | None
 
+
+class AwsOptions(CallOptions):
+    """The options of an AWS account, for each of its services.
+
+    Attributes:
+        access_key_id_env: the id of the access key.
+        secret_access_key_env: the access key.
+        session_token_env: the session token, if the access key is a temporary one.
+        region: such as `eu-west-1`.
+        base_url: the address of the API; None for the region's own.
+    """
+
+    access_key_id_env: SecretVariable = secret_variable("AWS_ACCESS_KEY_ID")
+    secret_access_key_env: SecretVariable = secret_variable("AWS_SECRET_ACCESS_KEY")
+    session_token_env: SecretVariable = secret_variable("AWS_SESSION_TOKEN")
+    region: Text
+    base_url: HttpsUrl | None = None
+
+    @field_validator("region")
     @classmethod
-    def read(cls, options: Options) -> "Credentials":
-        """Ask for them.
+    def _check_region(cls, value: str) -> str:
+        if not _REGION.fullmatch(value):
+            raise ValueError("must be a region's name, such as eu-west-1")
+        return value
+
+    def credentials(self) -> Credentials:
+        """Return the credentials.
 
         Raises:
-            SettingsError: an option is wrong; a secret that is not set is told by `Options.done`.
+            MissingSecretError: one is not set.
         """
-        return cls(
-            key_id=options.secret("access_key_id_env", "AWS_ACCESS_KEY_ID"),
-            key=options.secret("secret_access_key_env", "AWS_SECRET_ACCESS_KEY"),
-            token=options.optional_secret("session_token_env", "AWS_SESSION_TOKEN"),
+        return Credentials(
+            key_id=self.access_key_id_env.secret(),
+            key=self.secret_access_key_env.secret(),
+            token=self.session_token_env.optional_secret(),
         )
 
-
-def region_of(options: Options) -> str:
-    """The option `region`.
-
-    Raises:
-        SettingsError: it is missing, or no region's name.
-    """
-    region = options.text("region")
-    if not _REGION.fullmatch(region):
-        raise options.wrong("region", "must be a region's name, such as eu-west-1")
-    return region
+    def url_of(self, host: str) -> str:
+        """Return the address of a service, such as `sns`, in the region."""
+        return self.base_url or f"https://{host}.{self.region}.amazonaws.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.client import HTTPException
+from typing import Annotated
 from urllib.request import HTTPRedirectHandler, build_opener
 
 import structlog
@@ -20,8 +21,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509 import load_pem_x509_certificate
+from pydantic import AfterValidator
 
 from consumers.sdk.http_provider import json_object
+from consumers.sdk.options import Text
 from consumers.sdk.receipts import BadSignatureError, NotSetUpError, UnreadableReceiptError
 
 log = structlog.get_logger(__name__)
@@ -66,7 +69,7 @@ class Topic:
     """The topic whose notifications are taken.
 
     Args:
-        arn: of the form that `is_arn` takes.
+        arn: of an SNS topic (`TopicArn`).
         fetch: reads an address; raises OSError.
     """
 
@@ -158,6 +161,11 @@ class Topic:
             log.info("sns.confirmed", topic=self._arn)
 
 
-def is_arn(text: str) -> bool:
-    """Whether a text names an SNS topic."""
-    return _ARN.fullmatch(text) is not None
+def _check_arn(value: str) -> str:
+    if not _ARN.fullmatch(value):
+        raise ValueError("must be the ARN of an SNS topic")
+    return value
+
+
+TopicArn = Annotated[Text, AfterValidator(_check_arn)]
+"""The option `topic_arn`: the topic to which the provider publishes its events."""

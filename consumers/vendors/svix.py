@@ -4,14 +4,15 @@ Their receipt parsers ask here first: https://docs.svix.com/receiving/verifying-
 """
 
 import base64
-import binascii
 import hmac
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from comms.platform.settings import Secret
-from consumers.sdk.options import Options
-from consumers.sdk.receipts import BadSignatureError, check_age
+from consumers.sdk.options import SecretVariable
+from consumers.sdk.provider_type import ProviderContext
+from consumers.sdk.receipts import BadSignatureError, check_signature_age
 
 _PREFIX = "whsec_"
 
@@ -28,7 +29,7 @@ def verify(headers: Mapping[str, str], body: bytes, *, secret: Secret, now: date
     id_, sent = headers.get("svix-id", ""), headers.get("svix-timestamp", "")
     if not id_:
         raise BadSignatureError("no Svix headers")
-    check_age(sent, now=now)
+    check_signature_age(sent, now=now)
     mac = hmac.new(_key(secret.value), f"{id_}.{sent}.".encode() + body, "sha256")
     expected = base64.b64encode(mac.digest())
     # A secret that is being replaced signs beside its successor.
@@ -38,18 +39,25 @@ def verify(headers: Mapping[str, str], body: bytes, *, secret: Secret, now: date
         raise BadSignatureError("the signature is not the provider's")
 
 
-def check_secret(secret: Secret, options: Options, option: str) -> Secret:
-    """The secret, once `Options.done` has found it set.
+def signing_secret(context: ProviderContext[Any], option: str, variable: SecretVariable) -> Secret:
+    """Return the secret that signs a provider's webhooks.
+
+    Args:
+        context: of the provider.
+        option: the option that names the variable.
+        variable: its value.
 
     Raises:
-        SettingsError: it cannot sign anything; its text is not shown.
+        SettingsError: the secret cannot sign anything, or is not set. It is not shown.
     """
+    secret = variable.secret()
     try:
-        if _key(secret.value):
-            return secret
-    except (binascii.Error, ValueError):
-        pass
-    raise options.wrong(option, f"must hold a signing secret ({_PREFIX}…)")
+        is_usable = bool(_key(secret.value))
+    except ValueError:  # binascii.Error is one
+        is_usable = False
+    if not is_usable:
+        raise context.wrong(option, f"must hold a signing secret ({_PREFIX}…)")
+    return secret
 
 
 def _key(secret: str) -> bytes:

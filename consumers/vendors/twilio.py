@@ -14,10 +14,18 @@ from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from comms.platform.settings import Secret
 from consumers.sdk.capabilities import LIVE, LIVE_AND_TEST
-from consumers.sdk.error_codes import ACCOUNT, LIMITED, NOBODY, REJECTED, SENDER, TRANSIENT, Meaning
+from consumers.sdk.error_codes import (
+    ACCOUNT,
+    INVALID_RECIPIENT,
+    LIMITED,
+    REJECTED,
+    SENDER,
+    TRANSIENT,
+    Meaning,
+)
 from consumers.sdk.http_provider import Request, basic_auth, json_object, text_or_none
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.options import LOOPBACK, Options
+from consumers.sdk.options import CallOptions, HttpsUrl, SecretVariable, secret_variable
 from consumers.sdk.provider_type import ProviderContext
 from consumers.sdk.receipts import BadSignatureError, UnreadableReceiptError
 from schemas.events import ProviderResponse
@@ -32,8 +40,8 @@ SETTINGS_HEADER = "x-twilio-webhooks-signature-settings"
 # What means the same of a text and of a call.
 CODES: Mapping[str, Meaning] = MappingProxyType(
     {
-        "21211": NOBODY,  # invalid 'To'
-        "21217": NOBODY,
+        "21211": INVALID_RECIPIENT,  # invalid 'To'
+        "21217": INVALID_RECIPIENT,
         "21266": REJECTED,  # 'To' and 'From' are the same
         "21212": SENDER,
         "20003": ACCOUNT,  # wrong credentials
@@ -100,99 +108,78 @@ class Keys:
     shared: Secret | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class AccountTable:
-    """The options of a Twilio table that speak of the account, asked for but not looked into.
+class TwilioOptions(CallOptions):
+    """The options of a Twilio account. A call proves itself by the auth token, or by an API key.
 
-    Args:
-        user, password: of the calls; `user` is None for the account itself.
+    Attributes:
+        account_sid_env: the account SID (AC…).
+        auth_token_env: the auth token. Receipts are signed with it, unless a shared key is set up.
+        api_key_env: the API key that is used in place of the auth token.
+        api_secret_env: the secret of the API key.
+        test_account_sid_env: the SID of the test credentials.
+        test_auth_token_env: the token of the test credentials.
+        webhook_key_env: the shared key that signs receipts.
+        base_url: the address of the API.
     """
 
-    sid: Secret
-    base_url: str
-    user: Secret | None
-    password: Secret
-    test_sid: Secret | None
-    test_token: Secret | None
+    account_sid_env: SecretVariable = secret_variable("TWILIO_ACCOUNT_SID")
+    auth_token_env: SecretVariable = secret_variable("TWILIO_AUTH_TOKEN")
+    api_key_env: SecretVariable = secret_variable("TWILIO_API_KEY")
+    api_secret_env: SecretVariable = secret_variable("TWILIO_API_SECRET")
+    test_account_sid_env: SecretVariable = secret_variable("TWILIO_TEST_ACCOUNT_SID")
+    test_auth_token_env: SecretVariable = secret_variable("TWILIO_TEST_AUTH_TOKEN")
+    webhook_key_env: SecretVariable = secret_variable("TWILIO_WEBHOOK_KEY")
+    base_url: HttpsUrl = BASE_URL
 
-    @classmethod
-    def read(cls, options: Options) -> "AccountTable":
-        """Ask for them.
-
-        Raises:
-            SettingsError: one is wrong; a secret that is not set is told by `Options.done`.
-        """
-        options.others("webhook_key_env")
-        sid = options.secret("account_sid_env", "TWILIO_ACCOUNT_SID")
-        base_url = options.url("base_url", BASE_URL)
-        user = options.optional_secret("api_key_env", "TWILIO_API_KEY")
-        if user is None:
-            options.others("api_secret_env")
-            password = options.secret("auth_token_env", "TWILIO_AUTH_TOKEN")
-        else:
-            options.others("auth_token_env")
-            password = options.secret("api_secret_env", "TWILIO_API_SECRET")
-        test_sid, test_token = _test_credentials(options)
-        return cls(
-            sid=sid,
-            base_url=base_url,
-            user=user,
-            password=password,
-            test_sid=test_sid,
-            test_token=test_token,
-        )
-
-    def account(self, setup: ProviderContext) -> TwilioAccount:
-        """The account, once `Options.done` has found everything set.
-
-        Raises:
-            SettingsError: what the variable holds is no account SID.
-        """
-        sid = self.sid.value
-        if not (sid.startswith("AC") and sid.isalnum() and sid.isascii()):
-            raise setup.options.wrong("account_sid_env", "must hold an account SID (AC…)")
-        user = self.user.value if self.user else sid
-        here, there = urlsplit(setup.receipts_url).hostname, urlsplit(self.base_url).hostname
-        return TwilioAccount(
-            sid=sid,
-            base_url=self.base_url,
-            headers=MappingProxyType(basic_auth(user, self.password)),
-            callbacks=here not in LOOPBACK or there in LOOPBACK,
-            for_tests=self._for_tests(),
-        )
-
-    def _for_tests(self) -> TwilioAccount | None:
-        if self.test_sid is None or self.test_token is None:
-            return None
-        sid = self.test_sid.value
-        headers = MappingProxyType(basic_auth(sid, self.test_token))
-        return TwilioAccount(sid=sid, base_url=self.base_url, headers=headers, callbacks=False)
+    @property
+    def has_test_credentials(self) -> bool:
+        """Whether the credentials for tests are set up."""
+        return self.test_account_sid_env.is_expected and self.test_auth_token_env.is_expected
 
 
-def modes(setup: ProviderContext) -> frozenset[Mode]:
-    """Tests are taken where their credentials are set."""
-    return LIVE if None in _test_credentials(setup.options) else LIVE_AND_TEST
+def account_of(context: ProviderContext[TwilioOptions]) -> TwilioAccount:
+    """Make the account of a configured provider.
 
-
-def _test_credentials(options: Options) -> tuple[Secret | None, Secret | None]:
-    return (
-        options.optional_secret("test_account_sid_env", "TWILIO_TEST_ACCOUNT_SID"),
-        options.optional_secret("test_auth_token_env", "TWILIO_TEST_AUTH_TOKEN"),
+    Raises:
+        SettingsError: a variable does not hold an account SID, or a secret is not set.
+    """
+    options = context.options
+    sid, user = options.account_sid_env.secret().value, options.api_key_env.optional_secret()
+    password = (options.auth_token_env if user is None else options.api_secret_env).secret()
+    if not (sid.startswith("AC") and sid.isalnum() and sid.isascii()):
+        raise context.wrong("account_sid_env", "must hold an account SID (AC…)")
+    return TwilioAccount(
+        sid=sid,
+        base_url=options.base_url,
+        headers=MappingProxyType(basic_auth(user.value if user else sid, password)),
+        callbacks=context.is_reachable_from(options.base_url),
+        for_tests=_test_account(options) if options.has_test_credentials else None,
     )
 
 
-def read_keys(options: Options) -> Keys:
-    """What signs receipts; the adapter's options of the account are left to it.
+def _test_account(options: TwilioOptions) -> TwilioAccount:
+    sid, token = options.test_account_sid_env.secret().value, options.test_auth_token_env.secret()
+    return TwilioAccount(
+        sid=sid,
+        base_url=options.base_url,
+        headers=MappingProxyType(basic_auth(sid, token)),
+        callbacks=False,
+    )
+
+
+def modes(context: ProviderContext[TwilioOptions]) -> frozenset[Mode]:
+    """Return the modes that the provider accepts: tests too if their credentials are set up."""
+    return LIVE_AND_TEST if context.options.has_test_credentials else LIVE
+
+
+def signing_keys(options: TwilioOptions) -> Keys:
+    """Return the keys that sign receipts.
 
     Raises:
-        SettingsError: an option is wrong; a secret that is not set is told by `Options.done`.
+        MissingSecretError: neither a shared key nor the auth token is set.
     """
-    options.others("account_sid_env", "api_key_env", "api_secret_env", "base_url")
-    options.others("test_account_sid_env", "test_auth_token_env")
-    shared = options.optional_secret("webhook_key_env", "TWILIO_WEBHOOK_KEY")
-    named = ("auth_token_env", "TWILIO_AUTH_TOKEN")
-    token = options.optional_secret(*named) if shared else options.secret(*named)
-    return Keys(token=token, shared=shared)
+    shared, token = options.webhook_key_env.optional_secret(), options.auth_token_env
+    return Keys(token=token.optional_secret() if shared else token.secret(), shared=shared)
 
 
 def probe_problem(answer: Answer) -> str | None:

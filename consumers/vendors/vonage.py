@@ -27,12 +27,20 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from comms.platform.clock import Clock, utc_now
 from comms.platform.settings import Secret
-from consumers.sdk.error_codes import ACCOUNT, CONTENT, LIMITED, NOBODY, SENDER, TRANSIENT, Meaning
+from consumers.sdk.error_codes import (
+    ACCOUNT,
+    CONTENT,
+    INVALID_RECIPIENT,
+    LIMITED,
+    SENDER,
+    TRANSIENT,
+    Meaning,
+)
 from consumers.sdk.http_provider import basic_auth, bearer, json_object, text_or_none
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.options import LOOPBACK, Options
+from consumers.sdk.options import CallOptions, HttpsUrl, SecretVariable, secret_variable
 from consumers.sdk.provider_type import ProviderContext
-from consumers.sdk.receipts import SIGNATURE_AGE_SECONDS, BadSignatureError, UnreadableReceiptError
+from consumers.sdk.receipts import BadSignatureError, UnreadableReceiptError, check_signature_age
 from schemas.events import ProviderResponse
 
 BASE_URL = "https://api.nexmo.com"
@@ -55,7 +63,7 @@ CODES: Mapping[str, Meaning] = MappingProxyType(
         "rate-limit": LIMITED,
         "internal-error": TRANSIENT,
         # An answer that says which parameter is wrong.
-        "invalid:to": NOBODY,
+        "invalid:to": INVALID_RECIPIENT,
         "invalid:from": SENDER,
         "invalid:text": CONTENT,
         "invalid:ncco": CONTENT,
@@ -106,75 +114,55 @@ class VonageAccount:
     callbacks: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class AccountTable:
-    """The options of a Vonage table that speak of the account, asked for but not looked into.
+class VonageOptions(CallOptions):
+    """The options of a Vonage account. A call proves itself by an application, or by an API key.
+
+    Attributes:
+        application_id_env: the application's id.
+        private_key_env: the application's private key, or the path of a file with it.
+        api_key_env: the account's API key, where there is no application.
+        api_secret_env: the secret of the API key.
+        signature_secret_env: signs receipts.
+        base_url: the address of the API.
+    """
+
+    application_id_env: SecretVariable = secret_variable("VONAGE_APPLICATION_ID")
+    private_key_env: SecretVariable = secret_variable("VONAGE_PRIVATE_KEY")
+    api_key_env: SecretVariable = secret_variable("VONAGE_API_KEY")
+    api_secret_env: SecretVariable = secret_variable("VONAGE_API_SECRET")
+    signature_secret_env: SecretVariable = secret_variable("VONAGE_SIGNATURE_SECRET")
+    base_url: HttpsUrl = BASE_URL
+
+
+def account_of(
+    context: ProviderContext[VonageOptions], *, application_only: bool = False
+) -> VonageAccount:
+    """Make the account of a configured provider.
 
     Args:
-        user, password: an application's id and private key, or else the account's key and secret.
-    """
-
-    base_url: str
-    application: bool
-    user: Secret
-    password: Secret
-
-    @classmethod
-    def read(cls, options: Options, *, application_only: bool) -> "AccountTable":
-        """Ask for them.
-
-        Args:
-            application_only: the API takes no API key.
-
-        Raises:
-            SettingsError: one is wrong; a secret that is not set is told by `Options.done`.
-        """
-        options.others("signature_secret_env")
-        base_url = options.url("base_url", BASE_URL)
-        named = ("application_id_env", "VONAGE_APPLICATION_ID")
-        application = (
-            options.secret(*named) if application_only else options.optional_secret(*named)
-        )
-        if application is None:
-            options.others("private_key_env")
-            user = options.secret("api_key_env", "VONAGE_API_KEY")
-            password = options.secret("api_secret_env", "VONAGE_API_SECRET")
-        else:
-            options.others("api_key_env", "api_secret_env")
-            user, password = application, options.secret("private_key_env", "VONAGE_PRIVATE_KEY")
-        return cls(
-            base_url=base_url, application=application is not None, user=user, password=password
-        )
-
-    def account(self, setup: ProviderContext) -> VonageAccount:
-        """The account, once `Options.done` has found everything set.
-
-        Raises:
-            SettingsError: what the variable holds is no private key.
-        """
-        here, there = urlsplit(setup.receipts_url).hostname, urlsplit(self.base_url).hostname
-        return VonageAccount(
-            base_url=self.base_url,
-            headers=self._headers(setup),
-            callbacks=here not in LOOPBACK or there in LOOPBACK,
-        )
-
-    def _headers(self, setup: ProviderContext) -> Callable[[], Mapping[str, str]]:
-        if self.application:
-            return Application(self.user.value, _private_key(setup.options, self.password)).headers
-        header = MappingProxyType(basic_auth(self.user.value, self.password))
-        return lambda: header
-
-
-def read_signature_secret(options: Options) -> Secret:
-    """What signs receipts; the adapter's options of the account are left to it.
+        context: of the provider.
+        application_only: the API accepts no API key.
 
     Raises:
-        SettingsError: an option is wrong; a secret that is not set is told by `Options.done`.
+        SettingsError: a variable does not hold a private key, or a secret is not set.
     """
-    options.others("base_url", "application_id_env", "private_key_env")
-    options.others("api_key_env", "api_secret_env")
-    return options.secret("signature_secret_env", "VONAGE_SIGNATURE_SECRET")
+    options = context.options
+    application = options.application_id_env
+    if application_only or application.is_expected:
+        application_id, pem = application.secret(), options.private_key_env.secret()
+        headers = Application(application_id.value, _private_key(context, pem)).headers
+    else:
+        headers = _basic_auth(options.api_key_env.secret(), options.api_secret_env.secret())
+    return VonageAccount(
+        base_url=options.base_url,
+        headers=headers,
+        callbacks=context.is_reachable_from(options.base_url),
+    )
+
+
+def _basic_auth(key: Secret, secret: Secret) -> Callable[[], Mapping[str, str]]:
+    header = MappingProxyType(basic_auth(key.value, secret))
+    return lambda: header
 
 
 def words_of(answer: Answer) -> ProviderResponse:
@@ -230,9 +218,7 @@ def verified(
     issued, expected = claims.get("iat"), claims.get("payload_hash")
     if not isinstance(issued, int | float) or not isinstance(expected, str):
         raise BadSignatureError("the token lacks the time or the payload's hash")
-    now = clock().timestamp()
-    if not now - SIGNATURE_AGE_SECONDS <= issued <= now + SIGNATURE_AGE_SECONDS:  # NaN is neither
-        raise BadSignatureError("it was signed too long ago")
+    check_signature_age(issued, now=clock())
     said = json_object(body)
     if not any([_same(expected, one) for one in (body, _compact(said))]):  # noqa: C419 - constant time
         raise BadSignatureError("the body is not the one that was signed")
@@ -282,8 +268,8 @@ def e164(number: object) -> str:
     return f"+{text}" if text.isdecimal() else text
 
 
-def _private_key(options: Options, secret: Secret) -> RSAPrivateKey:
-    """The key in a variable, or in the file that it names.
+def _private_key(context: ProviderContext[VonageOptions], secret: Secret) -> RSAPrivateKey:
+    """Read the key that a variable holds, or the file that it names.
 
     Raises:
         SettingsError: there is none.
@@ -294,7 +280,7 @@ def _private_key(options: Options, secret: Secret) -> RSAPrivateKey:
         key = load_pem_private_key(pem.replace("\\n", "\n").encode(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         problem = "must hold a private key (PEM), or the path of one"
-        raise options.wrong("private_key_env", problem) from error
+        raise context.wrong("private_key_env", problem) from error
     if not isinstance(key, RSAPrivateKey):
-        raise options.wrong("private_key_env", "must hold an RSA key")
+        raise context.wrong("private_key_env", "must hold an RSA key")
     return key

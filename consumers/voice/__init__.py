@@ -5,12 +5,13 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from consumers.sdk.provider_type import ProviderType
 from consumers.simulator.adapter import SIMULATED
 from consumers.voice.twilio import TWILIO
 from consumers.voice.vonage import VONAGE
 
-PROVIDER_TYPES: Mapping[str, ProviderType] = MappingProxyType(
+PROVIDER_TYPES: Mapping[str, ProviderType[Any]] = MappingProxyType(
     {"simulated": SIMULATED, "twilio": TWILIO, "vonage": VONAGE}
 )

@@ -9,13 +9,15 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from comms.platform.clock import Clock
 from consumers.sdk.error_codes import (
     ACCOUNT,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     REJECTED,
     SENDER,
     TRANSIENT,
@@ -25,7 +27,7 @@ from consumers.sdk.error_codes import (
 )
 from consumers.sdk.http_provider import HttpProvider, Request, form_request, transport_of
 from consumers.sdk.http_transport import Answer
-from consumers.sdk.options import Options
+from consumers.sdk.options import Text
 from consumers.sdk.outcomes import Outcome, Refused
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -44,9 +46,9 @@ CODES = ErrorTable(
     codes={
         **twilio.CODES,
         # The recipient
-        "13223": NOBODY,  # not a number
-        "13224": NOBODY,  # not a number that exists
-        "21214": NOBODY,  # 'To' cannot be reached
+        "13223": INVALID_RECIPIENT,  # not a number
+        "13224": INVALID_RECIPIENT,  # not a number that exists
+        "21214": INVALID_RECIPIENT,  # 'To' cannot be reached
         "13225": REJECTED,  # a number that may not be called
         "13227": REJECTED,  # its country is not enabled: calls to others are not stopped
         "21215": REJECTED,
@@ -61,10 +63,10 @@ CODES = ErrorTable(
         # The moment
         "10004": LIMITED,  # too many calls at once
         # The network
-        "sip:404": NOBODY,
-        "sip:410": NOBODY,
-        "sip:484": NOBODY,
-        "sip:604": NOBODY,
+        "sip:404": INVALID_RECIPIENT,
+        "sip:410": INVALID_RECIPIENT,
+        "sip:484": INVALID_RECIPIENT,
+        "sip:604": INVALID_RECIPIENT,
         "sip:403": REJECTED,
         "sip:603": REJECTED,
         "sip:607": REJECTED,  # the person calls it unwanted
@@ -87,38 +89,19 @@ _HEARD = frozenset(
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRules:
-    """How calls are made.
+class TwilioVoiceOptions(twilio.TwilioOptions):
+    """The account, and how calls are made.
 
-    Args:
-        sender: the number that calls for messages which name none.
-        machine_detection: `Enable`, `DetectMessageEnd`, or None where Twilio shall not listen for
-            who answers.
-        ring_seconds: how long it rings before nobody answers.
+    Attributes:
+        sender: the number that calls, for messages that name none.
+        machine_detection: `Enable` or `DetectMessageEnd`, if Twilio is to find out whether a person
+            or a machine answers.
+        ring_seconds: how long the phone rings before the call counts as not answered.
     """
 
-    sender: str
-    machine_detection: str | None
-    ring_seconds: int
-
-    @classmethod
-    def read(cls, options: Options) -> "CallRules":
-        """Out of a provider's table.
-
-        Raises:
-            SettingsError: one is missing or wrong.
-        """
-        among = ("none", "Enable", "DetectMessageEnd")
-        detection = options.choice("machine_detection", "none", among=among)
-        seconds = options.number("ring_seconds", 60, at_least=5)
-        if seconds > 600:
-            raise options.wrong("ring_seconds", "must be at most 600")
-        return cls(
-            sender=options.text("from"),
-            machine_detection=None if detection == "none" else detection,
-            ring_seconds=int(seconds),
-        )
+    sender: Text = Field(alias="from")
+    machine_detection: Literal["none", "Enable", "DetectMessageEnd"] = "none"
+    ring_seconds: Annotated[int, Field(ge=5, le=600)] = 60
 
 
 def twiml(message: VoiceMessage) -> str:
@@ -136,17 +119,19 @@ def _escaped(text: str) -> str:
 
 
 class TwilioVoice:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(
         self,
         account: twilio.TwilioAccount,
-        rules: CallRules,
+        options: TwilioVoiceOptions,
         *,
         receipts_url: str,
         classifier: Classifier,
     ) -> None:
-        self._account, self._rules, self._receipts_url = account, rules, receipts_url
+        self._account = account
+        self._options = options
+        self._receipts_url = receipts_url
         self._classifier = classifier
 
     async def request(self, message: VoiceMessage, attempt: Attempt) -> Request | Outcome:
@@ -157,12 +142,12 @@ class TwilioVoice:
         account, is_test = self._account.meant(message.mode), message.mode is Mode.TEST
         fields = {
             "To": message.to,
-            "From": twilio.TEST_NUMBER if is_test else message.sender or self._rules.sender,
+            "From": twilio.TEST_NUMBER if is_test else message.sender or self._options.sender,
             "Twiml": said,
-            "Timeout": str(self._rules.ring_seconds),
+            "Timeout": str(self._options.ring_seconds),
         }
-        if self._rules.machine_detection is not None:
-            fields["MachineDetection"] = self._rules.machine_detection
+        if self._options.machine_detection != "none":
+            fields["MachineDetection"] = self._options.machine_detection
         if account.callbacks:
             fields["StatusCallback"] = callback_url(self._receipts_url, attempt.message_id)
         return form_request(account.url("Calls.json"), fields, account.headers)
@@ -229,25 +214,23 @@ def _provider_response(fields: Mapping[str, str], code: str, detail: str) -> Pro
     )
 
 
-def _build(setup: ProviderContext) -> HttpProvider[VoiceMessage]:
-    table, transport = twilio.AccountTable.read(setup.options), transport_of(setup)
-    rules = CallRules.read(setup.options)
-    setup.options.done()
-    dialect = TwilioVoice(
-        table.account(setup),
-        rules,
-        receipts_url=setup.receipts_url,
-        classifier=Classifier(CODES, channel=setup.channel, provider=setup.name),
+def _build(context: ProviderContext[TwilioVoiceOptions]) -> HttpProvider[VoiceMessage]:
+    codec = TwilioVoice(
+        twilio.account_of(context),
+        context.options,
+        receipts_url=context.receipts_url,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
-    return HttpProvider(setup.name, dialect, transport, probe_problem=twilio.probe_problem)
+    transport = transport_of(context)
+    return HttpProvider(context.name, codec, transport, probe_problem=twilio.probe_problem)
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> TwilioVoiceReceipts:
-    keys = twilio.read_keys(setup.options)
-    setup.options.others("timeout_seconds", "from", "machine_detection", "ring_seconds")
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+def _receipts(context: ProviderContext[TwilioVoiceOptions], clock: Clock) -> TwilioVoiceReceipts:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    keys = twilio.signing_keys(context.options)
     return TwilioVoiceReceipts(keys, classifier=classifier, clock=clock)
 
 
-TWILIO = ProviderType(build=_build, receipts=_receipts, modes=twilio.modes)
+TWILIO = ProviderType(
+    options=TwilioVoiceOptions, build=_build, receipts=_receipts, modes=twilio.modes
+)

@@ -8,14 +8,15 @@ key.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from textwrap import wrap
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from comms.platform.clock import Clock
 from comms.platform.settings import Secret
 from consumers.sdk.error_codes import (
-    NOBODY,
+    INVALID_RECIPIENT,
     REJECTED,
     TRANSIENT,
     Classifier,
@@ -30,6 +31,7 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import Text
 from consumers.sdk.outcomes import Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -52,9 +54,9 @@ CODES = ErrorTable(
     source="https://developer.vonage.com/en/voice/voice-api/webhook-reference",
     codes={
         **vonage.CODES,
-        "invalid_number": NOBODY,
-        "number_out_of_service": NOBODY,
-        "cannot_route": NOBODY,
+        "invalid_number": INVALID_RECIPIENT,
+        "number_out_of_service": INVALID_RECIPIENT,
+        "cannot_route": INVALID_RECIPIENT,
         "restricted": REJECTED,  # by the carrier
         "declined": REJECTED,  # by the person
         "unavailable": TRANSIENT,
@@ -67,19 +69,16 @@ CODES = ErrorTable(
 _FAILED = frozenset({"busy", "cancelled", "failed", "rejected", "timeout", "unanswered"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRules:
-    """How calls are made.
+class VonageVoiceOptions(vonage.VonageOptions):
+    """The account, and how calls are made.
 
-    Args:
-        sender: the number that calls for messages which name none.
-        ring_seconds: how long it rings before nobody answers.
-        receipts_url: None where Vonage cannot reach us.
+    Attributes:
+        sender: the number that calls, for messages that name none.
+        ring_seconds: how long the phone rings before the call counts as not answered.
     """
 
-    sender: str
-    ring_seconds: int
-    receipts_url: str | None
+    sender: Text = Field(alias="from")
+    ring_seconds: Annotated[int, Field(ge=1, le=LONGEST_RING)] = 60
 
 
 def ncco(message: VoiceMessage) -> list[dict[str, object]]:
@@ -107,23 +106,31 @@ def _parts(text: str) -> list[str]:
 
 
 class VonageVoice:
-    """The dialect."""
+    """Writes the requests of the API and reads its answers."""
 
     def __init__(
-        self, account: vonage.VonageAccount, rules: CallRules, *, classifier: Classifier
+        self,
+        account: vonage.VonageAccount,
+        options: VonageVoiceOptions,
+        *,
+        receipts_url: str | None,
+        classifier: Classifier,
     ) -> None:
-        self._account, self._rules, self._classifier = account, rules, classifier
+        self._account = account
+        self._options = options
+        self._receipts_url = receipts_url
+        self._classifier = classifier
 
     async def request(self, message: VoiceMessage, attempt: Attempt) -> Request | Outcome:
-        caller = message.sender or self._rules.sender
+        caller = message.sender or self._options.sender
         value: dict[str, object] = {
             "to": [{"type": "phone", "number": vonage.digits(message.to)}],
             "from": {"type": "phone", "number": vonage.digits(caller)},
             "ncco": ncco(message),
-            "ringing_timer": self._rules.ring_seconds,
+            "ringing_timer": self._options.ring_seconds,
         }
-        if self._rules.receipts_url is not None:
-            value["event_url"] = [callback_url(self._rules.receipts_url, attempt.message_id)]
+        if self._receipts_url is not None:
+            value["event_url"] = [callback_url(self._receipts_url, attempt.message_id)]
             value["event_method"] = "POST"
         return json_request(self._url, value, self._account.headers())
 
@@ -176,29 +183,21 @@ class VonageVoiceReceipts:
         )
 
 
-def _build(setup: ProviderContext) -> HttpProvider[VoiceMessage]:
-    options, transport = setup.options, transport_of(setup)
-    table = vonage.AccountTable.read(options, application_only=True)
-    sender, seconds = options.text("from"), options.number("ring_seconds", 60, at_least=1)
-    if seconds > LONGEST_RING:
-        raise options.wrong("ring_seconds", f"must be at most {LONGEST_RING}")
-    options.done()
-    account = table.account(setup)
-    rules = CallRules(
-        sender=sender,
-        ring_seconds=int(seconds),
-        receipts_url=setup.receipts_url if account.callbacks else None,
+def _build(context: ProviderContext[VonageVoiceOptions]) -> HttpProvider[VoiceMessage]:
+    account = vonage.account_of(context, application_only=True)
+    codec = VonageVoice(
+        account,
+        context.options,
+        receipts_url=context.receipts_url if account.callbacks else None,
+        classifier=Classifier(CODES, channel=context.channel, provider=context.name),
     )
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    return HttpProvider(setup.name, VonageVoice(account, rules, classifier=classifier), transport)
+    return HttpProvider(context.name, codec, transport_of(context))
 
 
-def _receipts(setup: ProviderContext, clock: Clock) -> VonageVoiceReceipts:
-    secret = vonage.read_signature_secret(setup.options)
-    setup.options.others("timeout_seconds", "from", "ring_seconds")
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
+def _receipts(context: ProviderContext[VonageVoiceOptions], clock: Clock) -> VonageVoiceReceipts:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    secret = context.options.signature_secret_env.secret()
     return VonageVoiceReceipts(secret, classifier=classifier, clock=clock)
 
 
-VONAGE = ProviderType(build=_build, receipts=_receipts)
+VONAGE = ProviderType(options=VonageVoiceOptions, build=_build, receipts=_receipts)

@@ -6,8 +6,9 @@ The tests install it as any package elsewhere would, by an entry point (`install
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
-from consumers.sdk.error_codes import NOBODY, Classifier, ErrorTable
+from consumers.sdk.error_codes import INVALID_RECIPIENT, Classifier, ErrorTable
 from consumers.sdk.http_provider import (
     HttpProvider,
     Request,
@@ -17,6 +18,7 @@ from consumers.sdk.http_provider import (
     transport_of,
 )
 from consumers.sdk.http_transport import Answer
+from consumers.sdk.options import CallOptions, HttpsUrl, Text
 from consumers.sdk.outcomes import Outcome, accepted_or_ambiguous
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -24,11 +26,11 @@ from schemas.events import ProviderResponse
 from schemas.messages import SmsMessage
 from tests.provider_types import install
 
-CODES = ErrorTable(source="https://keyed.example.com/errors", codes={"nobody": NOBODY})
+CODES = ErrorTable(source="https://keyed.example.com/errors", codes={"nobody": INVALID_RECIPIENT})
 
 
 class Keyed:
-    """The dialect."""
+    """The codec."""
 
     def __init__(self, url: str, classifier: Classifier) -> None:
         self._url, self._classifier = url, classifier
@@ -53,15 +55,20 @@ class Keyed:
         return None
 
 
-def _build(setup: ProviderContext) -> HttpProvider[SmsMessage]:
-    setup.options.others("from")
-    url, transport = setup.options.url("base_url", "https://keyed.example.com"), transport_of(setup)
-    setup.options.done()
-    classifier = Classifier(CODES, channel=setup.channel, provider=setup.name)
-    return HttpProvider(setup.name, Keyed(url, classifier), transport)
+class KeyedOptions(CallOptions):
+    """The address of the API; the sender is accepted and not used."""
+
+    base_url: HttpsUrl = "https://keyed.example.com"
+    sender: Text | None = Field(alias="from", default=None)
 
 
-KEYED = ProviderType(build=_build, probes=False, knows_repeats=True)
+def _build(context: ProviderContext[KeyedOptions]) -> HttpProvider[SmsMessage]:
+    classifier = Classifier(CODES, channel=context.channel, provider=context.name)
+    codec = Keyed(context.options.base_url, classifier)
+    return HttpProvider(context.name, codec, transport_of(context))
+
+
+KEYED = ProviderType(options=KeyedOptions, build=_build, has_probe=False, has_idempotency_key=True)
 
 
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pytest
 
+from consumers.sdk.options import Port, ProviderOptions
 from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
@@ -72,13 +73,17 @@ def _said(line: Mapping[str, Any]) -> list[ReceiptEvent]:
     ]
 
 
-def _build(setup: ProviderContext) -> Pager:
-    port = int(setup.options.number("port", 0, at_least=1))
-    setup.options.done()
-    return Pager(setup.name, port)
+class PagerOptions(ProviderOptions):
+    """The other end."""
+
+    port: Port
 
 
-PAGER = ProviderType(build=_build, confirms=True)
+def _build(context: ProviderContext[PagerOptions]) -> Pager:
+    return Pager(context.name, context.options.port)
+
+
+PAGER = ProviderType(options=PagerOptions, build=_build, reports_every_message=True)
 
 
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from comms.platform.settings import Settings
 from consumers.registry import PROVIDER_TYPES, capabilities_of
 from consumers.sdk.capabilities import ANY_MODE, LIVE, LIVE_AND_TEST
 from consumers.sdk.outcomes import Accepted, AccountError, Refused, without_side_effects
@@ -135,30 +134,45 @@ async def test_where_addresses_are_the_test_mode_no_other_is_written_to(
         await provider.close()
 
 
-def modes(channel: Channel, kind: str, settings: Settings) -> frozenset[Mode]:
-    wanted = replace(settings.channels[channel].providers[0], kind=kind, name=kind)
-    return capabilities_of(channel, wanted, settings).modes
+VALUES = {
+    "from": "news@acme.example",
+    "region": "eu-west-1",
+    "host": "mail.example.com",
+    "system_id": "acme",
+    "domain": "acme.example",
+    "key_id": "K1",
+    "team_id": "T1",
+    "topic": "com.example.app",
+    "subject": "mailto:push@acme.example",
+}
 
 
-def test_who_has_a_test_mode() -> None:
-    """The whole list: a kind that is added says which it is."""
-    plain = settings_with(Channel.SMS, {"name": "any"})
-    found = {
-        f"{channel} {kind}": modes(channel, kind, plain)
-        for channel, kinds in PROVIDER_TYPES.items()
-        for kind in kinds
+def modes(channel: Channel, name: str, environment: dict[str, str]) -> frozenset[Mode]:
+    """The modes of a provider type whose table has no more than it must."""
+    fields = PROVIDER_TYPES[channel][name].options.model_fields
+    keys = {f.alias or key for key, f in fields.items() if f.is_required() or f.alias == "from"}
+    table = {"name": name, **{key: VALUES[key] for key in keys}}
+    settings = settings_with(channel, table, environment=environment)
+    return capabilities_of(channel, settings.channels[channel].providers[0], settings).modes
+
+
+def test_which_types_have_a_test_mode() -> None:
+    """The whole list: a type that is added says which modes it accepts."""
+    actual = {
+        f"{channel} {name}": modes(channel, name, {})
+        for channel, types in PROVIDER_TYPES.items()
+        for name in types
     }
-    with_test = {name for name, its in found.items() if its == LIVE_AND_TEST}
+    with_test = {name for name, its in actual.items() if its == LIVE_AND_TEST}
     assert with_test == {
         *("sms aws", "push fcm"),
         *("email sendgrid", "email mailgun", "email postmark", "email ses", "email resend"),
     }
-    simulated = {name for name, its in found.items() if its == ANY_MODE}
+    simulated = {name for name, its in actual.items() if its == ANY_MODE}
     assert simulated == {f"{channel} simulated" for channel in Channel}
-    assert {its for name, its in found.items() if name not in with_test | simulated} == {LIVE}
-    with_keys = settings_with(Channel.SMS, {"name": "any"}, environment=TWILIO)
-    assert modes(Channel.SMS, "twilio", with_keys) == LIVE_AND_TEST
-    assert modes(Channel.VOICE, "twilio", with_keys) == LIVE_AND_TEST
+    assert {its for name, its in actual.items() if name not in with_test | simulated} == {LIVE}
+    assert modes(Channel.SMS, "twilio", TWILIO) == LIVE_AND_TEST
+    assert modes(Channel.VOICE, "twilio", TWILIO) == LIVE_AND_TEST
 
 
 def test_what_a_test_comes_to_has_no_consequences() -> None:

@@ -26,7 +26,7 @@ from consumers.sdk.outcomes import Accepted, Refused
 from consumers.sdk.provider import Provider
 from schemas.messages import PushMessage
 from schemas.vocabulary import Channel
-from tests.consumers.contract.http_suite import told
+from tests.consumers.contract.http_suite import describe
 from tests.consumers.contract.samples import message, only_provider, settings_with, until
 from tests.consumers.contract.suite import call
 from tests.counterparts.apple import Apple, Files
@@ -133,9 +133,9 @@ async def test_what_becomes_of_a_notification_and_of_the_next(
     apple: Apple, word: str, expected: str
 ) -> None:
     async with opened(apple) as provider:
-        assert told(await call(provider, push("taken1"))) == "accepted"
-        assert told(await call(provider, push(f"{word}1"))) == expected
-        assert told(await call(provider, push("taken2"))) == "accepted"
+        assert describe(await call(provider, push("taken1"))) == "accepted"
+        assert describe(await call(provider, push(f"{word}1"))) == expected
+        assert describe(await call(provider, push("taken2"))) == "accepted"
 
 
 async def test_a_device_that_is_gone_is_told_since_when(apple: Apple) -> None:
@@ -147,33 +147,33 @@ async def test_a_device_that_is_gone_is_told_since_when(apple: Apple) -> None:
 
 async def test_another_key_or_topic_is_the_accounts_fault(apple: Apple) -> None:
     async with opened(apple, topic="com.acme.other") as provider:
-        assert told(await call(provider, push("taken1"))) == "blocked"
+        assert describe(await call(provider, push("taken1"))) == "blocked"
     other = ec.generate_private_key(ec.SECP256R1())
     async with opened(apple, key=pem_of(other)) as provider:
         outcome = await call(provider, push("taken1"))
-    assert (told(outcome), outcome.response.code) == ("blocked", "InvalidProviderToken")
+    assert (describe(outcome), outcome.response.code) == ("blocked", "InvalidProviderToken")
 
 
 async def test_silence_is_ambiguous_and_costs_only_its_own_call(apple: Apple) -> None:
     async with opened(apple, seconds=1) as provider:
-        assert told(await call(provider, push("silent1"))) == "ambiguous"
-        assert told(await call(provider, push("taken1"))) == "accepted"
+        assert describe(await call(provider, push("silent1"))) == "ambiguous"
+        assert describe(await call(provider, push("taken1"))) == "accepted"
 
 
 async def test_a_server_that_goes_away_answers_what_it_has_looked_at(apple: Apple) -> None:
     """Ten calls on one connection: nine that wait, then the one that it does not look at."""
     before, waiting = apple.sessions, [f"late{n}" for n in range(9)]
     async with opened(apple) as provider:
-        assert told(await call(provider, push("taken0"))) == "accepted"
+        assert describe(await call(provider, push("taken0"))) == "accepted"
         asked = len(apple.asked)
         calls = [asyncio.create_task(call(provider, push(token))) for token in waiting]
         await until(lambda: len(apple.asked) == asked + 9)
         last = await call(provider, push("leaves1"))
         outcomes = await asyncio.gather(*calls)
-        assert told(last) == "later provider_error"
-        assert {told(outcome) for outcome in outcomes} == {"accepted"}
+        assert describe(last) == "later provider_error"
+        assert {describe(outcome) for outcome in outcomes} == {"accepted"}
         assert apple.sessions == before + 1
-        assert told(await call(provider, push("taken1"))) == "accepted"
+        assert describe(await call(provider, push("taken1"))) == "accepted"
         assert apple.sessions == before + 2
 
 
@@ -193,6 +193,6 @@ async def test_a_large_notification_fits_and_one_that_is_larger_is_not_sent(appl
     around = '{"aps":{"alert":{"title":"Hello","body":""},"sound":"default"}}'
     fits = push("taken1", body="x" * (4096 - len(around)))
     async with opened(apple) as provider:
-        assert told(await call(provider, fits)) == "accepted"
+        assert describe(await call(provider, fits)) == "accepted"
         larger = replace(fits, body=f"{fits.body}x")
-        assert told(await call(provider, larger)) == "refused invalid_content"
+        assert describe(await call(provider, larger)) == "refused invalid_content"

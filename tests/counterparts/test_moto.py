@@ -27,7 +27,7 @@ from consumers.vendors import sns
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel
-from tests.consumers.contract.http_suite import told
+from tests.consumers.contract.http_suite import describe
 from tests.consumers.contract.samples import (
     closed_port,
     message,
@@ -121,7 +121,7 @@ async def test_a_mail_is_signed_as_amazon_wants_it_and_arrives(moto: Moto, users
 async def test_a_sender_that_is_not_verified_is_the_messages_own(moto: Moto, users: Users) -> None:
     async with opened(moto, Channel.EMAIL, users.allowed) as provider:
         outcome = await call(provider, full_mail(sender="eve@elsewhere.example"))
-    assert told(outcome) == "refused rejected"
+    assert describe(outcome) == "refused rejected"
 
 
 @pytest.mark.parametrize("channel", TABLES)
@@ -131,7 +131,7 @@ async def test_a_wrong_key_is_the_accounts_fault(
 ) -> None:
     sent = text() if channel is Channel.SMS else full_mail(sender=None)
     async with opened(moto, channel, replace(users.allowed, **{wrong: "another"})) as provider:
-        assert told(await call(provider, sent)) == "blocked"
+        assert describe(await call(provider, sent)) == "blocked"
 
 
 async def test_a_probe_tells_a_wrong_key(moto: Moto, users: Users) -> None:
@@ -145,7 +145,7 @@ async def test_what_a_user_may_not_do_is_the_accounts_fault(
 ) -> None:
     sent = text() if channel is Channel.SMS else full_mail(sender=None)
     async with opened(moto, channel, users.stranger) as provider:
-        assert told(await call(provider, sent)) == "blocked"
+        assert describe(await call(provider, sent)) == "blocked"
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from consumers.sdk.outcomes import Accepted, Outcome
 from consumers.sdk.provider import Provider
 from schemas.messages import Message, PushMessage, SmsMessage, VoiceMessage
 from schemas.vocabulary import Channel, Priority
-from tests.consumers.contract.http_suite import PUBLIC_URL, Dialogue, told
+from tests.consumers.contract.http_suite import PUBLIC_URL, Dialogue, describe
 from tests.consumers.contract.samples import email, message, only_provider, settings_with
 from tests.consumers.contract.suite import call
 from tests.consumers.email import test_postmark, test_sendgrid, test_ses
@@ -267,7 +267,7 @@ async def test_a_request_without_what_it_needs_is_refused(
         return replace(said, body=json.dumps(value).encode())
 
     outcome = await outcome_of(case, case.messages[0], prism, google, change)
-    assert told(outcome).startswith("refused"), outcome
+    assert describe(outcome).startswith("refused"), outcome
 
 
 async def test_a_request_that_does_not_say_who_calls_is_the_accounts_fault(
@@ -276,4 +276,4 @@ async def test_a_request_that_does_not_say_who_calls_is_the_accounts_fault(
     dropped = case.proof or "x-postmark-server-token"
     outcome = await outcome_of(case, case.messages[0], prism, google, without(dropped))
     # Postmark's document has its token among what a request needs.
-    assert told(outcome) == ("blocked" if case.proof else "refused rejected")
+    assert describe(outcome) == ("blocked" if case.proof else "refused rejected")

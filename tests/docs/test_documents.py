@@ -130,15 +130,15 @@ def test_settings_lists_every_variable_that_the_code_reads() -> None:
 def test_settings_lists_every_key_of_a_channel_and_its_default() -> None:
     table = {row[0].strip("`"): row[1] for row in rows(text("docs/settings.md"))}
     channel, retry = ChannelSettings(), RetryPolicy()
-    for key in fields(ChannelSettings):
-        assert key.name in {"retry", "routing"} or key.name in table
+    for key in ChannelSettings.model_fields:
+        assert key in {"retry", "routing"} or key in table
     assert float(table["concurrency"]) == channel.concurrency
     assert float(table["call_timeout_seconds"]) == channel.call_timeout_seconds
     assert json.loads(table["on_doubt"].strip("`")) == channel.on_doubt
-    for key in fields(RetryPolicy):
-        assert float(table[f"retry.{key.name}"]) == getattr(retry, key.name)
-    for key in fields(RoutingPolicy):
-        assert float(table[f"routing.{key.name}"]) == getattr(channel.routing, key.name)
+    for key in RetryPolicy.model_fields:
+        assert float(table[f"retry.{key}"]) == getattr(retry, key)
+    for key in RoutingPolicy.model_fields:
+        assert float(table[f"routing.{key}"]) == getattr(channel.routing, key)
 
 
 def test_settings_lists_every_option_of_the_simulator_and_its_default() -> None:
@@ -148,7 +148,7 @@ def test_settings_lists_every_option_of_the_simulator_and_its_default() -> None:
     manners = next(iter(whole.pop("manners").values()))
     assert whole.pop("journal") is None
     assert "journal" in table
-    whole |= {key.name: getattr(manners, key.name) for key in fields(manners)}
+    whole |= manners.model_dump()
     assert {name: float(table[name]) for name in whole} == whole
 
 

@@ -32,7 +32,7 @@ def test_example_is_valid(example: str, tmp_path: Path) -> None:
     name = re.findall(r'^name = "(.*)"', example, flags=re.MULTILINE)[0]
     channel = Channel(re.findall(r"^\[\[(\w+)\.", example)[0])
     (provider,) = settings.channels[channel].providers
-    _, missing = registry.build_or_missing(channel, provider, settings)
+    _, missing = registry.build_or_unconfigured(channel, provider, settings)
     assert provider.name == name
     assert missing is None or "not set" in missing
     registry.receipt_parsers(settings)

@@ -1,5 +1,7 @@
 """The kind `smpp`: a carrier's SMSC, or a gateway that speaks as one, reached by SMPP 3.4.
 
+    options       the provider's table
+    building      the adapter, made from it
     provider      the adapter: a message's turn, its outcomes
     submissions   what is submitted for a message
     text          alphabets and parts
@@ -16,20 +18,20 @@ The library belongs to the extra `smpp`: it is loaded when a table of this kind 
 
 from typing import Any
 
-from comms.platform.settings import SettingsError
 from consumers.sdk.provider import Provider
 from consumers.sdk.provider_type import ProviderContext, ProviderType
+from consumers.sms.smpp.options import SmppOptions
 
 
-def _build(setup: ProviderContext) -> Provider[Any]:
+def _build(context: ProviderContext[SmppOptions]) -> Provider[Any]:
     try:
-        from consumers.sms.smpp.options import build  # noqa: PLC0415 - optional extra
+        from consumers.sms.smpp.building import build  # noqa: PLC0415 - optional extra
     except ModuleNotFoundError as error:
         if error.name != "smpp34":
             raise
         problem = "install the extra: pip install communications[smpp]"
-        raise SettingsError(f"{setup.channel}.providers[{setup.name}].type", problem) from error
-    return build(setup)
+        raise context.wrong("type", problem) from error
+    return build(context)
 
 
-SMPP = ProviderType(build=_build, confirms=True)
+SMPP = ProviderType(options=SmppOptions, build=_build, reports_every_message=True)

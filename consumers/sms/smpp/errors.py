@@ -15,8 +15,8 @@ from types import MappingProxyType
 from consumers.sdk.error_codes import (
     ACCOUNT,
     CONTENT,
+    INVALID_RECIPIENT,
     LIMITED,
-    NOBODY,
     OPTED_OUT,
     REJECTED,
     SENDER,
@@ -29,7 +29,7 @@ from consumers.sdk.error_codes import (
 # where there is no credit: https://smpp.io/cmd-response-table/
 _STATUSES: tuple[tuple[int, str, Meaning], ...] = (
     # The recipient
-    (0x0B, "ESME_RINVDSTADR", NOBODY),
+    (0x0B, "ESME_RINVDSTADR", INVALID_RECIPIENT),
     # The content
     (0x01, "ESME_RINVMSGLEN", CONTENT),
     # The message
@@ -115,7 +115,7 @@ CODES = ErrorTable(
 MEANINGS = MappingProxyType(
     {
         "rejected": REJECTED,
-        "invalid_recipient": NOBODY,
+        "invalid_recipient": INVALID_RECIPIENT,
         "invalid_content": CONTENT,
         "suppressed": OPTED_OUT,
         "sender": SENDER,

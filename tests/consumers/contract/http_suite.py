@@ -1,8 +1,8 @@
-"""The contract over HTTP: an adapter against a stub that answers as its provider is recorded to.
+"""The contract over HTTP: an adapter against a stub that gives the provider's recorded answers.
 
 A test module derives a class from `HttpContract` and gives it a `dialogue`: the provider's table,
-what it answers to a message it takes, and a table of its documented errors with the outcome that
-each must come to. The stub tells messages apart by the recipient, wherever it stands in a request.
+its answer to a message that it accepts, and its documented errors with the outcome of each. The
+stub distinguishes messages by the recipient, anywhere in a request.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus
 import pytest
 from aiohttp import web
 
-from consumers.registry import build_or_missing
+from consumers.registry import build_or_unconfigured
 from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from consumers.sdk.provider import Provider
 from schemas.messages import Message
@@ -40,7 +40,7 @@ NO_RESPONSE, HANG_UP = Reply(0, "silence"), Reply(0, "hang up")
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A request that the stub was asked."""
+    """A request that the stub received."""
 
     method: str
     path: str
@@ -51,16 +51,19 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialogue:
-    """How a provider talks.
+    """The requests and answers of a provider.
 
     Args:
-        table: its options, but for `base_url`; environment: the variables with its secrets.
-        accepted: the n-th answer to a message that is taken, each with another id.
-        refused: an answer that means `invalid_recipient`; transient: one of a server in trouble.
-        probe: the answer to what proves the credentials.
-        errors: recorded answers, each with the outcome as `told` writes it.
-        needs: the variable without which it must say that it is not set up.
-        make: a message to a recipient, where a plain one will not do.
+        channel: of the provider.
+        table: its options without `base_url`.
+        environment: the variables with its secrets.
+        accepted: the n-th answer to a message that is accepted, each with another id.
+        refused: an answer that means `invalid_recipient`.
+        transient: an answer that means a temporary failure.
+        errors: recorded answers, each with the outcome as `describe` writes it.
+        needs: the variable without which the provider must not be set up.
+        probe: the answer to the probe.
+        make: makes a message to a recipient, if it must not be a plain one.
         recipient: the n-th recipient.
     """
 
@@ -82,7 +85,7 @@ class Dialogue:
         return message(self.channel, to) if self.make is None else self.make(to)
 
     def provider(self, url: str, *, seconds: float = 30, **more: str) -> Provider[Any]:
-        """Its adapter, calling `url`."""
+        """The adapter, calling `url`."""
         environment = {**self.environment, "COMMS_PUBLIC_URL": PUBLIC_URL, **more}
         settings = settings_with(
             self.channel,
@@ -93,8 +96,8 @@ class Dialogue:
         return only_provider(settings, self.channel)
 
 
-def told(outcome: Outcome) -> str:
-    """An outcome in words: its kind, reason, suppression reason and wait."""
+def describe(outcome: Outcome) -> str:
+    """Return an outcome as a text: its type, reason, suppression reason and wait."""
     match outcome:
         case Accepted():
             return "accepted"
@@ -109,7 +112,7 @@ def told(outcome: Outcome) -> str:
 
 
 class Stub:
-    """The provider's end, on a free port of loopback, with a record of what it was asked."""
+    """The provider, on a free port of loopback, with a record of its requests."""
 
     def __init__(self, dialogue: Dialogue) -> None:
         self.requests: list[Recorded] = []
@@ -123,7 +126,7 @@ class Stub:
     async def start(self) -> None:
         app = web.Application(client_max_size=50 * 1024 * 1024)
         app.router.add_route("*", "/{rest:.*}", self._answer)
-        # What it stays silent about must not keep it from ending.
+        # Requests without an answer must not delay the end.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.SockSite(self._runner, self._socket).start()
@@ -133,7 +136,7 @@ class Stub:
             await self._runner.cleanup()
 
     def message(self, reply: Reply | None) -> Message:
-        """A message to somebody new, which will be answered so; taken when None."""
+        """Make a message to a new recipient, answered with `reply`, or accepted if that is None."""
         self._known += 1
         made = self._dialogue.message(self._known)
         self._answers[self._dialogue.recipient(self._known).lstrip("+")] = reply
@@ -165,7 +168,7 @@ class Stub:
 
 
 class HttpContract(ProviderContract):
-    """The suite, with what HTTP adds to it."""
+    """The suite, with the tests that HTTP adds to it."""
 
     dialogue: Dialogue
 
@@ -205,7 +208,7 @@ class HttpContract(ProviderContract):
     ) -> None:
         errors = self.dialogue.errors
         found = {
-            name: told(await call(subject.provider, stub.message(reply)))
+            name: describe(await call(subject.provider, stub.message(reply)))
             for name, (reply, _) in errors.items()
         }
         assert found == {name: expected for name, (_, expected) in errors.items()}
@@ -227,13 +230,13 @@ class HttpContract(ProviderContract):
         headers |= {"Retry-After": "7"} if status in (429, 503) else {}
         reply = Reply(status, "<html>upstream</html>", headers)
         before = len(stub.requests)
-        assert told(await call(subject.provider, stub.message(reply))) == expected
+        assert describe(await call(subject.provider, stub.message(reply))) == expected
         assert len(stub.requests) == before + 1
 
     async def test_a_connection_lost_after_the_request_is_ambiguous_and_not_repeated(
         self, subject: Subject, stub: Stub
     ) -> None:
-        assert told(await call(subject.provider, stub.message(HANG_UP))) == "ambiguous"
+        assert describe(await call(subject.provider, stub.message(HANG_UP))) == "ambiguous"
         assert len(stub.requests) == 1
 
     async def test_no_outcome_shows_a_secret(self, subject: Subject, stub: Stub) -> None:
@@ -247,17 +250,19 @@ class HttpContract(ProviderContract):
         environment = {k: v for k, v in dialogue.environment.items() if k != dialogue.needs}
         settings = settings_with(dialogue.channel, dialogue.table, environment=environment)
         wanted = settings.channels[dialogue.channel].providers[0]
-        _, missing = build_or_missing(dialogue.channel, wanted, settings)
+        _, missing = build_or_unconfigured(dialogue.channel, wanted, settings)
         assert missing is not None
         assert missing.startswith(f"{dialogue.needs}: not set")
 
 
 class NamingContract(HttpContract):
-    """The suite for a provider that names whatever it takes: a success without a name is not its
-    own answer."""
+    """The suite for a provider that returns an id for each message that it accepts.
+
+    A success without an id is not the provider's own answer.
+    """
 
     @pytest.mark.parametrize("text", ["<html>Sign in to this network</html>", "{}", "[1]", ""])
     async def test_a_success_that_names_no_message_is_ambiguous(
         self, subject: Subject, stub: Stub, text: str
     ) -> None:
-        assert told(await call(subject.provider, stub.message(Reply(200, text)))) == "ambiguous"
+        assert describe(await call(subject.provider, stub.message(Reply(200, text)))) == "ambiguous"

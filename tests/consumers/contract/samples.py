@@ -59,9 +59,9 @@ def settings_with(
     settings = load({"COMMS_DATA_DIR": "no-such-folder", **(environment or {})})
     options = {name: value for name, value in table.items() if name not in ("name", "type")}
     name = str(table["name"])
-    provider = ProviderSettings(name=name, kind=str(table.get("type", name)), options=options)
-    own = replace(
-        settings.channels[channel], providers=(provider,), call_timeout_seconds=timeout_seconds
+    provider = ProviderSettings(name=name, type=str(table.get("type", name)), options=options)
+    own = settings.channels[channel].model_copy(
+        update={"providers": (provider,), "call_timeout_seconds": timeout_seconds}
     )
     return replace(settings, channels={**settings.channels, channel: own})
 

@@ -1,7 +1,7 @@
-"""What every adapter owes the runner: one suite, run on each of them against a real server.
+"""What every adapter must do: one suite, run on each adapter against a real server.
 
-A test module derives a class from `ProviderContract` and gives it a `subject`: an adapter, and how
-to make its server accept, refuse, stall or fall silent.
+A test module derives a class from `ProviderContract` and gives it a `subject`: an adapter, and a
+way to make its server accept, refuse, fail or not answer.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tests.consumers.contract.samples import until
 
 
 class Fate(Enum):
-    """What the server shall do with a message."""
+    """What the server does with a message."""
 
     ACCEPTED = auto()
     REFUSED = auto()
@@ -34,11 +34,12 @@ class Subject:
     """An adapter under test.
 
     Args:
-        provider: already open, and patient: it waits for longer than a busy machine takes.
-        hasty: the same with half a second of patience, for a server that stays silent.
-        unreachable: another of the kind, open, whose server does not exist.
-        message: makes a message that meets a fate.
-        port: of the server; secrets: what must never be shown.
+        provider: already open, with a time limit that is long enough for a busy machine.
+        hasty: the same with a limit of half a second, for a server that does not answer.
+        unreachable: the same, and its server does not exist.
+        message: makes a message with a fate.
+        port: of the server.
+        secrets: texts that must never be shown.
     """
 
     provider: Provider[Any]

@@ -12,10 +12,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sendgrid.helpers.eventwebhook import EventWebhook
 
-from comms.platform.settings import SettingsError
 from consumers.registry import receipt_parsers
 from consumers.sdk.outcomes import TryLater
-from consumers.sdk.receipts import BadSignatureError, Receipt, ReceiptParser, UnreadableReceiptError
+from consumers.sdk.receipts import (
+    BadSignatureError,
+    NotSetUpError,
+    Receipt,
+    ReceiptParser,
+    UnreadableReceiptError,
+)
 from schemas.ids import new_message_id
 from schemas.vocabulary import Channel, Reason, SuppressionReason
 from tests.consumers.contract.http_suite import Dialogue, HttpContract, Reply, Stub
@@ -332,6 +337,6 @@ def test_what_is_signed_and_no_array_is_unreadable(body: bytes) -> None:
 @pytest.mark.parametrize(
     "key", ["no key", spki(rsa.generate_private_key(65537, 2048))], ids=["text", "RSA"]
 )
-def test_a_key_that_is_none_is_told(key: str) -> None:
-    with pytest.raises(SettingsError, match="webhook_public_key_env"):
-        parser(key)
+def test_receipts_need_a_verification_key(key: str) -> None:
+    with pytest.raises(NotSetUpError, match="webhook_public_key_env"):
+        parser(key).parse({}, b"", "")

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from comms.platform.settings import SettingsError
 from consumers.email.ses import CODES, SesReceipts
 from consumers.registry import receipt_parsers
 from consumers.sdk.error_codes import Classifier
@@ -344,13 +343,14 @@ async def test_what_is_signed_and_no_event_is_unreadable() -> None:
         theirs.parse({}, body, "")
 
 
-def test_without_a_topic_nothing_is_proved_and_a_wrong_one_is_told() -> None:
+def test_receipts_need_a_topic() -> None:
     settings = settings_with(Channel.EMAIL, TABLE)
     with pytest.raises(NotSetUpError, match="topic_arn"):
         receipt_parsers(settings)[Channel.EMAIL, "ses"].parse({}, b"", "")
     for wrong in ({"topic_arn": "receipts"}, {"topic_arn": ARN.replace("sns", "sqs")}):
-        with pytest.raises(SettingsError, match="topic_arn"):
-            receipt_parsers(settings_with(Channel.EMAIL, {**TABLE, **wrong}))
+        parsers = receipt_parsers(settings_with(Channel.EMAIL, {**TABLE, **wrong}))
+        with pytest.raises(NotSetUpError, match="topic_arn: must be the ARN"):
+            parsers[Channel.EMAIL, "ses"].parse({}, b"", "")
 
 
 async def test_what_is_fetched_is_cut_and_no_redirect_is_followed() -> None:

@@ -21,7 +21,7 @@ from consumers.sdk.http_transport import NotSentError
 from consumers.sdk.outcomes import Refused
 from schemas.messages import PushMessage
 from schemas.vocabulary import Channel, Platform, Priority
-from tests.consumers.contract.http_suite import NO_RESPONSE, Dialogue, HttpContract, Reply, told
+from tests.consumers.contract.http_suite import NO_RESPONSE, Dialogue, HttpContract, Reply, describe
 from tests.consumers.contract.samples import (
     closed_port,
     message,
@@ -115,7 +115,7 @@ class TestApns(HttpContract):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await call(subject.provider, silent)
-        assert told(await call(subject.provider, subject.message(Fate.ACCEPTED))) == "accepted"
+        assert describe(await call(subject.provider, subject.message(Fate.ACCEPTED))) == "accepted"
 
     async def test_the_request_is_apples(self, subject: Subject, stub: Http2Stub) -> None:
         made = push("ab12", ttl=60, badge=2, collapse_key="match-7", data={"screen": "inbox"})
@@ -176,7 +176,7 @@ class TestApns(HttpContract):
     async def test_what_is_not_for_it_is_refused_without_a_call(
         self, subject: Subject, stub: Http2Stub, made: PushMessage
     ) -> None:
-        assert told(await call(subject.provider, made)) == "refused invalid_content"
+        assert describe(await call(subject.provider, made)) == "refused invalid_content"
         assert stub.requests == []
 
     async def test_many_devices_share_a_connection(self, subject: Subject, stub: Http2Stub) -> None:
@@ -188,8 +188,8 @@ class TestApns(HttpContract):
     async def test_a_connection_that_went_is_replaced(
         self, subject: Subject, stub: Http2Stub
     ) -> None:
-        assert told(await call(subject.provider, stub.message(GONE_AFTER))) == "accepted"
-        assert told(await call(subject.provider, stub.message(None))) == "accepted"
+        assert describe(await call(subject.provider, stub.message(GONE_AFTER))) == "accepted"
+        assert describe(await call(subject.provider, stub.message(None))) == "accepted"
         assert stub.connections == 2
 
     async def test_only_calls_above_the_last_one_named_are_known_not_to_be_carried_out(
@@ -198,8 +198,10 @@ class TestApns(HttpContract):
         """On one connection: a call in flight, then one that the server does not look at."""
         silent = asyncio.create_task(call(subject.hasty, stub.message(NO_RESPONSE)))
         await until(lambda: len(stub.requests) == 1)
-        assert told(await call(subject.hasty, stub.message(GONE_BEFORE))) == "later provider_error"
-        assert told(await silent) == "ambiguous"
+        assert (
+            describe(await call(subject.hasty, stub.message(GONE_BEFORE))) == "later provider_error"
+        )
+        assert describe(await silent) == "ambiguous"
         assert stub.connections == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from consumers.sdk.outcomes import Accepted
 from schemas.messages import PushMessage
 from schemas.vocabulary import Channel, Platform, Priority
-from tests.consumers.contract.http_suite import Dialogue, HttpContract, Reply, Stub, told
+from tests.consumers.contract.http_suite import Dialogue, HttpContract, Reply, Stub, describe
 from tests.consumers.contract.samples import message
 from tests.consumers.contract.suite import Subject, call
 
@@ -143,5 +143,5 @@ class TestExpo(HttpContract):
     async def test_what_is_not_for_it_is_refused_without_a_call(
         self, subject: Subject, stub: Stub, made: PushMessage
     ) -> None:
-        assert told(await call(subject.provider, made)) == "refused invalid_content"
+        assert describe(await call(subject.provider, made)) == "refused invalid_content"
         assert stub.requests == []

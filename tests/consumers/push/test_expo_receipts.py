@@ -69,7 +69,7 @@ async def test_what_google_or_apple_took_is_handed_on_and_not_delivered(
     assert isinstance(provider, PollableProvider)
     asked = question(ticket(1))
     stub.receipts["ticket-1"] = OK
-    (word,) = await provider.ask([asked])
+    (word,) = await provider.fetch_receipts([asked])
     assert isinstance(word, HandedToCarrier)
     assert word.message_id == asked.message_id
     assert word.response.provider_message_id == "ticket-1"
@@ -96,7 +96,7 @@ async def test_each_error_is_a_failure_with_what_it_means(
     suppress: SuppressionReason | None,
 ) -> None:
     stub.receipts["ticket-1"] = bad(error, "It says why")
-    (word,) = await provider.ask([question(ticket(1))])
+    (word,) = await provider.fetch_receipts([question(ticket(1))])
     assert isinstance(word, Receipt)
     assert (word.delivered, word.reason, word.suppress) == (False, reason, suppress)
     assert (word.response.code, word.response.detail) == (error, "It says why")
@@ -111,7 +111,7 @@ async def test_no_word_shows_a_device(stub: ExpoStub, provider: ExpoPush) -> Non
         expoPushToken=token(1),
         apns={"token": "of-apple"},
     )
-    (word,) = await provider.ask([question(ticket(1))])
+    (word,) = await provider.fetch_receipts([question(ticket(1))])
     assert isinstance(word, Receipt)
     shown = repr(word.response)
     assert "is not registered" in shown
@@ -123,7 +123,7 @@ async def test_a_receipt_that_is_not_there_yet_is_no_word(
 ) -> None:
     stub.receipts["ticket-2"] = OK
     missing, there = question(ticket(1), age=LATER), question(ticket(2))
-    (word,) = await provider.ask([missing, there])
+    (word,) = await provider.fetch_receipts([missing, there])
     assert isinstance(word, HandedToCarrier)
     assert word.message_id == there.message_id
     assert stub.asked == [["ticket-1", "ticket-2"]]
@@ -140,7 +140,7 @@ async def test_a_message_with_a_device_that_was_reached_is_handed_on_and_tells_o
 ) -> None:
     stub.receipts = {"ticket-1": OK, "ticket-2": bad("DeviceNotRegistered")}
     asked = question(ticket(1), bad_ticket("MessageTooBig"), ticket(2))
-    (word,) = await provider.ask([asked])
+    (word,) = await provider.fetch_receipts([asked])
     assert isinstance(word, HandedToCarrier)
     assert became(word) == {0: "handed_on", 1: "invalid_content", 2: "invalid_recipient"}
     assert word.response.detail == "1 of 3 devices handed on, 1 are gone"
@@ -153,7 +153,7 @@ async def test_a_message_fails_where_every_device_did(stub: ExpoStub, provider: 
     stub.receipts["ticket-4"] = bad("InvalidCredentials")
     all_gone = question(ticket(1), bad_ticket("DeviceNotRegistered"), ticket(2))
     not_all = question(ticket(3), ticket(4))
-    one, other = await provider.ask([all_gone, not_all])
+    one, other = await provider.fetch_receipts([all_gone, not_all])
     assert isinstance(one, Receipt)
     assert isinstance(other, Receipt)
     assert (one.reason, one.suppress) == (Reason.INVALID_RECIPIENT, None)
@@ -166,12 +166,12 @@ async def test_a_message_of_several_waits_for_all_receipts_but_not_for_ever(
     stub: ExpoStub, provider: ExpoPush
 ) -> None:
     stub.receipts = {"ticket-1": OK, "ticket-3": bad("DeviceNotRegistered")}
-    assert await provider.ask([question(ticket(1), ticket(2))]) == []
-    (word,) = await provider.ask([question(ticket(1), ticket(2), age=LATER)])
+    assert await provider.fetch_receipts([question(ticket(1), ticket(2))]) == []
+    (word,) = await provider.fetch_receipts([question(ticket(1), ticket(2), age=LATER)])
     assert isinstance(word, HandedToCarrier)
     assert became(word) == {0: "handed_on", 1: "accepted"}
     # Of the other device nothing is known: nobody can say that the message failed.
-    assert await provider.ask([question(ticket(3), ticket(4), age=LATER)]) == []
+    assert await provider.fetch_receipts([question(ticket(3), ticket(4), age=LATER)]) == []
 
 
 async def test_of_devices_beyond_what_the_ledger_holds_nothing_is_claimed(
@@ -180,11 +180,11 @@ async def test_of_devices_beyond_what_the_ledger_holds_nothing_is_claimed(
     long = [{"status": "ok", "id": f"{n:08}-{'x' * 27}"} for n in range(60)]
     asked = question(*long, age=LATER)
     stub.receipts = {one["id"]: bad("DeviceNotRegistered") for one in long}
-    assert await provider.ask([asked]) == []
+    assert await provider.fetch_receipts([asked]) == []
     (tickets,) = stub.asked
     assert 30 < len(tickets) < 60
     stub.receipts[tickets[0]] = OK
-    (word,) = await provider.ask([asked])
+    (word,) = await provider.fetch_receipts([asked])
     assert isinstance(word, HandedToCarrier)
     assert (word.response.detail or "").startswith("1 of 60 devices handed on")
     assert json.loads(word.response.raw or "")[-1] == {"more": 60 - len(tickets)}
@@ -195,7 +195,7 @@ async def test_a_thousand_receipts_with_errors_are_one_request(
 ) -> None:
     asked = [question(ticket(n)) for n in range(1001)]
     stub.receipts = {f"ticket-{n}": bad("DeviceNotRegistered", "x" * 300) for n in range(1001)}
-    assert len(await provider.ask(asked)) == 1001
+    assert len(await provider.fetch_receipts(asked)) == 1001
     assert [len(tickets) for tickets in stub.asked] == [1000, 1]
 
 
@@ -218,10 +218,10 @@ async def test_what_is_no_answer_is_to_be_asked_again(
 ) -> None:
     stub.receipts["ticket-1"], stub.reply = OK, reply
     with pytest.raises(ReceiptPollError) as caught:
-        await provider.ask([question(ticket(1))])
+        await provider.fetch_receipts([question(ticket(1))])
     assert caught.value.after == after
     stub.reply = None
-    assert len(await provider.ask([question(ticket(1))])) == 1
+    assert len(await provider.fetch_receipts([question(ticket(1))])) == 1
 
 
 @pytest.mark.parametrize("receipt", [{}, {"status": "odd"}], ids=str)
@@ -229,17 +229,17 @@ async def test_a_receipt_that_says_nothing_is_none(
     stub: ExpoStub, provider: ExpoPush, receipt: dict[str, Any]
 ) -> None:
     stub.receipts["ticket-1"] = receipt
-    assert await provider.ask([question(ticket(1), age=LATER)]) == []
+    assert await provider.fetch_receipts([question(ticket(1), age=LATER)]) == []
 
 
 async def test_without_a_connection_it_is_to_be_asked_again() -> None:
     unreachable = adapter(f"http://127.0.0.1:{closed_port()}")
     await unreachable.open()
     with pytest.raises(ReceiptPollError, match="no connection"):
-        await unreachable.ask([question(ticket(1))])
+        await unreachable.fetch_receipts([question(ticket(1))])
     await unreachable.close()
 
 
 async def test_with_no_ticket_nothing_is_asked(stub: ExpoStub, provider: ExpoPush) -> None:
-    assert await provider.ask([]) == []
+    assert await provider.fetch_receipts([]) == []
     assert stub.asked == []

@@ -22,7 +22,14 @@ from consumers.sdk.outcomes import Accepted, Refused
 from consumers.sdk.provider import Attempt, Provider
 from schemas.messages import PushMessage, WebPushSubscription
 from schemas.vocabulary import Channel, Platform, Priority, SuppressionReason
-from tests.consumers.contract.http_suite import HANG_UP, Dialogue, HttpContract, Reply, Stub, told
+from tests.consumers.contract.http_suite import (
+    HANG_UP,
+    Dialogue,
+    HttpContract,
+    Reply,
+    Stub,
+    describe,
+)
 from tests.consumers.contract.samples import message
 from tests.consumers.contract.suite import Subject, call
 
@@ -238,7 +245,7 @@ class TestFcm(HttpContract):
         self, subject: Subject, stub: FcmStub
     ) -> None:
         refused = stub.message(error(401, "UNAUTHENTICATED"))
-        assert told(await call(subject.provider, refused)) == "blocked"
+        assert describe(await call(subject.provider, refused)) == "blocked"
         await call(subject.provider, push("one"))
         assert len(stub.exchanges) == 2
 
@@ -256,7 +263,7 @@ class TestFcm(HttpContract):
         self, subject: Subject, stub: FcmStub, reply: Reply, expected: str
     ) -> None:
         stub.exchange = reply
-        assert told(await call(subject.provider, push("one"))) == expected
+        assert describe(await call(subject.provider, push("one"))) == expected
         assert await subject.provider.probe()
         assert stub.requests == []
 
@@ -273,7 +280,7 @@ class TestFcm(HttpContract):
     async def test_what_is_not_for_it_is_refused_without_a_call(
         self, subject: Subject, stub: FcmStub, made: PushMessage
     ) -> None:
-        assert told(await call(subject.provider, made)) == "refused invalid_content"
+        assert describe(await call(subject.provider, made)) == "refused invalid_content"
         assert stub.requests == []
 
     async def test_each_of_many_devices_is_told_and_one_that_accepts_is_enough(
@@ -307,7 +314,7 @@ class TestFcm(HttpContract):
             "ambiguous": (HANG_UP, BUSY, UNREGISTERED),
         }
         found = [
-            told(await call(subject.provider, several(stub, *replies)))
+            describe(await call(subject.provider, several(stub, *replies)))
             for replies in cases.values()
         ]
         assert found == list(cases)
@@ -345,7 +352,7 @@ class TestFcm(HttpContract):
             made.id, 1, suppressed_recipients=frozenset(made.tokens[:1])
         )
         assert (
-            told(await subject.provider.send(made, suppressed_recipients))
+            describe(await subject.provider.send(made, suppressed_recipients))
             == "refused invalid_recipient"
         )
 

@@ -27,7 +27,7 @@ from consumers.sdk.provider import Provider
 from schemas.messages import PushMessage, WebPushSubscription
 from schemas.payloads import WEBPUSH_LIMIT
 from schemas.vocabulary import Channel, Platform, Priority
-from tests.consumers.contract.http_suite import Dialogue, HttpContract, Reply, Stub, told
+from tests.consumers.contract.http_suite import Dialogue, HttpContract, Reply, Stub, describe
 from tests.consumers.contract.samples import message, only_provider, settings_with
 from tests.consumers.contract.suite import Subject, call
 
@@ -99,7 +99,7 @@ class TestWebPush(HttpContract):
         self, subject: Subject, stub: Stub, status: int, expected: str
     ) -> None:
         reply = Reply(status, "<html>", {"Location": stub.url} if status == 302 else {})
-        assert told(await call(subject.provider, stub.message(reply))) == expected
+        assert describe(await call(subject.provider, stub.message(reply))) == expected
         assert len(stub.requests) == 1
 
     async def test_the_request_is_one_a_browser_can_read(
@@ -179,13 +179,13 @@ class TestWebPush(HttpContract):
     async def test_what_is_not_for_it_is_refused_without_a_call(
         self, subject: Subject, stub: Stub, made: PushMessage, expected: str
     ) -> None:
-        assert told(await call(subject.provider, made)) == expected
+        assert describe(await call(subject.provider, made)) == expected
         assert stub.requests == []
 
     async def test_what_just_fits_is_sent(self, subject: Subject, stub: Stub) -> None:
         empty = len(json.dumps({"title": "Hello", "body": ""}, separators=(",", ":")))
         made = push(body="x" * (WEBPUSH_LIMIT - empty))
-        assert told(await call(subject.provider, made)) == "accepted"
+        assert describe(await call(subject.provider, made)) == "accepted"
         assert len(stub.requests[-1].body) == 4096
 
 
@@ -202,7 +202,7 @@ async def test_no_message_leads_to_this_machine(host: str) -> None:
     outcome = await call(provider, push(f"https://{host}:{port}/wp"))
     await provider.close()
     server.close()
-    assert told(outcome) == "refused invalid_recipient"
+    assert describe(outcome) == "refused invalid_recipient"
     assert "not one that may be reached" in (outcome.response.detail or "")
     assert not touched.is_set()
 

@@ -21,7 +21,7 @@ from comms.platform.kafka import Broker, EventProducer
 from consumers.push.expo import ExpoPush
 from consumers.receipts.poller import ReceiptPoller
 from consumers.receipts.processor import ReceiptProcessor
-from consumers.registry import senders_of_receipts
+from consumers.registry import providers_with_receipts
 from consumers.sdk.receipt_polling import PollSchedule, ReceiptPollError
 from consumers.sdk.receipt_stream import ReceiptNotStoredError
 from schemas import events
@@ -274,7 +274,7 @@ async def test_all_are_asked_about_page_by_page(
 
 def test_who_is_asked_owes_no_receipt_for_each_message() -> None:
     settings = settings_with(Channel.PUSH, {"name": "expo"})
-    assert senders_of_receipts(Channel.PUSH, settings.channels[Channel.PUSH].providers) == []
+    assert providers_with_receipts(Channel.PUSH, settings.channels[Channel.PUSH].providers) == []
 
 
 @contextmanager
@@ -307,7 +307,7 @@ def test_a_channel_process_asks_from_what_an_earlier_one_left(
 ) -> None:
     soon = PollSchedule(ready_after=timedelta(seconds=0.1), kept_for=timedelta(hours=1))
     monkeypatch.setattr("consumers.receipts.poller.EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(ExpoPush, "keeping", soon)
+    monkeypatch.setattr(ExpoPush, "poll_schedule", soon)
     gone, missing = push(DEVICE, "ExponentPushToken[another-of-theirs]"), push("device")
     with expo_on_a_thread() as expo, listener(broker) as listening:
         config = tmp_path / "comms.toml"

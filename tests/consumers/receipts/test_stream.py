@@ -9,7 +9,7 @@ import pytest
 
 from comms.platform.kafka import Broker
 from comms.platform.settings import Settings
-from consumers.registry import senders_of_receipts
+from consumers.registry import providers_with_receipts
 from schemas.ids import new_message_id
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers import pager
@@ -113,4 +113,4 @@ def test_a_defect_in_it_ends_the_process_with_its_error(
 
 def test_a_provider_that_confirms_owes_a_receipt(settings: Settings) -> None:
     configured = settings.channels[Channel.SMS].providers[:1]
-    assert senders_of_receipts(Channel.SMS, configured) == ["bleep"]
+    assert providers_with_receipts(Channel.SMS, configured) == ["bleep"]

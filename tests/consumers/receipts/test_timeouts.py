@@ -14,7 +14,7 @@ from comms.platform.database import async_pool
 from comms.platform.kafka import Broker, EventProducer
 from comms.platform.settings import ProviderSettings
 from consumers.receipts.timeouts import ReceiptTimeouts
-from consumers.registry import senders_of_receipts
+from consumers.registry import providers_with_receipts
 from consumers.status.publisher import StatusPublisher
 from schemas import events
 from schemas.events import NO_RESPONSE, StatusEvent
@@ -170,10 +170,10 @@ async def test_a_provider_without_receipts_owes_none(
     settled(store, 3, provider="smtp")
     assert await overdue(pool, Kept(producer)).look() == 0
     configured = [
-        ProviderSettings(name="main", kind="smtp"),
-        ProviderSettings(name="stub", kind="simulated"),
+        ProviderSettings(name="main", type="smtp"),
+        ProviderSettings(name="stub", type="simulated"),
     ]
-    assert senders_of_receipts(Channel.EMAIL, configured) == ["stub"]
+    assert providers_with_receipts(Channel.EMAIL, configured) == ["stub"]
 
 
 async def test_a_look_goes_no_further_back_than_the_last_one_and_finds_them_all(

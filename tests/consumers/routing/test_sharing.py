@@ -6,7 +6,6 @@ import random
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import monotonic
@@ -72,7 +71,9 @@ async def test_calls_of_all_processes_together_move_a_weight_in_all(
     pool: AsyncConnectionPool, database_url: str
 ) -> None:
     one, ones = process(pool)
-    other, others = process(pool, replace(POLICY, step_seconds=3600))  # it takes no step itself
+    other, others = process(
+        pool, POLICY.model_copy(update={"step_seconds": 3600})
+    )  # it takes no step itself
     for router in (one, other):
         for _ in range(12):  # too few in each to be judged alone
             router.observe("a", BROKEN, seconds=0.1, now=0.0)

@@ -34,7 +34,7 @@ from consumers.vendors import sns
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason
-from tests.consumers.contract.http_suite import Dialogue, NamingContract, Reply, Stub, told
+from tests.consumers.contract.http_suite import Dialogue, NamingContract, Reply, Stub, describe
 from tests.consumers.contract.samples import message, only_provider, settings_with, until
 from tests.consumers.contract.suite import Subject, call
 
@@ -155,7 +155,7 @@ class TestAwsSms(NamingContract):
         made = stub.message(invalid("INVALID_PARAMETER", "OriginationIdentity"))
         assert isinstance(made, SmsMessage)
         outcome = await call(subject.provider, replace(made, sender="Acme"))
-        assert told(outcome) == "refused invalid_content"
+        assert describe(outcome) == "refused invalid_content"
         assert json.loads(stub.requests[-1].body)["OriginationIdentity"] == "Acme"
 
 

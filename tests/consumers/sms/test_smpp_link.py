@@ -249,9 +249,9 @@ class TestTable:
             ("system_id", "ácme", "ASCII"),
             ("codes", {"0x40B": "gone"}, "one of"),
             ("codes", {"forty": "account"}, "must be a number"),
-            ("codes", {"0x40B": 7}, "table of texts"),
+            ("codes", {"0x40B": 7}, "must be a text"),
             ("timeout_seconds", 100, "call_timeout_seconds"),
-            ("pasword_env", "X", "no such option"),
+            ("pasword_env", "X", "no such setting"),
         ],
     )
     async def test_a_mistake_names_its_key(self, option: str, value: object, problem: str) -> None:

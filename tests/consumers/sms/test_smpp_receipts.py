@@ -42,7 +42,7 @@ def by_tlv(theirs: str, state: int, text: bytes = b"") -> bytes:
 
 
 def test_the_kind_owes_a_receipt_for_every_message() -> None:
-    assert SMPP.owes_receipts
+    assert SMPP.expects_receipts
 
 
 class TestReceipts:

@@ -14,7 +14,7 @@ from consumers.registry import receipt_parsers
 from consumers.sdk.outcomes import Accepted
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel
-from tests.consumers.contract.http_suite import Dialogue, HttpContract, Reply, Stub, told
+from tests.consumers.contract.http_suite import Dialogue, HttpContract, Reply, Stub, describe
 from tests.consumers.contract.samples import message, only_provider, settings_with
 from tests.consumers.contract.suite import Subject, call
 
@@ -128,7 +128,7 @@ async def test_a_probe_tells_a_wrong_key() -> None:
     provider = dialogue.provider(stub.url)
     await provider.open()
     assert await provider.probe() == "the provider refuses the account (403)"
-    assert told(await call(provider, stub.message(wrong))) == "blocked"
+    assert describe(await call(provider, stub.message(wrong))) == "blocked"
     await provider.close()
     await stub.stop()
 

@@ -15,6 +15,7 @@ from consumers.sdk.error_codes import Classifier
 from consumers.sdk.receipts import (
     BadSignatureError,
     Inbound,
+    NotSetUpError,
     Receipt,
     ReceiptEvent,
     UnmatchedReceipt,
@@ -30,7 +31,7 @@ from tests.consumers.contract.http_suite import (
     NamingContract,
     Reply,
     Stub,
-    told,
+    describe,
 )
 from tests.consumers.contract.samples import message, only_provider, settings_with
 from tests.consumers.contract.suite import Subject, call
@@ -119,7 +120,7 @@ class TestTelnyxSms(NamingContract):
         made = stub.message(error(400, "40305"))
         assert isinstance(made, SmsMessage)
         outcome = await call(subject.provider, replace(made, sender="Acme"))
-        assert told(outcome) == "refused invalid_content"
+        assert describe(outcome) == "refused invalid_content"
 
     async def test_a_profile_may_choose_the_number(self, stub: Stub) -> None:
         table = {"name": "telnyx", "messaging_profile_id": "4000"}
@@ -139,11 +140,11 @@ def test_a_sender_or_a_profile_is_needed() -> None:
     assert caught.value.key == "sms.providers[telnyx].from"
 
 
-def test_what_is_no_public_key_is_told() -> None:
+def test_receipts_need_a_public_key_that_is_one() -> None:
     environment = {**ENVIRONMENT, "TELNYX_PUBLIC_KEY": "half a key"}
-    with pytest.raises(SettingsError) as caught:
-        receipt_parsers(settings_with(Channel.SMS, TABLE, environment=environment))
-    assert caught.value.key == "sms.providers[telnyx].public_key_env"
+    parsers = receipt_parsers(settings_with(Channel.SMS, TABLE, environment=environment))
+    with pytest.raises(NotSetUpError, match=r"sms\.providers\[telnyx\]\.public_key_env: must hold"):
+        parsers[Channel.SMS, "telnyx"].parse({}, b"", "")
 
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

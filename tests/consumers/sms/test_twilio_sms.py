@@ -29,7 +29,7 @@ from tests.consumers.contract.http_suite import (
     NamingContract,
     Reply,
     Stub,
-    told,
+    describe,
 )
 from tests.consumers.contract.samples import message
 from tests.consumers.contract.suite import Subject, call
@@ -86,7 +86,7 @@ class TestTwilioSms(NamingContract):
         """Twilio writes null there; a zero means the same."""
         made = Reply(201, json.dumps({"sid": "SM1", "status": "queued", "error_code": 0}))
         outcome = await call(subject.provider, stub.message(made))
-        assert told(outcome) == "accepted"
+        assert describe(outcome) == "accepted"
         assert outcome.response.code == "201"
 
     @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from tests.consumers.contract.http_suite import (
     NamingContract,
     Reply,
     Stub,
-    told,
+    describe,
 )
 from tests.consumers.contract.samples import message, only_provider, settings_with
 from tests.consumers.contract.suite import Subject, call
@@ -136,7 +136,7 @@ class TestVonageSms(NamingContract):
         made = stub.message(wrong("from"))
         assert isinstance(made, SmsMessage)
         outcome = await call(subject.provider, replace(made, sender="+15005550007"))
-        assert told(outcome) == "refused invalid_content"
+        assert describe(outcome) == "refused invalid_content"
         assert json.loads(stub.requests[-1].body)["from"] == "15005550007"
 
     async def test_a_key_and_its_secret_take_the_applications_place(self, stub: Stub) -> None:

@@ -24,7 +24,7 @@ from tests.consumers.contract.http_suite import (
     NamingContract,
     Reply,
     Stub,
-    told,
+    describe,
 )
 from tests.consumers.contract.samples import message, only_provider, settings_with
 from tests.consumers.contract.suite import Subject, call
@@ -94,14 +94,14 @@ class TestTwilioVoice(NamingContract):
         made = stub.message(error(400, 21210))
         assert isinstance(made, VoiceMessage)
         outcome = await call(subject.provider, replace(made, sender="+15005550007"))
-        assert told(outcome) == "refused invalid_content"
+        assert describe(outcome) == "refused invalid_content"
 
     async def test_what_twilio_would_cut_is_refused_unasked(
         self, subject: Subject, stub: Stub
     ) -> None:
         before = len(stub.requests)
         outcome = await call(subject.provider, spoken(text="&" * 1000))
-        assert told(outcome) == "refused invalid_content"
+        assert describe(outcome) == "refused invalid_content"
         assert len(stub.requests) == before
 
 

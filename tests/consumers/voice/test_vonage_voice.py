@@ -21,7 +21,7 @@ from tests.consumers.contract.http_suite import (
     NamingContract,
     Reply,
     Stub,
-    told,
+    describe,
 )
 from tests.consumers.contract.samples import message, only_provider, settings_with
 from tests.consumers.contract.suite import Subject, call
@@ -101,7 +101,7 @@ class TestVonageVoice(NamingContract):
         made = stub.message(wrong("from"))
         assert isinstance(made, VoiceMessage)
         outcome = await call(subject.provider, replace(made, sender="+15005550007"))
-        assert told(outcome) == "refused invalid_content"
+        assert describe(outcome) == "refused invalid_content"
 
 
 def test_what_is_said_is_said_again_in_its_language() -> None:
