@@ -1,7 +1,7 @@
-"""Which program is the broker: what both of them can do, and how one is made.
+"""The brokers that tests can start, and what every one of them can do.
 
-`tests.engines` and the world that is broken on purpose take theirs from here, so that either runs
-on the embedded broker and on the genuine Apache Kafka.
+`tests.engines` and `tests.chaos` create their brokers here, so both run on the embedded broker and
+on Apache Kafka.
 """
 
 from enum import StrEnum
@@ -12,11 +12,11 @@ from comms.stack.broker import EmbeddedBroker
 from tests.apache.server import ApacheKafka
 
 
-class Kind(StrEnum):
-    """The programs that tests can start by themselves."""
+class BrokerKind(StrEnum):
+    """The broker programs that tests can start."""
 
     EMBEDDED = "embedded"
-    MAVEN = "maven"  # Apache Kafka, its jars fetched by Maven
+    MAVEN = "maven"  # Apache Kafka, with the jars that Maven fetches
 
 
 class Engine(Protocol):
@@ -35,19 +35,19 @@ class Engine(Protocol):
     def answers(self) -> bool: ...
 
 
-def engine(kind: Kind, data_dir: Path) -> Engine:
-    """A broker of its own for whoever asks, not started."""
+def engine(kind: BrokerKind, data_dir: Path) -> Engine:
+    """Create a broker with its own data folder. It is not started."""
     match kind:
-        case Kind.EMBEDDED:
+        case BrokerKind.EMBEDDED:
             return EmbeddedBroker(data_dir)
-        case Kind.MAVEN:
+        case BrokerKind.MAVEN:
             return ApacheKafka(data_dir)
         case _:
             assert_never(kind)
 
 
 def restart_empty(broker: Engine) -> None:
-    """Start a stopped broker with nothing in it; the embedded one has nothing else to offer."""
+    """Start a stopped broker without its former data. The embedded broker never keeps any."""
     if isinstance(broker, ApacheKafka):
         broker.wipe()
     broker.start()

@@ -1,15 +1,16 @@
-"""The real engines that tests run on, as pytest fixtures.
+"""The real engines that tests run on, Kafka and PostgreSQL, as pytest fixtures.
 
-`tests/conftest.py` offers them to every test. By default both engines are the embedded ones,
-started once for the session; the environment names others:
+`tests/conftest.py` makes them available to every test. Both engines are the embedded ones by
+default and start once per session, which is once per worker of pytest-xdist. Two environment
+variables select others:
 
-    COMMS_TEST_KAFKA         embedded (default), maven (the genuine Apache Kafka), docker, or the
-                             address of a broker
-    COMMS_TEST_DATABASE_URL  a server on which databases may be created and dropped
+    COMMS_TEST_KAFKA         embedded (default), maven (Apache Kafka), docker, or the address of a
+                             broker. An address needs -n 1, because workers would share topics.
+    COMMS_TEST_DATABASE_URL  a server on which databases can be created and dropped
 
-`database_url` is a database of the test's own, with the migrations applied. `kafka_bootstrap` is
-the session's broker; `broker` is one that nothing but the test's module has touched, with the
-topics; `new_engine` makes one that a test may stop and start.
+`database_url` is a migrated database for one test. `kafka_bootstrap` is the session's broker.
+`broker` is a broker that only the test's module uses, with the topics. `new_engine` creates a
+broker that a test can stop and start.
 """
 
 import os
@@ -31,6 +32,7 @@ from comms.platform.upgrading import upgrade
 from comms.stack.errors import EngineError
 from comms.stack.postgres import EmbeddedPostgres
 from tests import brokers
+from tests.brokers import BrokerKind
 
 __all__ = [
     "broker",
@@ -41,8 +43,8 @@ __all__ = [
     "template_database",
 ]
 
-# A test's database need not survive the machine; without this a clone takes far longer.
-_FAST_AND_FORGETFUL = {
+# A test's database need not survive a crash. Cloning is far slower with PostgreSQL's defaults.
+_FAST_WITHOUT_DURABILITY = {
     "fsync": "off",
     "full_page_writes": "off",
     "shared_buffers": "128MB",
@@ -53,7 +55,7 @@ _FAST_AND_FORGETFUL = {
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bootstrap servers of the session's broker; topics and groups in it are shared by all."""
+    """Bootstrap servers of the session's broker. All tests share its topics and groups."""
     with _session_kafka(tmp_path_factory.mktemp("kafka")) as bootstrap:
         yield bootstrap
 
@@ -62,31 +64,35 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def broker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Broker]:
-    """A broker that holds the topics and nothing else when the module begins."""
-    if _own_kind() is not None:
+    """A broker that holds the empty topics and nothing else when the module begins."""
+    if _startable_kind() is not None:
         with _engine(tmp_path_factory.mktemp("broker")) as bootstrap:
             yield _with_topics(bootstrap)
     else:
         bootstrap = request.getfixturevalue("kafka_bootstrap")
-        _empty(bootstrap)
+        _remove_groups_and_topics(bootstrap)
         yield _with_topics(bootstrap)
 
 
 @pytest.fixture
 def new_engine() -> Callable[[Path], brokers.Engine]:
-    """Makes brokers, not started, of the kind that the tests run on; the embedded one where that
-    is not for us to start."""
-    return lambda data_dir: brokers.engine(_own_kind() or brokers.Kind.EMBEDDED, data_dir)
+    """Creates brokers, not started, of the kind that the tests run on.
+
+    Where the tests run on a broker that they do not start, it creates embedded ones.
+    """
+    return lambda data_dir: brokers.engine(_startable_kind() or BrokerKind.EMBEDDED, data_dir)
 
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the session's PostgreSQL, for a user who may create databases."""
-    given = os.environ.get("COMMS_TEST_DATABASE_URL")
-    if given:
-        yield given
+    """Address of the session's PostgreSQL, for a user who can create databases."""
+    url = os.environ.get("COMMS_TEST_DATABASE_URL")
+    if url:
+        yield url
         return
-    engine = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings=_FAST_AND_FORGETFUL)
+    engine = EmbeddedPostgres(
+        tmp_path_factory.mktemp("postgres"), settings=_FAST_WITHOUT_DURABILITY
+    )
     engine.start()
     try:
         yield engine.url
@@ -96,32 +102,32 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> Iterator[str]:
-    """Name of a database with the migrations applied, to be cloned and never connected to."""
+    """Name of a migrated database to clone. Nothing may connect to it."""
     with _database(postgres_url, prefix="comms_template") as name:
-        upgrade(_on_database(postgres_url, name))
+        upgrade(_with_database(postgres_url, name))
         yield name
 
 
 @pytest.fixture
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
-    """A fresh database with the migrations applied, dropped after the test."""
+    """A new, migrated database. It is dropped after the test."""
     with _database(postgres_url, prefix="comms_test", template=template_database) as name:
-        yield _on_database(postgres_url, name)
+        yield _with_database(postgres_url, name)
 
 
-def _kafka_kind() -> str:
+def _kafka_choice() -> str:
     return os.environ.get("COMMS_TEST_KAFKA", "embedded")
 
 
-def _own_kind() -> brokers.Kind | None:
-    """The kind of broker that we start by ourselves, unless one was named."""
-    kind = _kafka_kind()
-    return brokers.Kind(kind) if kind in list(brokers.Kind) else None
+def _startable_kind() -> BrokerKind | None:
+    """The kind of broker that the tests start, or None if they use one that already runs."""
+    choice = _kafka_choice()
+    return BrokerKind(choice) if choice in list(BrokerKind) else None
 
 
 @contextmanager
 def _engine(data_dir: Path) -> Iterator[str]:
-    kind = _own_kind()
+    kind = _startable_kind()
     assert kind is not None
     engine = brokers.engine(kind, data_dir)
     try:
@@ -136,32 +142,34 @@ def _engine(data_dir: Path) -> Iterator[str]:
 
 @contextmanager
 def _session_kafka(data_dir: Path) -> Iterator[str]:
-    kind = _kafka_kind()
-    if _own_kind() is not None:
+    choice = _kafka_choice()
+    if _startable_kind() is not None:
         with _engine(data_dir) as bootstrap:
             yield bootstrap
-    elif kind == "docker":
-        # Only here: its import asks for a Docker configuration that others need not have.
+    elif choice == "docker":
+        # Imported here: the import needs a Docker configuration, which other runs need not have.
         from testcontainers.kafka import KafkaContainer  # noqa: PLC0415
 
         with KafkaContainer().with_kraft() as container:
             yield container.get_bootstrap_server()
+    elif int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        pytest.fail("workers cannot share the broker of COMMS_TEST_KAFKA: pass -n 1", pytrace=False)
     else:
-        yield kind
+        yield choice
 
 
 def _with_topics(bootstrap: str) -> Broker:
-    made = Broker({"bootstrap.servers": bootstrap})
-    made.apply_topics()
-    return made
+    broker = Broker({"bootstrap.servers": bootstrap})
+    broker.apply_topics()
+    return broker
 
 
-def _empty(bootstrap: str) -> None:
-    """Forget what former modules did on a broker that outlives them."""
+def _remove_groups_and_topics(bootstrap: str) -> None:
+    """Remove what earlier modules left on a broker that outlives them."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    groups = [g.group_id for g in admin.list_consumer_groups().result().valid]
-    ours = [group for group in groups if group.startswith("comms-")]
-    for future in admin.delete_consumer_groups(ours).values() if ours else ():
+    groups = [group.group_id for group in admin.list_consumer_groups().result().valid]
+    comms_groups = [group for group in groups if group.startswith("comms-")]
+    for future in admin.delete_consumer_groups(comms_groups).values() if comms_groups else ():
         future.result()
     topics = _comms_topics(admin)
     for future in admin.delete_topics(topics).values() if topics else ():
@@ -169,7 +177,7 @@ def _empty(bootstrap: str) -> None:
     deadline = time.monotonic() + 30
     while _comms_topics(admin):
         if time.monotonic() > deadline:
-            raise KafkaException(f"topics are still there: {_comms_topics(admin)}")
+            raise KafkaException(f"topics still exist: {_comms_topics(admin)}")
 
 
 def _comms_topics(admin: AdminClient) -> list[str]:
@@ -191,5 +199,5 @@ def _database(server_url: str, *, prefix: str, template: str = "template1") -> I
             session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
 
 
-def _on_database(server_url: str, name: str) -> str:
+def _with_database(server_url: str, name: str) -> str:
     return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))

@@ -1,6 +1,6 @@
-"""Three nodes of Apache Kafka that keep three copies of everything, of which two are enough.
+"""A cluster of three Apache Kafka nodes with three replicas of everything, two of them in sync.
 
-Tests of what a deployment does when one of its brokers ends: it goes on with the other two.
+Tests use it to prove that a deployment continues when one of its brokers fails.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ _IDS = (1, 2, 3)
 
 
 class Cluster:
-    """Its `nodes` are reached one by one; `kill` and `start` of one leave the others alone."""
+    """Three nodes. Each of them can be killed and started alone."""
 
     def __init__(self, data_dir: Path) -> None:
         controllers = {id_: free_port() for id_ in _IDS}
@@ -26,14 +26,14 @@ class Cluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What Kafka clients connect to: all of them."""
+        """The bootstrap servers: every node."""
         return ",".join(node.bootstrap_servers for node in self.nodes)
 
     def start(self) -> None:
-        """Start all and return once each answers.
+        """Start every node and wait until each of them responds.
 
         Raises:
-            EngineError: one does not start.
+            EngineError: a node does not start.
         """
         for node in self.nodes:
             node.begin()
@@ -41,6 +41,6 @@ class Cluster:
             node.wait()
 
     def stop(self) -> None:
-        """End all; nobody needs what they held."""
+        """Kill every node. Their data is not needed again."""
         for node in self.nodes:
             node.kill()

@@ -1,4 +1,4 @@
-"""A node of Apache Kafka for these tests, whatever the others run on."""
+"""An Apache Kafka node for these tests, whichever broker the other tests run on."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.apache.server import ApacheKafka
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    """One node, with nothing in it when the module begins."""
+    """One node, empty when the module begins."""
     engine = ApacheKafka(tmp_path_factory.mktemp("apache"))
     try:
         engine.start()
@@ -25,7 +25,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
 
 @pytest.fixture(scope="module")
 def broker(kafka: ApacheKafka) -> Broker:
-    """The node with the topics in it."""
-    made = Broker({"bootstrap.servers": kafka.bootstrap_servers})
-    made.apply_topics()
-    return made
+    """The node, with the topics."""
+    broker = Broker({"bootstrap.servers": kafka.bootstrap_servers})
+    broker.apply_topics()
+    return broker

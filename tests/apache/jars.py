@@ -1,8 +1,8 @@
-"""Apache Kafka's jars, as Maven fetches them: once a version, kept in the environment's folder.
+"""Fetches the jars of Apache Kafka with Maven, once per version, into the environment's folder.
 
-`tests.apache.server` asks for the class path. `python -m tests.apache.jars` fetches them ahead of
-everything else and says what is wrong where it cannot; `.ci/run` asks it whether Maven Central
-answers at all. The version is the one of `pom.xml` unless `COMMS_TEST_KAFKA_VERSION` names another.
+`tests.apache.server` needs the class path. `python -m tests.apache.jars` fetches the jars ahead of
+the tests and prints the cause if it fails. Its exit code tells `.ci/run` whether Maven Central
+responds. The version is that of `pom.xml`, unless `COMMS_TEST_KAFKA_VERSION` names another.
 """
 
 import os
@@ -17,8 +17,8 @@ from comms.stack.errors import EngineError
 
 POM = Path(__file__).with_name("pom.xml")
 MAVEN_SECONDS = 300
-UNREACHABLE = 75  # the exit code that says: no fault of ours, and another time it may work
-_NO_ANSWER = re.compile(
+UNREACHABLE = 75  # exit code: the source does not respond, and a later run may succeed
+_UNREACHABLE_MESSAGES = re.compile(
     "could not transfer|unknown host|unreachable|connection refused|timed out|name resolution",
     re.IGNORECASE,
 )
@@ -26,31 +26,31 @@ _INSTALL_HINT = "on Debian and Ubuntu: apt install maven default-jre-headless"
 
 
 class UnreachableError(EngineError):
-    """Where Maven fetches from does not answer."""
+    """The repository that Maven fetches from does not respond."""
 
 
 def version() -> str:
-    """The version of Kafka that is tested."""
-    asked = os.environ.get("COMMS_TEST_KAFKA_VERSION")
-    found = re.search(r"<kafka.version>(.+)</kafka.version>", POM.read_text(encoding="utf-8"))
-    assert found is not None
-    return asked or found[1]
+    """The version of Kafka to test on."""
+    from_environment = os.environ.get("COMMS_TEST_KAFKA_VERSION")
+    in_pom = re.search(r"<kafka.version>(.+)</kafka.version>", POM.read_text(encoding="utf-8"))
+    assert in_pom is not None
+    return from_environment or in_pom[1]
 
 
 def java() -> str:
-    """The Java that runs Kafka.
+    """Path of the `java` program.
 
     Raises:
-        EngineError: there is none.
+        EngineError: Java is not installed.
     """
     return _program("java")
 
 
 def class_path() -> str:
-    """What to give to `java -cp`; fetched by Maven where it is not here yet.
+    """The argument of `java -cp`. Maven fetches the jars if they are not here yet.
 
     Raises:
-        UnreachableError: nobody answered Maven.
+        UnreachableError: the repository did not respond.
         EngineError: Java or Maven is missing, or Maven could not fetch the jars.
     """
     folder = Path(sys.prefix) / "apache-kafka" / version()
@@ -60,7 +60,11 @@ def class_path() -> str:
 
 
 def _fetch(folder: Path) -> None:
-    """Into a folder beside it first: one that is there is whole, whoever else fetches too."""
+    """Fetch the jars into `folder`.
+
+    They are fetched into a folder next to it, which is then renamed. So an existing `folder` is
+    always complete, even if several processes fetch at the same time.
+    """
     java()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
@@ -71,35 +75,36 @@ def _fetch(folder: Path) -> None:
             f"-DoutputDirectory={partial}/jars",
         )
         try:
-            done = subprocess.run(
+            maven = subprocess.run(
                 argv, capture_output=True, text=True, timeout=MAVEN_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
-            said = f"Maven did not fetch Kafka within {MAVEN_SECONDS} s"
-            raise UnreachableError(said) from None
-        if done.returncode:
-            kind = UnreachableError if _NO_ANSWER.search(done.stdout) else EngineError
-            raise kind(f"Maven could not fetch Kafka {version()}: {_complaint(done.stdout)}")
+            message = f"Maven did not fetch Kafka within {MAVEN_SECONDS} s"
+            raise UnreachableError(message) from None
+        if maven.returncode:
+            is_unreachable = _UNREACHABLE_MESSAGES.search(maven.stdout)
+            error = UnreachableError if is_unreachable else EngineError
+            raise error(f"Maven could not fetch Kafka {version()}: {_first_error(maven.stdout)}")
         if not folder.is_dir():
             (Path(partial) / "jars").replace(folder)
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise EngineError(f"Apache Kafka needs {name}, and it is not here; {_INSTALL_HINT}")
-    return found
+    path = shutil.which(name)
+    if path is None:
+        raise EngineError(f"Apache Kafka needs {name}, which is not installed; {_INSTALL_HINT}")
+    return path
 
 
-def _complaint(said: str) -> str:
-    """Maven's first line of error, without its colours and its mark."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in said.splitlines()]
+def _first_error(output: str) -> str:
+    """Maven's first error line, without colours and without its prefix."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
     errors = (line.removeprefix("[ERROR] ") for line in lines if line.startswith("[ERROR]"))
-    return next(errors, "it said nothing")
+    return next(errors, "it printed no error")
 
 
 def main() -> int:
-    """Fetch the jars; the exit code tells whether they are there and, if not, whose fault it is."""
+    """Fetch the jars. The exit code is 0, 75 if the source does not respond, or 1."""
     try:
         print(f"Apache Kafka {version()}: {class_path()}")  # noqa: T201 - for people and CI
     except EngineError as error:

@@ -1,8 +1,8 @@
-"""The genuine Apache Kafka as a test engine: one node that is broker and controller.
+"""Apache Kafka as a test engine: one node that is both broker and controller.
 
-It has the surface of `comms.stack.broker.EmbeddedBroker`, so that tests, and the world that is
-broken on purpose, run on either. Two things are its own: what it held is there again after a
-restart, unless `wipe` forgets it, and `kill` ends it as a machine's end would.
+It has the interface of `comms.stack.broker.EmbeddedBroker`, so the tests and the chaos run work
+with either. Two things differ: its data survives a restart, unless `wipe` removes it, and `kill`
+ends it as a failure of its machine would.
 """
 
 import os
@@ -28,9 +28,9 @@ from comms.stack.process import (
 )
 from tests.apache import jars
 
-_CLUSTER_ID = "Y29tbXMtdGVzdC1rYWZrYQ"  # 16 bytes in URL-safe base64, as Kafka wants it
+_CLUSTER_ID = "Y29tbXMtdGVzdC1rYWZrYQ"  # Kafka requires 16 bytes in URL-safe base64
 _FORMAT_SECONDS = 60
-# Small, and quick to start: C1 alone compiles, and no thread is there for collecting garbage.
+# Small and quick to start: only the C1 compiler, and a garbage collector without threads.
 _JVM = (
     *("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
     *("-XX:-UsePerfData", "-Djava.awt.headless=true"),
@@ -39,7 +39,7 @@ _JVM = (
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
     ),
 )
-# What a test would otherwise wait for, or a machine of two cores not bear.
+# Shorter delays than the defaults, so that tests wait less, and fewer threads for a small machine.
 _QUICK = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
@@ -59,10 +59,12 @@ _QUICK = {
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """Its place in a cluster.
+    """A node's place in a cluster.
 
     Args:
-        id: counted from 1; port: for clients; controllers: every node's own port for the quorum.
+        id: the node's number, from 1.
+        port: the port for clients.
+        controllers: the port of each node, by id, for the controller quorum.
     """
 
     id: int
@@ -71,8 +73,9 @@ class Node:
 
     @property
     def properties(self) -> dict[str, str]:
-        """How it knows the others, and how many copies there are of what."""
-        copies, enough = str(len(self.controllers)), str(len(self.controllers) // 2 + 1)
+        """The server properties for listeners, quorum and replication."""
+        replicas = str(len(self.controllers))
+        in_sync = str(len(self.controllers) // 2 + 1)
         return {
             "process.roles": "broker,controller",
             "node.id": str(self.id),
@@ -85,21 +88,22 @@ class Node:
             "advertised.listeners": f"CLIENT://127.0.0.1:{self.port}",
             "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "CLIENT",
-            "default.replication.factor": copies,
-            "min.insync.replicas": enough,
-            "offsets.topic.replication.factor": copies,
-            "transaction.state.log.replication.factor": copies,
-            "transaction.state.log.min.isr": enough,
+            "default.replication.factor": replicas,
+            "min.insync.replicas": in_sync,
+            "offsets.topic.replication.factor": replicas,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
         }
 
 
 class ApacheKafka:
-    """A node on a loopback port, for as long as we live.
+    """A node on a loopback port. It ends when this process ends.
 
     Args:
-        node: its place in a cluster; alone, unless given.
-        properties: of the server, in addition or in place of ours.
-        client: properties with which `answers` asks, where the server wants to know who does.
+        data_dir: the folder for its data, configuration and log.
+        node: its place in a cluster. By default it is a cluster of its own.
+        properties: server properties that add to the defaults or replace them.
+        client: client properties for `answers`, if the server requires authentication.
     """
 
     def __init__(
@@ -118,40 +122,40 @@ class ApacheKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What Kafka clients connect to."""
+        """The bootstrap servers for Kafka clients."""
         return f"127.0.0.1:{self._node.port}"
 
     @property
     def pid(self) -> int:
-        """The process that `start` began.
+        """Id of the process.
 
         Raises:
-            EngineError: it does not run.
+            EngineError: the node is not running.
         """
         if self._process is None:
-            raise EngineError("the engine does not run")
+            raise EngineError("the engine is not running")
         return self._process.pid
 
     @property
     def logs(self) -> Path:
-        """Where the records are: a folder for each partition."""
+        """The folder of the records. It has a folder for each partition."""
         return self._data_dir / "data"
 
     def program(self) -> Program:
-        """What to run."""
+        """The command that runs the node."""
         return self._java("kafka.Kafka", str(self._data_dir / "server.properties"))
 
     def start(self, *, timeout: float = 60.0) -> None:
-        """Start it and return once it answers a metadata request.
+        """Start the node and wait until it answers a metadata request.
 
         Raises:
-            EngineError: Java or Kafka are not to be had, or it does not start.
+            EngineError: Java or Kafka is not available, or the node does not start.
         """
         self.begin()
         self.wait(timeout=timeout)
 
     def begin(self) -> None:
-        """Start it and do not wait: a node of a cluster answers only with the others."""
+        """Start the node without waiting. A node of a cluster responds only with the others."""
         if not self.logs.is_dir():
             self._format()
         program = self.program()
@@ -159,7 +163,7 @@ class ApacheKafka:
         self._process = launch(program)
 
     def wait(self, *, timeout: float = 60.0) -> None:
-        """Wait until what `begin` began answers a metadata request."""
+        """Wait until the node that `begin` started answers a metadata request."""
         assert self._process is not None
         try:
             wait_until_ready(self._process, self.program(), answers=self.answers, timeout=timeout)
@@ -168,25 +172,25 @@ class ApacheKafka:
             raise
 
     def stop(self, *, grace: float = 20.0) -> None:
-        """Stop it; what it held is there when it starts again."""
+        """Stop the node. Its data is there when it starts again."""
         if self._process is not None:
             end(self._process, with_signal=self.program().stop_signal, grace=grace)
             self._process = None
 
     def kill(self) -> None:
-        """As a machine's end would."""
+        """Kill the node, as a failure of its machine would."""
         if self._process is not None:
             kill_group(self._process)
             end(self._process, with_signal=signal.SIGKILL, grace=5)
             self._process = None
 
     def wipe(self) -> None:
-        """Forget what the stopped node held: it starts as one that nobody has touched."""
+        """Remove the data of the stopped node. It starts empty."""
         shutil.rmtree(self.logs, ignore_errors=True)
 
     def answers(self) -> bool:
-        """Whether a metadata request is answered now."""
-        # The port first: a Kafka client that finds it closed complains loudly and retries slowly.
+        """Whether the node answers a metadata request now."""
+        # Check the port first: a Kafka client that finds it closed logs errors and retries slowly.
         try:
             socket.create_connection(("127.0.0.1", self._node.port), timeout=1).close()
         except OSError:
@@ -212,7 +216,7 @@ class ApacheKafka:
         program = self._java("kafka.tools.StorageTool", *options)
         process = launch(program)
         if process.wait(_FORMAT_SECONDS):
-            raise EngineError(f"Kafka's storage was not formatted: {last_error_line(program.log)}")
+            raise EngineError(f"cannot format Kafka's storage: {last_error_line(program.log)}")
 
     def _java(self, main: str, *options: str) -> Program:
         return Program(

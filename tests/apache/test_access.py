@@ -1,4 +1,4 @@
-"""Who may do what: SASL/PLAIN and ACLs, met with settings alone, and a refusal in one line."""
+"""Access control: settings alone satisfy SASL/PLAIN and ACLs, and a refusal is one line."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -41,13 +41,13 @@ _GUARDED = {
     "sasl.mechanism.inter.broker.protocol": "PLAIN",
     "listener.name.client.plain.sasl.jaas.config": _JAAS,
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-    # Nameless is only the node itself, which asks its own controller.
+    # Only the node itself is anonymous, when it connects to its own controller.
     "super.users": "User:admin;User:ANONYMOUS",
 }
 
 
 def login(name: str, password: str | None = None) -> dict[str, str]:
-    """What a person puts into the environment to be let in."""
+    """The environment variables with which an operator gives the credentials."""
     return {
         "COMMS_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
         "COMMS_KAFKA_SASL_MECHANISMS": "PLAIN",
@@ -65,7 +65,7 @@ def properties(environment: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A node that asks who is there, as its administrator reaches it."""
+    """A node that requires authentication, with its administrator's credentials."""
     admin = properties(login("admin"))
     folder = tmp_path_factory.mktemp("guarded")
     engine = ApacheKafka(folder, properties=_GUARDED, client=admin)
@@ -81,7 +81,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 def allow_comms(broker: Broker) -> None:
-    """What docs/settings.md says that the services need."""
+    """Grant the permissions that docs/settings.md lists for the services."""
     topic, group = ResourceType.TOPIC, ResourceType.GROUP
     allowed = [
         (topic, "comms.", AclOperation.READ),
@@ -91,7 +91,7 @@ def allow_comms(broker: Broker) -> None:
     ]
     bindings = [
         AclBinding(
-            kind,
+            resource_type,
             prefix,
             ResourcePatternType.PREFIXED,
             "User:comms",
@@ -99,7 +99,7 @@ def allow_comms(broker: Broker) -> None:
             operation,
             AclPermissionType.ALLOW,
         )
-        for kind, prefix, operation in allowed
+        for resource_type, prefix, operation in allowed
     ]
     admin = AdminClient(dict(broker.properties))
     for future in admin.create_acls(bindings).values():
@@ -107,10 +107,10 @@ def allow_comms(broker: Broker) -> None:
 
 
 def settings_of(broker: Broker, environment: Mapping[str, str], folder: Path) -> Settings:
-    return settings_for(broker, "postgresql://nobody@127.0.0.1:1/none", folder, **environment)
+    return settings_for(broker, "postgresql://user@127.0.0.1:1/none", folder, **environment)
 
 
-def test_settings_alone_let_the_services_in(
+def test_the_services_need_nothing_but_settings(
     guarded: Broker, database_url: str, tmp_path: Path
 ) -> None:
     settings = settings_for(guarded, database_url, tmp_path, **login("comms"))
@@ -127,38 +127,36 @@ def test_settings_alone_let_the_services_in(
         heard.wait_for(message.id, Status.SENT)
 
 
-def test_whom_the_topics_are_closed_to_is_told_so_in_one_line(
-    guarded: Broker, tmp_path: Path
-) -> None:
+def test_a_missing_permission_is_reported_in_one_line(guarded: Broker, tmp_path: Path) -> None:
     guarded.apply_topics()
     broker = Broker(settings_of(guarded, login("stranger"), tmp_path).need_kafka())
     with pytest.raises(KafkaRefusedError) as creating:
         broker.apply_topics()
-    told: list[KafkaFault | None] = []
+    reports: list[KafkaFault | None] = []
     producer = broker.producer()
-    producer.publish("comms.sms", key="k", value=b"v", on_ack=told.append)
-    wait_for(lambda: bool(told), seconds=30, what="reported")
+    producer.publish("comms.sms", key="k", value=b"v", on_ack=reports.append)
+    wait_for(lambda: bool(reports), seconds=30, what="the delivery report")
     producer.close()
     consumer = broker.consumer(f"test-{uuid4()}", ["comms.sms"])
     with pytest.raises(KafkaRefusedError) as reading:
-        wait_for(lambda: bool(consumer.poll(1, 0.1)), what="read, and should not be")
+        wait_for(lambda: bool(consumer.poll(1, 0.1)), what="a refusal of the consumer")
     with suppress(KafkaFault):
         consumer.close()
-    assert isinstance(told[0], KafkaRefusedError)
-    for line in (creating.value, told[0], reading.value):
+    assert isinstance(reports[0], KafkaRefusedError)
+    for line in (creating.value, reports[0], reading.value):
         assert "AUTHORIZATION_FAILED" in str(line)
         assert "\n" not in str(line)
 
 
-def test_a_wrong_password_is_refused_and_not_called_an_outage(
+def test_a_wrong_password_is_reported_as_a_refusal_and_not_as_an_outage(
     guarded: Broker, database_url: str, tmp_path: Path
 ) -> None:
-    environment = login("comms", "a wrong one")
+    environment = login("comms", "a-wrong-password")
     settings = settings_for(guarded, database_url, tmp_path, **environment)
     broker = Broker(settings.need_kafka())
     with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION") as asking:
         broker.topic_names()
-    assert "a wrong one" not in str(asking.value)
+    assert "a-wrong-password" not in str(asking.value)
     with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION"):
         broker.topic_ids(["comms.sms"])
     with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION"):

@@ -1,4 +1,4 @@
-"""Three brokers, of which one ends at a time: nothing is lost, and nothing called twice unsaid."""
+"""Three brokers fail one at a time: no message is lost, and every repeated call is declared."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from comms.platform.kafka import Broker
 from comms.stack.errors import EngineError
 from schemas.vocabulary import Status
 from tests.apache.cluster import Cluster
-from tests.apache.walk import calls_undeclared, enqueue, relaying
+from tests.apache.walk import enqueue, relaying, undeclared_calls
 from tests.consumers.harness import channel, listener, settings_for, simulator, sms
 
 pytestmark = pytest.mark.apache
@@ -19,22 +19,22 @@ pytestmark = pytest.mark.apache
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path / "cluster")
+    cluster = Cluster(tmp_path / "cluster")
     try:
-        made.start()
-        yield made
+        cluster.start()
+        yield cluster
     except EngineError as error:
         pytest.fail(str(error), pytrace=False)
     finally:
-        made.stop()
+        cluster.stop()
 
 
-def test_brokers_end_one_after_another_under_traffic(
+def test_brokers_fail_one_after_another_under_traffic(
     cluster: Cluster, database_url: str, tmp_path: Path
 ) -> None:
     broker = Broker({"bootstrap.servers": cluster.bootstrap_servers})
     broker.apply_topics()
-    assert copies(cluster, "comms.sms") == {3}  # the cluster's own default, which we do not name
+    assert replicas(cluster, "comms.sms") == {3}  # the cluster's own default; the topics name none
     settings = settings_for(broker, database_url, tmp_path)
     waves = [[sms(to=f"+1212{wave}{n:04}") for n in range(100)] for wave in (555, 556, 557)]
     messages = [message for wave in waves for message in wave]
@@ -54,11 +54,11 @@ def test_brokers_end_one_after_another_under_traffic(
         enqueue(settings, waves[2])
         for message in messages:
             heard.wait_for(message.id, Status.SENT)
-        assert calls_undeclared(heard, provider, messages) == {}
+        assert undeclared_calls(heard, provider, messages) == {}
 
 
-def copies(cluster: Cluster, topic: str) -> set[int]:
-    """How many copies each partition of a topic has."""
+def replicas(cluster: Cluster, topic: str) -> set[int]:
+    """The numbers of replicas that the partitions of a topic have."""
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
     described = admin.describe_topics(TopicCollection([topic]))[topic].result(20)
     return {len(partition.replicas) for partition in described.partitions}

@@ -1,5 +1,4 @@
-"""Logs that do not hold any more what was to be read or was acknowledged: retention, a topic made
-again, a node that lost its latest records with its power."""
+"""Logs that lost records: by retention, by a recreated topic, by a node's power failure."""
 
 import shutil
 from pathlib import Path
@@ -24,24 +23,24 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.apache
 
 TOPIC = "comms.dead-letters"  # of one partition
-PLACE = (TOPIC, 0)
+PARTITION = (TOPIC, 0)
 
 
 @pytest.fixture
 def broker(kafka: ApacheKafka) -> Broker:
-    """The node, with that topic empty."""
-    made = Broker({"bootstrap.servers": kafka.bootstrap_servers})
-    made.apply_topics()
-    _make_again(made)
-    return made
+    """The node, with `TOPIC` empty."""
+    broker = Broker({"bootstrap.servers": kafka.bootstrap_servers})
+    broker.apply_topics()
+    _recreate(broker)
+    return broker
 
 
-def test_what_outlived_its_retention_is_passed_over(broker: Broker) -> None:
+def test_a_consumer_skips_records_that_retention_deleted(broker: Broker) -> None:
     group = f"test-{uuid4()}"
     publish(broker, "one", "two", "three", "four")
     consumer = broker.consumer(group, [TOPIC])
     assert read(consumer, until="two")
-    consumer.commit({PLACE: 1})
+    consumer.commit({PARTITION: 1})
     consumer.close()
     admin = AdminClient(dict(broker.properties))
     for future in admin.delete_records([KafkaTopicPartition(TOPIC, 0, 3)]).values():
@@ -49,26 +48,26 @@ def test_what_outlived_its_retention_is_passed_over(broker: Broker) -> None:
     consumer = broker.consumer(group, [TOPIC])
     assert read(consumer, until="four") == ["four"]
     assert consumer.resets == 1
-    consumer.commit({PLACE: 4})
+    consumer.commit({PARTITION: 4})
     consumer.close()
 
 
-def test_a_topic_deleted_and_made_again_is_read_by_who_reads_it_already(broker: Broker) -> None:
+def test_a_running_consumer_reads_a_recreated_topic(broker: Broker) -> None:
     consumer = broker.consumer(f"test-{uuid4()}", [TOPIC])
     publish(broker, "one", "two")
     assert read(consumer, until="two")
     before = broker.topic_ids([TOPIC])
-    _make_again(broker)
+    _recreate(broker)
     assert broker.topic_ids([TOPIC]) != before
     publish(broker, "three")
     assert read(consumer, until="three") == ["three"]
     consumer.close()
 
 
-def test_a_node_that_lost_its_latest_records_is_noticed_by_who_wrote_and_who_reads(
+def test_producer_and_consumer_notice_that_a_node_lost_its_latest_records(
     kafka: ApacheKafka, broker: Broker, tmp_path: Path
 ) -> None:
-    """The topic is the same, and so is its id: only the numbers of its records tell."""
+    """The topic and its id are the same. Only the offsets of its records reveal the loss."""
     producer = broker.producer(idempotent=True)
     consumer = broker.consumer(f"test-{uuid4()}", [TOPIC])
     assert outcome(producer, "one") is None
@@ -92,11 +91,11 @@ def test_a_node_that_lost_its_latest_records_is_noticed_by_who_wrote_and_who_rea
 
 
 def outcome(producer: EventProducer, value: str) -> KafkaFault | None:
-    """What became of a record."""
-    told: list[KafkaFault | None] = []
-    producer.publish(TOPIC, key="k", value=value.encode(), on_ack=told.append)
-    wait_for(lambda: bool(told), seconds=60, what="reported")
-    return told[0]
+    """Publish a record and return its error, or None if it was acknowledged."""
+    reports: list[KafkaFault | None] = []
+    producer.publish(TOPIC, key="k", value=value.encode(), on_ack=reports.append)
+    wait_for(lambda: bool(reports), seconds=60, what="the delivery report")
+    return reports[0]
 
 
 def publish(broker: Broker, *values: str) -> None:
@@ -106,19 +105,19 @@ def publish(broker: Broker, *values: str) -> None:
 
 
 def read(consumer: TopicConsumer, *, until: str) -> list[str]:
-    """The values up to that one."""
-    found: list[str] = []
+    """Read until that value arrives, and return every value up to it."""
+    values: list[str] = []
 
     def arrived() -> bool:
-        found.extend(_value(record) for record in _poll(consumer))
-        return until in found
+        values.extend(_value(record) for record in _poll(consumer))
+        return until in values
 
-    wait_for(arrived, seconds=60, what=f"{until} read, but {found}")
-    return found
+    wait_for(arrived, seconds=60, what=f"the record {until}")
+    return values
 
 
 def _poll(consumer: TopicConsumer) -> list[Record]:
-    """What is there now; nothing, while the node is away."""
+    """Poll once. While the node is down there is nothing to read."""
     try:
         return consumer.poll(100, 0.1)
     except KafkaUnavailableError:
@@ -129,10 +128,10 @@ def _value(record: Record) -> str:
     return record.value.decode()
 
 
-def _make_again(broker: Broker) -> None:
+def _recreate(broker: Broker) -> None:
     admin = AdminClient(dict(broker.properties))
     for future in admin.delete_topics([TOPIC]).values():
         future.result(20)
-    wait_for(lambda: TOPIC not in broker.topic_names(), what="deleted")
+    wait_for(lambda: TOPIC not in broker.topic_names(), what="the topic to be deleted")
     broker.apply_topics()
-    wait_for(lambda: TOPIC in broker.topic_names(), what="made again")
+    wait_for(lambda: TOPIC in broker.topic_names(), what="the topic to be created")

@@ -1,4 +1,4 @@
-"""Messages from the queue to the provider, on whatever broker a test names."""
+"""Steps of a message from the outbox to the provider, on the broker that a test passes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _QUICK = RelayIntervals(schedule=0.05, shards=0.1, sweep=0.5, settle=0.5, measur
 
 @contextmanager
 def relaying(broker: Broker, settings: Settings) -> Iterator[HealthState]:
-    """A relay on a thread, stopped at the end."""
+    """Run a relay on a thread inside the `with` block."""
     stop, conditions = Event(), HealthState()
     thread = Thread(
         target=relay,
@@ -39,21 +39,21 @@ def relaying(broker: Broker, settings: Settings) -> Iterator[HealthState]:
 
 
 def enqueue(settings: Settings, messages: Sequence[Message]) -> None:
-    """Accept messages as a workflow does."""
+    """Write messages to the outbox, as a workflow does."""
     with psycopg.connect(settings.need_database(), autocommit=True) as connection:
         Outbox().enqueue(connection, messages)
 
 
-def calls_undeclared(
+def undeclared_calls(
     heard: Listener, provider: SimulatorClient, messages: Sequence[Message]
 ) -> dict[UUID, int]:
-    """Calls beyond the first that no event of their message accounts for; nothing, it should be."""
-    found = {}
+    """Count the repeated calls per message that no event declares. There should be none."""
+    undeclared = {}
     for message in messages:
         declared = sum(
             status is Status.SENDING and reason is Reason.AMBIGUOUS
             for status, reason in heard.statuses(message.id)
         )
         if extra := provider.calls(message.id) - 1 - declared:
-            found[message.id] = extra
-    return found
+            undeclared[message.id] = extra
+    return undeclared

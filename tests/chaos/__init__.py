@@ -1,6 +1,7 @@
-"""Chaos: the system as separate processes under steady traffic, while a seeded schedule breaks it.
+"""Chaos: inject faults, in the order of a seed, into a whole system under steady traffic.
 
-`make chaos SEED=n` runs `python -m tests.chaos`. `world` starts and breaks processes, `traffic`
-sends through the API and keeps its answers, `provider` is the way out and journals every call,
-`checker` compares the two with what the store says, and shares no code with the product.
+`make chaos SEED=n` runs `python -m tests.chaos`. `world` starts the services as processes and
+breaks them. `traffic` sends messages through the API and records the responses. `front_door`
+produces to a topic directly. `provider` receives the calls and records each in a journal. `checker`
+compares these records with the database. It shares no code with the product.
 """

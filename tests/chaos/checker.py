@@ -1,8 +1,8 @@
-"""What really became of every accepted message, by evidence that the product does not write itself.
+"""Checks what happened to every accepted message, from evidence that the product does not write.
 
-Reads the provider's journal (what was asked for), the API's answers (what was promised) and SQL
-(what is said about it). Shares no code with the product: a fault in there must not hide itself
-here.
+Compares the provider's journal (which calls arrived), the API's responses (which messages were
+accepted) and the database (which statuses the product reports). Shares no code with the product, so
+that a bug there cannot hide itself here.
 """
 
 import json
@@ -32,17 +32,17 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A message that was answered 202, in the order of the answers."""
+    """A message that the API or the broker accepted."""
 
     id: str
     channel: str
     recipient: str
-    holds_doubt: bool = False
+    holds_when_unknown: bool = False
 
 
 @dataclass(kw_only=True)
 class Findings:
-    """What was found; every list names messages."""
+    """The result of a check. Each list names messages that break a promise."""
 
     accepted: int
     final: int
@@ -68,7 +68,7 @@ class Findings:
         )
 
     def report(self) -> str:
-        """A line for each figure, with the first few messages concerned."""
+        """One line per figure, with the first few messages it concerns."""
         lines = [
             f"accepted            {self.accepted:>8}",
             f"final               {self.final:>8}   {dict(self.statuses)}",
@@ -76,14 +76,14 @@ class Findings:
             f"duplicate calls     {self.duplicate_calls:>8}   declared ambiguous: {self.declared}",
         ]
         for name in ("in_flight", "lost", "undeclared", "order_violations", "wrong_statuses"):
-            found: list[str] = getattr(self, name)
-            some = "   " + ", ".join(found[:5]) if found else ""
-            lines.append(f"{name.replace('_', ' '):<20}{len(found):>8}{some}")
+            messages: list[str] = getattr(self, name)
+            examples = "   " + ", ".join(messages[:5]) if messages else ""
+            lines.append(f"{name.replace('_', ' '):<20}{len(messages):>8}{examples}")
         return "\n".join(lines)
 
 
 def read_lines(path: Path) -> list[Line]:
-    """A file of JSON lines; a last line cut by a kill is left out."""
+    """Read a file of JSON lines. A line that a kill cut off is skipped."""
     lines = []
     for text in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -94,16 +94,21 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def promises_of(answers: Path) -> list[Promise]:
-    """What the API promised, in the order of its answers."""
+    """The messages that the API accepted, in the order of its responses."""
     return [
         Promise(a["id"], a["channel"], a["recipient"], a.get("on_doubt") == "hold")
         for a in read_lines(answers)
     ]
 
 
-def doors_of(accepted: Path, emptied_at: Sequence[float], journal: Sequence[Line]) -> list[Promise]:
-    """What the broker took from a producer without an outbox, without what went down with a broker
-    before anybody had called for it."""
+def front_door_promises(
+    accepted: Path, emptied_at: Sequence[float], journal: Sequence[Line]
+) -> list[Promise]:
+    """The messages that the broker accepted from the front door and that must not be lost.
+
+    The front door has no outbox. A message that was sent before the broker was emptied, and was not
+    called by then, may be lost with the broker's data. Such messages are left out.
+    """
     first_call = {line["id"]: line["at"] for line in reversed(journal)}
     return [
         Promise(a["id"], a["channel"], a["recipient"])
@@ -113,7 +118,7 @@ def doors_of(accepted: Path, emptied_at: Sequence[float], journal: Sequence[Line
 
 
 def unfinished(promises: Iterable[Promise], database_url: str) -> int:
-    """How many promised messages are not final."""
+    """Count the accepted messages that have no final status yet."""
     with psycopg.connect(database_url, connect_timeout=3) as session:
         status = {row[0]: row[1] for row in session.execute(STATUS_SQL)}
     return sum(status.get(promise.id) not in FINAL for promise in promises)
@@ -124,100 +129,109 @@ def check(
     journal: Sequence[Line],
     database_url: str,
     *,
-    doors: Sequence[Promise] = (),
+    front_door: Sequence[Promise] = (),
 ) -> Findings:
-    """Compare the sources.
+    """Compare the records of the run with the database.
 
     Args:
-        promises: what the API accepted, in the order of its answers.
-        doors: what the broker took without it, and must not be lost either.
+        promises: the messages that the API accepted, in the order of its responses.
+        journal: the calls that the provider received.
+        front_door: the messages that the broker accepted directly, which must not be lost either.
     """
     with psycopg.connect(database_url) as session:
         status = {row[0]: row[1] for row in session.execute(STATUS_SQL)}
         held = {row[0] for row in session.execute(HELD_SQL.encode())}
-        doubts: defaultdict[str, set[int]] = defaultdict(set)
+        ambiguous: defaultdict[str, set[int]] = defaultdict(set)
         retried: set[str] = set()
         for message_id, attempt, reason in session.execute(EVENTS_SQL):
             if reason == "ambiguous":
-                doubts[message_id].add(attempt)
+                ambiguous[message_id].add(attempt)
             if attempt > 1 or reason == "ambiguous":
                 retried.add(message_id)
     calls: defaultdict[str, list[Line]] = defaultdict(list)
     for line in journal:
         calls[line["id"]].append(line)
-    known = {promise.id for promise in (*promises, *doors)}
-    found = Findings(
-        accepted=len(known),
-        final=sum(status.get(each) in FINAL for each in known),
-        statuses=Counter(status.get(each, "missing") for each in known),
+    accepted = {promise.id for promise in (*promises, *front_door)}
+    findings = Findings(
+        accepted=len(accepted),
+        final=sum(status.get(message_id) in FINAL for message_id in accepted),
+        statuses=Counter(status.get(message_id, "missing") for message_id in accepted),
         calls=len(journal),
     )
-    for each in sorted(known):
-        if status.get(each) not in FINAL:
-            (found.in_flight if each in held else found.lost).append(each)
-    held_back = {promise.id for promise in promises if promise.holds_doubt}
-    _check_duplicates(found, calls, doubts, held_back)
-    _check_order(found, promises, calls, retried)
-    _check_statuses(found, status, known, calls)
-    return found
+    for message_id in sorted(accepted):
+        if status.get(message_id) not in FINAL:
+            (findings.in_flight if message_id in held else findings.lost).append(message_id)
+    on_hold = {promise.id for promise in promises if promise.holds_when_unknown}
+    _check_duplicates(findings, calls, ambiguous, on_hold=on_hold)
+    _check_order(findings, promises, calls, retried=retried)
+    _check_statuses(findings, status, accepted, calls=calls)
+    return findings
 
 
 def _check_duplicates(
-    found: Findings,
+    findings: Findings,
     calls: Mapping[str, Sequence[Line]],
-    doubts: Mapping[str, set[int]],
-    held_back: set[str],
+    ambiguous: Mapping[str, set[int]],
+    *,
+    on_hold: set[str],
 ) -> None:
-    """A repeated call is declared when an event between the two says that there was doubt, and
-    the sender did not want it held."""
+    """Find repeated calls that no event declares.
+
+    A repeated call is declared if an event between the two calls has the reason `ambiguous` and the
+    message does not say `on_doubt: hold`.
+    """
     for message_id, lines in calls.items():
         effective = [line["attempt"] for line in lines if line["answer"] in TOOK_EFFECT]
         for before, after in pairwise(effective):
-            found.duplicate_calls += 1
-            spoken = any(before <= n <= after for n in doubts.get(message_id, ()))
-            if after > before and spoken and message_id not in held_back:
-                found.declared += 1
+            findings.duplicate_calls += 1
+            attempts = ambiguous.get(message_id, ())
+            is_declared = any(before <= attempt <= after for attempt in attempts)
+            if after > before and is_declared and message_id not in on_hold:
+                findings.declared += 1
             else:
-                found.undeclared.append(f"{message_id} (attempts {before}, {after})")
+                findings.undeclared.append(f"{message_id} (attempts {before}, {after})")
 
 
 def _check_order(
-    found: Findings,
+    findings: Findings,
     promises: Sequence[Promise],
     calls: Mapping[str, Sequence[Line]],
+    *,
     retried: set[str],
 ) -> None:
-    """First calls of one recipient's messages stand in the order of acceptance; a message that
-    was refused or in doubt steps aside."""
-    place = {line["id"]: n for n, line in reversed(list(enumerate(_all(calls))))}
+    """Find messages that were called before an earlier message of the same recipient.
+
+    Only first calls count. A message that was retried or ambiguous may lose its turn.
+    """
+    position = {line["id"]: n for n, line in reversed(list(enumerate(_in_order(calls))))}
     latest: dict[tuple[str, str], tuple[int, str]] = {}
     for promise in promises:
-        here = place.get(promise.id)
-        if here is None or promise.id in retried:
+        first_call = position.get(promise.id)
+        if first_call is None or promise.id in retried:
             continue
-        line = promise.channel, promise.recipient
-        if line in latest and here < latest[line][0]:
-            found.order_violations.append(f"{promise.id} before {latest[line][1]}")
+        recipient = promise.channel, promise.recipient
+        if recipient in latest and first_call < latest[recipient][0]:
+            findings.order_violations.append(f"{promise.id} before {latest[recipient][1]}")
         else:
-            latest[line] = here, promise.id
+            latest[recipient] = first_call, promise.id
 
 
-def _all(calls: Mapping[str, Sequence[Line]]) -> list[Line]:
-    return sorted((line for lines in calls.values() for line in lines), key=lambda one: one["at"])
+def _in_order(calls: Mapping[str, Sequence[Line]]) -> list[Line]:
+    return sorted((line for lines in calls.values() for line in lines), key=lambda line: line["at"])
 
 
 def _check_statuses(
-    found: Findings,
+    findings: Findings,
     status: Mapping[str, str],
-    known: Iterable[str],
+    accepted: Iterable[str],
+    *,
     calls: Mapping[str, Sequence[Line]],
 ) -> None:
-    for each in sorted(known):
-        answers = {line["answer"] for line in calls.get(each, ())}
-        said = status.get(each)
-        if said == "delivered" and not answers & TOOK_EFFECT:
-            found.wrong_statuses.append(f"{each} delivered, never asked for")
-        if said == "sent" and not answers & TOOK_EFFECT:
-            found.wrong_statuses.append(f"{each} sent, never asked for")
-        if said == "failed" and answers & TOOK_EFFECT:
-            found.wrong_statuses.append(f"{each} failed, but went out")
+    """Find statuses that contradict the provider's journal."""
+    for message_id in sorted(accepted):
+        took_effect = any(line["answer"] in TOOK_EFFECT for line in calls.get(message_id, ()))
+        reported = status.get(message_id)
+        if reported in ("delivered", "sent") and not took_effect:
+            findings.wrong_statuses.append(f"{message_id} {reported}, but never called")
+        if reported == "failed" and took_effect:
+            findings.wrong_statuses.append(f"{message_id} failed, but the provider accepted it")

@@ -1,7 +1,7 @@
-"""A small disk of the database's own, which the chaos run fills up.
+"""A small file system for the database, which the chaos run fills up.
 
-It is a file system in memory, mounted over the database's folder; that takes the right to mount.
-Without it the database stands on the common disk, and nobody fills that.
+It is a tmpfs, mounted over the database's folder, which needs the right to mount. Without that
+right the database is on the machine's own disk, and the run does not fill it.
 """
 
 import errno
@@ -14,14 +14,14 @@ SIZE_MB = 1024
 
 
 class Disk:
-    """The disk under `folder`."""
+    """A file system at `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.is_mounted = False
 
     def mount(self) -> None:
-        """Make it, where that is allowed."""
+        """Mount it, where that is allowed."""
         self._folder.mkdir(parents=True, exist_ok=True)
         size = f"size={SIZE_MB}m,mode=755"
         command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self._folder)]
@@ -32,14 +32,14 @@ class Disk:
         self.is_mounted = done.returncode == 0
 
     def unmount(self) -> None:
-        """Take it away, with all it holds."""
+        """Unmount it. Its contents are lost."""
         if self.is_mounted:
             subprocess.run(["umount", "--lazy", str(self._folder)], check=False)
             self.is_mounted = False
 
     @contextmanager
     def filled(self) -> Iterator[None]:
-        """Not a byte is free."""
+        """Leave no byte free inside the `with` block."""
         filler = self._folder / "filler"
         try:
             with filler.open("wb", buffering=0) as file:

@@ -1,7 +1,7 @@
-"""Faults put into the product on purpose, to see that the checker finds them.
+"""Bugs that are planted in the product, to prove that the checker finds them.
 
-`python -m tests.chaos.planted NAME run SERVICE` is `comms run SERVICE` with the fault NAME in it;
-the chaos run starts its services so when it is given `--plant NAME`.
+`python -m tests.chaos.planted NAME run SERVICE` is `comms run SERVICE` with the bug NAME in it. The
+chaos run starts its services this way when it gets `--plant NAME`.
 """
 
 import sys
@@ -17,31 +17,33 @@ from producer.relay import Relay
 
 
 def commit_on_fetch() -> None:
-    """What was read counts as done."""
+    """Commit the offset of a record when it is fetched, not when it is settled."""
     furthest: dict[TopicPartition, int] = {}
     fetched = OffsetTracker.fetched
 
-    def noting(self: OffsetTracker, place: TopicPartition, offset: int, timestamp: int) -> object:
+    def record_offset(
+        self: OffsetTracker, place: TopicPartition, offset: int, timestamp: int
+    ) -> object:
         furthest[place] = offset + 1
         return fetched(self, place, offset, timestamp)
 
-    OffsetTracker.fetched = noting  # type: ignore[assignment,method-assign]
+    OffsetTracker.fetched = record_offset  # type: ignore[assignment,method-assign]
     OffsetTracker.to_commit = lambda self: {  # type: ignore[method-assign]
         place: furthest[place] for place in self.places() if place in furthest
     }
 
 
 def skip_the_claim() -> None:
-    """Every process may make every call."""
+    """Let every process make every call."""
 
     async def claim(_: Ledger, claims: Sequence[Claim]) -> dict[UUID, str | None]:
-        return {resend_request.delivery.message.id: None for resend_request in claims}
+        return {request.delivery.message.id: None for request in claims}
 
     Ledger.claim = claim  # type: ignore[assignment,method-assign]
 
 
 def drop_the_sweep() -> None:
-    """What was published counts as claimed."""
+    """Treat every published message as claimed, so that none is published again."""
     Relay._sweep = lambda _: None  # type: ignore[assignment,method-assign]
     queue.follow_log = lambda *_: frozenset()
 

@@ -1,8 +1,9 @@
-"""A provider in a process of its own that writes down every call before it answers.
+"""A provider that records every call in a journal before it responds.
 
-The chaos run starts it as `python -m tests.chaos.provider`. It speaks what the simulated provider's
-adapter speaks, with code of its own. Its journal is the truth about what was really asked for:
-`accepted` calls took effect, `hung` and `closed` ones as well, although nobody was told.
+The chaos run starts it as a process: `python -m tests.chaos.provider`. It implements the protocol
+of the simulated provider independently. Its journal shows which calls really arrived. Calls with
+the answer `accepted`, `hung` or `closed` took effect, although the caller of a `hung` or `closed`
+one gets no response.
 
 `POST /control {"mode": …}` makes it misbehave: `limited` (429), `error` (503), `hang`, `close`.
 """
@@ -19,26 +20,27 @@ from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
-_RECEIPT_TRIES = 60
+_RECEIPT_ATTEMPTS = 60
 
 
 class Journal:
-    """One line of JSON a call, in the order of arrival, flushed before the answer leaves."""
+    """One line of JSON per call, in the order of arrival, flushed before the response is sent."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1)
 
     def write(self, **line: object) -> None:
-        """Add a line."""
+        """Append a line."""
         self._file.write(json.dumps({"at": time.time(), **line}) + "\n")
 
 
 class ChaoticProvider:
-    """Accepts, misbehaves as told, and sends receipts: late, twice, with a clock that is wrong."""
+    """Accepts messages, misbehaves on request, and sends receipts: late, twice, misdated."""
 
     def __init__(self, journal: Journal, secret: str, seed: int) -> None:
-        self._journal, self._secret = journal, secret
-        self._chance = random.Random(seed)
+        self._journal = journal
+        self._secret = secret
+        self._rng = random.Random(seed)
         self._mode = "ok"
         self._tasks: set[asyncio.Task[None]] = set()
         self._session: ClientSession | None = None
@@ -67,14 +69,14 @@ class ChaoticProvider:
         return web.Response(text=self._mode)
 
     async def _message(self, request: web.Request) -> web.StreamResponse:
-        said = await request.json()
-        mode = self._mode if self._chance.random() < 0.9 else "ok"
+        message = await request.json()
+        mode = self._mode if self._rng.random() < 0.9 else "ok"
         answer = {"ok": "accepted", "hang": "hung", "close": "closed"}.get(mode, mode)
         self._journal.write(
             channel=request.match_info["channel"],
-            id=said["client_ref"],
-            attempt=said["attempt"],
-            to=said["to"],
+            id=message["client_ref"],
+            attempt=message["attempt"],
+            to=message["to"],
             answer=answer,
         )
         if mode == "limited":
@@ -83,13 +85,13 @@ class ChaoticProvider:
             )
         if mode == "error":
             return web.json_response({"code": "broken"}, status=503)
-        number = f"c-{self._chance.getrandbits(64):016x}"
-        self._later(self._receipts(said, number))
+        number = f"c-{self._rng.getrandbits(64):016x}"
+        self._later(self._receipts(message, number))
         if mode == "close":
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
-        await asyncio.sleep(600 if mode == "hang" else self._chance.uniform(0.01, 0.15))
+        await asyncio.sleep(600 if mode == "hang" else self._rng.uniform(0.01, 0.15))
         return web.json_response({"id": number}, status=202)
 
     def _later(self, work) -> None:  # type: ignore[no-untyped-def]
@@ -97,53 +99,59 @@ class ChaoticProvider:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _receipts(self, said: dict[str, str], number: str) -> None:
-        skew = timedelta(seconds=self._chance.uniform(-300, 300))
+    async def _receipts(self, message: dict[str, str], number: str) -> None:
+        skew = timedelta(seconds=self._rng.uniform(-300, 300))
         receipt = {
-            "client_ref": said["client_ref"],
+            "client_ref": message["client_ref"],
             "id": number,
             "status": "delivered",
             "occurred_at": (datetime.now(UTC) + skew).isoformat(),
         }
-        copies = 2 if self._chance.random() < 0.1 else 1
+        copies = 2 if self._rng.random() < 0.1 else 1
         for _ in range(copies):
-            await asyncio.sleep(
-                self._chance.choice((0.0, 0.1, 0.5, 2.0))
-            )  # may overtake the answer
-            await self._deliver(said["callback_url"], [receipt])
+            # A receipt without a delay may arrive before the response.
+            await asyncio.sleep(self._rng.choice((0.0, 0.1, 0.5, 2.0)))
+            await self._deliver(message["callback_url"], [receipt])
 
     async def _deliver(self, url: str, receipts: list[dict[str, str]]) -> None:
-        assert self._session is not None
         body = json.dumps(receipts).encode()
-        for _ in range(_RECEIPT_TRIES):
-            stamp = int(time.time())
-            signed = hmac.new(self._secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256)
-            headers = {
-                "Content-Type": "application/json",
-                "X-Simulated-Signature": f"t={stamp},v1={signed.hexdigest()}",
-            }
-            try:
-                async with self._session.post(url, data=body, headers=headers) as answer:
-                    if answer.status < 500:
-                        return
-            except (ClientError, TimeoutError):
-                pass
+        for _ in range(_RECEIPT_ATTEMPTS):
+            if await self._post(url, body):
+                return
             await asyncio.sleep(1.0)
+
+    async def _post(self, url: str, body: bytes) -> bool:
+        """Whether the app answered the receipt. It does not while it is down or slow."""
+        assert self._session is not None
+        try:
+            async with self._session.post(url, data=body, headers=self._sign(body)) as response:
+                return response.status < 500
+        except (ClientError, TimeoutError):
+            return False
+
+    def _sign(self, body: bytes) -> dict[str, str]:
+        timestamp = int(time.time())
+        signed = f"{timestamp}.".encode() + body
+        signature = hmac.new(self._secret.encode(), signed, hashlib.sha256).hexdigest()
+        return {
+            "Content-Type": "application/json",
+            "X-Simulated-Signature": f"t={timestamp},v1={signature}",
+        }
 
 
 def main() -> None:
-    """Serve until killed."""
+    """Serve until the process is killed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--secret", required=True)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    provider = ChaoticProvider(Journal(given.journal), given.secret, given.seed)
+    options = parser.parse_args()
+    provider = ChaoticProvider(Journal(options.journal), options.secret, options.seed)
     web.run_app(
         provider.app(),
         host="127.0.0.1",
-        port=given.port,
+        port=options.port,
         print=lambda *_: None,
         access_log=None,
         handler_cancellation=True,

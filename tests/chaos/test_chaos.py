@@ -1,6 +1,6 @@
-"""The chaos run in its shorter form, and its checker held to finding what was planted.
+"""A short chaos run, and proof that its checker finds planted bugs.
 
-Each is a whole run in processes of its own, of a minute or so: `make test-all` runs them.
+Each test is a whole run of a minute or so, in its own processes. `make test-all` runs them.
 """
 
 import re
@@ -14,16 +14,16 @@ pytestmark = pytest.mark.chaos
 
 
 def chaos(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A run to its end; what it printed."""
+    """Run to the end and return the result with its output."""
     command = [sys.executable, "-m", "tests.chaos", "--keep", str(folder / "world"), *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
 
 
 def figure(report: str, name: str) -> int:
-    """A figure of the report."""
-    found = re.search(rf"^{name} +(\d+)", report, re.MULTILINE)
-    assert found is not None, report
-    return int(found.group(1))
+    """Read a figure from the report."""
+    match = re.search(rf"^{name} +(\d+)", report, re.MULTILINE)
+    assert match is not None, report
+    return int(match.group(1))
 
 
 def test_a_short_run_is_clean(tmp_path: Path) -> None:
@@ -36,14 +36,14 @@ def test_a_short_run_is_clean(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plant", "only", "faults", "findings"),
     [
-        # Lost is what came by the front door; for what came by the outbox its relay comes in, too
-        # late for this run's patience.
+        # Messages of the front door are lost. Messages of the outbox are published again by the
+        # relay, but later than this run waits.
         ("commit-on-fetch", "consumer killed in a call", 4, ["lost", "in flight"]),
         ("skip-the-claim", "consumer killed in a call", 2, ["undeclared"]),
         ("drop-the-sweep", "broker emptied with a backlog", 2, ["in flight"]),
     ],
 )
-def test_the_checker_finds_what_was_planted(
+def test_the_checker_finds_planted_bugs(
     tmp_path: Path, plant: str, only: str, faults: int, findings: list[str]
 ) -> None:
     arguments = ["--plant", plant, "--only", only, "--faults", str(faults), "--seed", "5"]

@@ -1,6 +1,6 @@
-"""The system as a deployment has it: every service a process of its own, and the ways to break it.
+"""The whole system with every service as a process, as in a deployment, and the ways to break it.
 
-The run's main thread calls everything here; processes die with it.
+The chaos run's main thread calls everything here. The processes end when that thread ends.
 """
 
 import json
@@ -26,7 +26,7 @@ from tests.chaos.disk import Disk
 
 START = ("app-1", "relay-1", "relay-2", "audit-1", "sms-1", "email-1", "push-1", "voice-1")
 CHANNELS = ("SMS", "EMAIL", "PUSH", "VOICE")
-CONCURRENCY = 24  # so that messages wait in a process, too, when it is killed
+CONCURRENCY = 24  # high enough that messages also wait inside a process that is killed
 SECRET = "chaos-secret"
 
 
@@ -34,8 +34,10 @@ class World:
     """The engines, the provider and the services.
 
     Args:
-        plant: a fault put into the product on purpose, named in `tests.chaos.planted`.
-        kafka: which program is the broker.
+        data_dir: the folder for data, logs and journals. It must not exist.
+        seed: seeds the provider's behaviour.
+        plant: the name of a bug from `tests.chaos.planted` to plant in the services.
+        kafka: the broker to run on.
     """
 
     def __init__(
@@ -44,11 +46,14 @@ class World:
         *,
         seed: int,
         plant: str | None = None,
-        kafka: brokers.Kind = brokers.Kind.EMBEDDED,
+        kafka: brokers.BrokerKind = brokers.BrokerKind.EMBEDDED,
     ) -> None:
-        self.data_dir, self.seed, self._plant = data_dir, seed, plant
-        self.journal, self.answers = data_dir / "journal.jsonl", data_dir / "answers.jsonl"
-        self.doors = data_dir / "doors.jsonl"
+        self.data_dir = data_dir
+        self.seed = seed
+        self._plant = plant
+        self.journal = data_dir / "journal.jsonl"
+        self.answers = data_dir / "answers.jsonl"
+        self.front_door = data_dir / "front-door.jsonl"
         self.emptied_at: list[float] = []
         self.kafka = kafka
         self._broker = brokers.engine(kafka, data_dir / "broker")
@@ -62,25 +67,26 @@ class World:
 
     @property
     def url(self) -> str:
-        """Where the app listens."""
+        """Base URL of the app."""
         return f"http://127.0.0.1:{self._ports['app-1']}"
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where the broker listens."""
+        """Address of the broker."""
         return self._broker.bootstrap_servers
 
     @property
     def database_url(self) -> str:
-        """The store."""
+        """Address of the database."""
         return self._postgres.url
 
     def start(self) -> None:
-        """Everything up and ready."""
-        self.data_dir.mkdir(parents=True)  # what a former run kept must not be taken for this one's
+        """Start everything and wait until it is ready."""
+        # Fails if the folder exists, so that files of an earlier run are not read as this run's.
+        self.data_dir.mkdir(parents=True)
         self._disk.mount()
         self._broker.start()
-        self._topics()
+        self._apply_topics()
         self._postgres.start()
         upgrade(self.database_url)
         self.key = folder.ensure_api_key(self.data_dir, self.database_url)
@@ -90,7 +96,7 @@ class World:
         wait_for(lambda: all(self.is_ready(name) for name in START), seconds=60)
 
     def stop(self) -> None:
-        """Everything down."""
+        """Stop everything."""
         for process in self._running.values():
             process.send_signal(signal.SIGCONT)
             end(process, with_signal=signal.SIGKILL, grace=1)
@@ -101,7 +107,7 @@ class World:
     # Services
 
     def begin(self, name: str) -> None:
-        """Start a service: `sms-2` is the second process of the channel."""
+        """Start a process of a service. `sms-2` is the second one of the SMS channel."""
         port = self._ports.setdefault(name, free_port())
         service = name.partition("-")[0]
         module = ("comms",) if self._plant is None else ("tests.chaos.planted", self._plant)
@@ -114,62 +120,62 @@ class World:
         self._running[name] = launch(program)
 
     def is_ready(self, name: str) -> bool:
-        """Whether it says so."""
+        """Whether the service reports that it is ready."""
         return is_ready(self._ports[name])
 
     def kill(self, name: str) -> None:
-        """As a machine's end would."""
+        """Kill a service, as when its machine fails."""
         self._running[name].kill()
         self._running[name].wait()
 
     def drain(self, name: str) -> None:
-        """As a deployment does."""
+        """Stop a service gracefully, as a deployment does."""
         end(self._running[name], with_signal=signal.SIGTERM, grace=30)
 
     def freeze(self, name: str) -> None:
-        """The process stands still."""
+        """Suspend a service's process."""
         self._running[name].send_signal(signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        """It goes on, and does not know that time has passed."""
+        """Resume a suspended process. It does not notice that time has passed."""
         self._running[name].send_signal(signal.SIGCONT)
 
     # Engines and the provider
 
     def empty_broker(self, *, seconds: float) -> None:
-        """Kill the broker and bring it back with nothing in it."""
+        """Kill the broker and restart it without its data."""
         self._broker.stop(grace=0)
         self.emptied_at.append(time.time())
         time.sleep(seconds)
         brokers.restart_empty(self._broker)
-        self._topics()
+        self._apply_topics()
 
     def restart_broker(self, *, seconds: float) -> None:
-        """Kill the broker and bring it back with what it held, where it holds anything."""
+        """Kill the broker and restart it with its data, if it keeps any."""
         self._broker.stop(grace=0)
         time.sleep(seconds)
         self._broker.start()
 
     def stall_broker(self, *, seconds: float) -> None:
-        """Nobody reaches the broker for a while."""
+        """Suspend the broker for a while. Its connections stay open."""
         self._stall(self._broker.pid, seconds)
 
     def stall_postgres(self, *, seconds: float) -> None:
-        """The database stands still for a while, with everything open."""
+        """Suspend the database for a while. Its connections stay open."""
         self._stall(self._postgres.pid, seconds)
 
     def restart_postgres(self, *, seconds: float) -> None:
-        """The database is killed and comes back."""
-        for pid in _family(self._postgres.pid):
+        """Kill the database and restart it."""
+        for pid in _with_children(self._postgres.pid):
             os.kill(pid, signal.SIGKILL)
         self._postgres.stop()
         time.sleep(seconds)
         self._postgres.start()
 
     def fill_disk(self, *, seconds: float) -> None:
-        """The database finds no room for a while; it may end over it, and is started again then."""
+        """Leave the database no disk space for a while. Restart it if it stopped."""
         if not self._disk.is_mounted:
-            print("           (not arranged: it needs the right to mount)")
+            print("           (skipped: filling the disk needs the right to mount)")
             return
         with self._disk.filled():
             time.sleep(seconds)
@@ -178,7 +184,7 @@ class World:
             self._postgres.start()
 
     def provider_mode(self, mode: str) -> None:
-        """How the provider behaves from now on."""
+        """Set how the provider behaves from now on."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._ports['provider']}/control",
             data=json.dumps({"mode": mode}).encode(),
@@ -186,24 +192,24 @@ class World:
         urllib.request.urlopen(request, timeout=5).close()  # noqa: S310 - ours, on the loopback
 
     def _stall(self, pid: int, seconds: float) -> None:
-        family = _family(pid)
-        for each in family:
+        pids = _with_children(pid)
+        for each in pids:
             os.kill(each, signal.SIGSTOP)
         time.sleep(seconds)
-        for each in family:
+        for each in pids:
             os.kill(each, signal.SIGCONT)
 
-    def _topics(self) -> None:
-        here = Broker({"bootstrap.servers": self._broker.bootstrap_servers})
+    def _apply_topics(self) -> None:
+        broker = Broker({"bootstrap.servers": self._broker.bootstrap_servers})
 
-        def applied() -> bool:
+        def is_applied() -> bool:
             try:
-                here.apply_topics()
+                broker.apply_topics()
             except KafkaFault:
                 return False
             return True
 
-        wait_for(applied, seconds=30)
+        wait_for(is_applied, seconds=30)
 
     def _launch_provider(self) -> None:
         options = {
@@ -236,8 +242,11 @@ class World:
         return {**os.environ, **own}
 
 
-def _family(pid: int) -> list[int]:
-    """A process and its children; PostgreSQL's stand in sessions of their own."""
+def _with_children(pid: int) -> list[int]:
+    """The ids of a process and its children.
+
+    PostgreSQL's children have sessions of their own, so a signal to its process group misses them.
+    """
     children = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -249,21 +258,21 @@ def _family(pid: int) -> list[int]:
     return [pid, *children]
 
 
-def wait_for(true: Callable[[], bool], *, seconds: float) -> None:
-    """Wait until it is true.
+def wait_for(condition: Callable[[], bool], *, seconds: float) -> None:
+    """Poll until `condition` is true.
 
     Raises:
-        TimeoutError: it did not become true in time.
+        TimeoutError: `condition` was still false after `seconds`.
     """
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the system did not come up")
+            raise TimeoutError(f"the system did not recover within {seconds:g} s")
         time.sleep(0.1)
 
 
 def database_answers(url: str) -> bool:
-    """Whether a query is answered."""
+    """Whether the database answers a query."""
     try:
         with psycopg.connect(url, connect_timeout=2) as session:
             session.execute("SELECT 1")

@@ -249,3 +249,4 @@ def test_another_driver_is_refused_by_name() -> None:
         pytest.raises(UnsupportedConnectionError, match="pysqlite"),
     ):
         OUTBOX.enqueue(connection, sms())
+    engine.dispose()

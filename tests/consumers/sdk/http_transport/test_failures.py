@@ -26,7 +26,7 @@ METHODS = ["POST", "GET", "PUT", "DELETE", "PATCH"]
 @pytest.mark.parametrize(
     "url",
     [
-        f"http://127.0.0.1:{closed_port()}",
+        pytest.param(f"http://127.0.0.1:{closed_port()}", id="closed-port"),
         "http://nowhere.invalid",
         "http://",
         "http://[::1",
