@@ -210,6 +210,8 @@ def _accepted_query(source: str, filters: Filters, below: UUID | None) -> str:
     conditions = ["tenant = %(tenant)s", "id > %(floor)s", *_conditions(filters, "id", below)]
     if source == _JUST_ACCEPTED:
         conditions.append("id > %(recorded_until)s")
+        if filters.reason is Reason.QUEUED:
+            conditions.append("NOT is_scheduled")
     where = " AND ".join(conditions)
     return f"{source} WHERE {where} ORDER BY id DESC LIMIT %(limit)s"
 
