@@ -92,7 +92,13 @@ def router(
     """
     routes = APIRouter(prefix="/v1")
     authenticated = Depends(authenticator)
+    _register_messages(routes, pool, authenticated)
+    _register_operations(routes, pool, authenticated, clock)
+    _register_events(routes, feed, authenticated)
+    return routes
 
+
+def _register_messages(routes: APIRouter, pool: AsyncConnectionPool, authenticated: Any) -> None:
     @routes.get("/messages", tags=["messages"], summary="Search messages, newest first")
     async def find(
         query: Annotated[MessageQuery, Query()], caller: Annotated[Caller, authenticated]
@@ -114,6 +120,10 @@ def router(
             raise Problem(404, "Not Found", "There is no such message")
         return message
 
+
+def _register_operations(
+    routes: APIRouter, pool: AsyncConnectionPool, authenticated: Any, clock: Clock
+) -> None:
     @routes.get("/stats", tags=["operations"], summary="Counts and latencies")
     async def statistics(
         query: Annotated[StatsQuery, Query()], caller: Annotated[Caller, authenticated]
@@ -134,6 +144,8 @@ def router(
             async with pool.connection() as connection:
                 return Channels(items=list(await channels.states(connection, caller.tenant)))
 
+
+def _register_events(routes: APIRouter, feed: Feed, authenticated: Any) -> None:
     @routes.get(
         "/events",
         tags=["messages"],
@@ -151,8 +163,6 @@ def router(
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
-
-    return routes
 
 
 def cursor_of(last_id: str | None) -> str | None:

@@ -115,6 +115,13 @@ def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
         yield _with_database(postgres_url, name)
 
 
+@contextmanager
+def empty_database(server_url: str) -> Iterator[str]:
+    """A database without any schema of ours, dropped at the end; yields its address."""
+    with _database(server_url, prefix="comms_empty") as name:
+        yield _with_database(server_url, name)
+
+
 def _kafka_choice() -> str:
     return os.environ.get("COMMS_TEST_KAFKA", "embedded")
 

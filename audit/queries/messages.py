@@ -164,18 +164,18 @@ async def _accepted(
     Candidates are read a page at a time, newest first, until as many of them match as are shown, or
     there are no more.
     """
-    found: list[dict[str, Any]] = []
+    matching: list[dict[str, Any]] = []
     below, page_size = values["before"], values["limit"]
-    while len(found) < values["limit"]:
+    while len(matching) < values["limit"]:
         query = _accepted_query(source, filters, below)
         page = await _rows(connection, query, values | {"before": below, "limit": page_size})
         recorded = await _recorded(connection, filters, [row["id"] for row in page], values)
-        found += [row for row in page if row["id"] not in recorded]
-        found += [row for row in recorded.values() if row.pop("is_match")]
+        matching += [row for row in page if row["id"] not in recorded]
+        matching += [row for row in recorded.values() if row.pop("is_match")]
         if len(page) < page_size:
             break
         below, page_size = page[-1]["id"], min(4 * page_size, MAX_CANDIDATES)
-    return found
+    return matching
 
 
 async def _recorded(
@@ -210,6 +210,8 @@ def _accepted_query(source: str, filters: Filters, below: UUID | None) -> str:
     conditions = ["tenant = %(tenant)s", "id > %(floor)s", *_conditions(filters, "id", below)]
     if source == _JUST_ACCEPTED:
         conditions.append("id > %(recorded_until)s")
+        if filters.reason is Reason.QUEUED:
+            conditions.append("NOT is_scheduled")
     where = " AND ".join(conditions)
     return f"{source} WHERE {where} ORDER BY id DESC LIMIT %(limit)s"
 

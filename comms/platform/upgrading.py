@@ -20,8 +20,11 @@ def sqlalchemy_url(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
-def upgrade(url: str) -> None:
-    """Bring the schema to the newest version; safe to run from several processes at once.
+def upgrade(url: str, *, revision: str = "head") -> None:
+    """Bring the schema to a version; safe to run from several processes at once.
+
+    Args:
+        revision: the newest version by default.
 
     Raises:
         DatabaseUnavailableError, DatabaseRefusedError: the migration did not happen.
@@ -34,7 +37,7 @@ def upgrade(url: str) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('comms.migrations'))"))
             connection.execute(text("CREATE SCHEMA IF NOT EXISTS comms"))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     finally:
         engine.dispose()
 

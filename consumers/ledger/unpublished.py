@@ -1,6 +1,6 @@
 """Finds events that stand in the ledger and that the audit service has not recorded.
 
-`consumers.pipeline.recovery` asks, and publishes what is found again. Each question takes three
+`consumers.pipeline.recovery` calls this, and publishes the events again. Each call takes three
 reads, because no statement names the tables of two services (docs/adr/0013): how far the audit
 service has recorded, the ledger's own candidates, and which of them are recorded. Every read is
 newer than the one before it. An event recorded in between is therefore seen as recorded, and one
@@ -106,7 +106,7 @@ class Window:
 class UnpublishedEvents:
     """Events of one channel that the audit service does not have.
 
-    Every method raises `DatabaseUnavailableError` when it cannot be told now.
+    Every method raises `DatabaseUnavailableError` when the database cannot answer now.
     """
 
     def __init__(self, pool: AsyncConnectionPool, *, channel: Channel) -> None:
@@ -131,10 +131,10 @@ class UnpublishedEvents:
         """
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                found = await self._unrecorded(
+                rows = await self._unrecorded(
                     connection, _OUTCOME_CANDIDATES, _UNRECORDED_OUTCOMES, window, limit
                 )
-                cursor = await connection.execute(_OUTCOMES, _columns(found, 4))
+                cursor = await connection.execute(_OUTCOMES, _columns(rows, 4))
                 return [
                     (row[0], bytes(row[1]), entry_of(row[2:])) for row in await cursor.fetchall()
                 ]
@@ -147,10 +147,10 @@ class UnpublishedEvents:
         """
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                found = await self._unrecorded(
+                rows = await self._unrecorded(
                     connection, _RECEIPT_CANDIDATES, _UNRECORDED_RECEIPTS, window, limit
                 )
-                cursor = await connection.execute(_RECEIPTS, _columns(found, 2))
+                cursor = await connection.execute(_RECEIPTS, _columns(rows, 2))
                 return [(row[0], bytes(row[1])) for row in await cursor.fetchall()]
 
     async def _unrecorded(
@@ -161,15 +161,15 @@ class UnpublishedEvents:
         window: Window,
         limit: int,
     ) -> list[tuple[Any, ...]]:
-        """Return candidates that are not recorded: the first `limit` of them, as they are found."""
+        """Return candidates that are not recorded: the first `limit` of them, in no order."""
         values = {"channel": self._channel, "oldest": window.oldest, "newest": window.newest}
-        found: list[tuple[Any, ...]] = []
+        missing: list[tuple[Any, ...]] = []
         async with connection.cursor("candidates", binary=True) as cursor:
             await cursor.execute(candidates, values)
-            while len(found) < limit and (page := await cursor.fetchmany(PAGE)):
+            while len(missing) < limit and (page := await cursor.fetchmany(PAGE)):
                 answer = await connection.execute(unrecorded, _columns(page, len(page[0])))
-                found += [page[n - 1] for (n,) in await answer.fetchall()]
-        return found[:limit]
+                missing += [page[n - 1] for (n,) in await answer.fetchall()]
+        return missing[:limit]
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:

@@ -94,8 +94,8 @@ class _LedgerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _KnownElsewhere:
-    """What the producer and the audit service know of messages.
+class _OtherServices:
+    """What the producer and the audit service have of messages.
 
     Args:
         ids: the messages that one of them knows.
@@ -135,10 +135,10 @@ async def request_resends(
 
     Raises what psycopg raises.
     """
-    known = await _known_elsewhere(connection, tenant, list(nonces))
+    others = await _read_elsewhere(connection, tenant, list(nonces))
     answers = {
-        state.id: _answer(state, known)
-        for state in await _ledger_states(connection, tenant, nonces, known)
+        state.id: _answer(state, others)
+        for state in await _ledger_states(connection, tenant, nonces, others)
     }
     queued = [i for i, answer in answers.items() if answer is ResendAnswer.QUEUED]
     if queued:
@@ -146,14 +146,14 @@ async def request_resends(
     return answers
 
 
-async def _known_elsewhere(
+async def _read_elsewhere(
     connection: AsyncConnection, tenant: str, ids: list[UUID]
-) -> _KnownElsewhere:
+) -> _OtherServices:
     values = {"ids": ids, "tenant": tenant}
     accepted = await (await connection.execute(_ACCEPTED, values)).fetchall()
     recorded = await (await connection.execute(_RECORDED, values)).fetchall()
     expiries = [*((row[0], row[2]) for row in recorded), *accepted]
-    return _KnownElsewhere(
+    return _OtherServices(
         ids=frozenset(row[0] for row in (*accepted, *recorded)),
         statuses={message_id: Status(status) for message_id, status, _ in recorded},
         expiries={message_id: at for message_id, at in expiries if at is not None},
@@ -164,12 +164,12 @@ async def _ledger_states(
     connection: AsyncConnection,
     tenant: str,
     nonces: Mapping[UUID, UUID],
-    known: _KnownElsewhere,
+    others: _OtherServices,
 ) -> list[_LedgerState]:
     values = {
         "ids": list(nonces),
         "nonces": list(nonces.values()),
-        "expiries": [known.expiries.get(message_id) for message_id in nonces],
+        "expiries": [others.expiries.get(message_id) for message_id in nonces],
         "tenant": tenant,
     }
     async with connection.cursor(row_factory=class_row(_LedgerState)) as cursor:
@@ -177,12 +177,12 @@ async def _ledger_states(
         return await cursor.fetchall()
 
 
-def _answer(state: _LedgerState, known: _KnownElsewhere) -> ResendAnswer:
+def _answer(state: _LedgerState, others: _OtherServices) -> ResendAnswer:
     """Decide by the newest attempt; a message without one is on its way to the ledger, or old."""
     if state.is_requested:
         return ResendAnswer.KNOWN
     if not state.is_attempted:
-        return _unattempted(state.id, known)
+        return _unattempted(state.id, others)
     status = None if state.status is None else Status(state.status)
     if status is Status.CANCELLED:
         return ResendAnswer.CANCELLED
@@ -193,10 +193,10 @@ def _answer(state: _LedgerState, known: _KnownElsewhere) -> ResendAnswer:
     return ResendAnswer.QUEUED if state.is_kept else ResendAnswer.FORGOTTEN
 
 
-def _unattempted(message_id: UUID, known: _KnownElsewhere) -> ResendAnswer:
-    if message_id not in known.ids:
+def _unattempted(message_id: UUID, others: _OtherServices) -> ResendAnswer:
+    if message_id not in others.ids:
         return ResendAnswer.NO_SUCH
-    match known.statuses.get(message_id, Status.PENDING):
+    match others.statuses.get(message_id, Status.PENDING):
         case Status.PENDING:
             return ResendAnswer.ON_ITS_WAY
         case Status.CANCELLED:

@@ -40,11 +40,11 @@ class Browser:
         await self._socket.send_json({"id": self._calls, "method": method, "params": params})
         async with asyncio.timeout(DEADLINE):
             while True:
-                said = json.loads((await self._socket.receive()).data)
-                if said.get("id") == self._calls:
-                    assert "error" not in said, said["error"]
-                    return said["result"]
-                self._note(said)
+                reply = json.loads((await self._socket.receive()).data)
+                if reply.get("id") == self._calls:
+                    assert "error" not in reply, reply["error"]
+                    return reply["result"]
+                self._note(reply)
 
     async def script(self, source: str) -> Any:
         """The value of an expression in the page."""
@@ -82,12 +82,12 @@ class Browser:
         shot = await self.call("Page.captureScreenshot", format="png")
         return b64decode(shot["data"])
 
-    def _note(self, said: dict[str, Any]) -> None:
-        match said.get("method"):
+    def _note(self, reply: dict[str, Any]) -> None:
+        match reply.get("method"):
             case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(said["params"]["exceptionDetails"]))
-            case "Log.entryAdded" if said["params"]["entry"]["level"] == "error":
-                self.errors.append(said["params"]["entry"]["text"])
+                self.errors.append(json.dumps(reply["params"]["exceptionDetails"]))
+            case "Log.entryAdded" if reply["params"]["entry"]["level"] == "error":
+                self.errors.append(reply["params"]["entry"]["text"])
             case _:
                 pass
 

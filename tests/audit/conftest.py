@@ -30,13 +30,13 @@ async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
 
 @pytest.fixture
 def app(pool: AsyncConnectionPool) -> FastAPI:
-    """The API's reading half and the page."""
-    made = FastAPI()
-    problems.install(made)
+    """An application with the read API and the page."""
+    application = FastAPI()
+    problems.install(application)
     authenticator = Authenticator(pool)
-    made.include_router(api.router(pool=pool, authenticator=authenticator, feed=Feed(pool)))
-    made.include_router(page.router(pool=pool, authenticator=authenticator))
-    return made
+    application.include_router(api.router(pool=pool, authenticator=authenticator, feed=Feed(pool)))
+    application.include_router(page.router(pool=pool, authenticator=authenticator))
+    return application
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def key(connection: merge.Connection) -> str:
 
 @pytest.fixture
 async def visitor(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody without a key, who keeps cookies."""
+    """A client without a key, which keeps cookies."""
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://comms"
     ) as opened:
@@ -55,6 +55,6 @@ async def visitor(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def client(visitor: httpx.AsyncClient, key: str) -> httpx.AsyncClient:
-    """A program of the tenant `acme`."""
+    """A client with a key of the tenant `acme`."""
     visitor.headers["Authorization"] = f"Bearer {key}"
     return visitor

@@ -1,4 +1,4 @@
-"""A tenant's busy day, for the page's tests and its picture: every channel, every kind of end."""
+"""A busy day of a tenant, for the page's tests and its picture: every channel and every outcome."""
 
 import json
 import random
@@ -18,16 +18,16 @@ PROVIDERS = {"sms": "twilio", "email": "smtp", "push": "fcm", "voice": "simulate
 
 
 def play(connection: merge.Connection, *, now: datetime, count: int = 400) -> UUID:
-    """Record the day; the id of a message that failed after a retry."""
+    """Record the day; return the id of a message that failed after a retry."""
     dice = random.Random(7)
-    told: list[StatusEvent] = []
+    recorded: list[StatusEvent] = []
     for n in range(count):
         age = timedelta(seconds=3 + dice.expovariate(1 / 9000) * (n / count + 0.02))
         message = _message(n, now - min(age, timedelta(hours=20)), dice)
-        told += _life(message, dice, now)
+        recorded += _life(message, dice, now)
     failed = _message(1, now - timedelta(minutes=4), dice)
-    told += _refused_life(failed)
-    merge.merge(connection, told, {})
+    recorded += _refused_life(failed)
+    merge.merge(connection, recorded, {})
     _report(connection)
     _wait(connection, [_message(n, now - timedelta(seconds=1 + n / 3), dice) for n in range(9)])
     return failed.id
@@ -129,14 +129,14 @@ def _refused_life(message: Envelope) -> list[StatusEvent]:
 
 
 def _report(connection: merge.Connection) -> None:
-    """What the channels' processes say of themselves."""
-    said = {
+    """Insert what the channel processes report about themselves."""
+    reports = {
         "sms": ("live", None, 3),
         "email": ("live", None, 0),
         "push": ("degraded", "fcm: connection refused", 41),
         "voice": ("simulated", None, 1),
     }
-    for channel, (readiness, problem, lag) in said.items():
+    for channel, (readiness, problem, lag) in reports.items():
         provider = {
             "name": PROVIDERS[channel],
             "kind": PROVIDERS[channel],
@@ -152,7 +152,7 @@ def _report(connection: merge.Connection) -> None:
 
 
 def _wait(connection: merge.Connection, messages: list[Envelope]) -> None:
-    """Accepted, and not taken up yet."""
+    """Insert messages that are accepted and not claimed yet."""
     for message in messages:
         connection.execute(
             "INSERT INTO producer.message (id, tenant, body_hash, channel, recipient, customer_id,"

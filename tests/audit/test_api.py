@@ -29,12 +29,12 @@ async def get(client: httpx.AsyncClient, path: str, **params: str | int) -> Any:
     return response.json()
 
 
-def recent(n: int, **response: Any) -> SmsMessage:
-    return samples.sms(at=utc_now() - timedelta(seconds=100 - n), **response)
+def recent(n: int, **fields: Any) -> SmsMessage:
+    return samples.sms(at=utc_now() - timedelta(seconds=100 - n), **fields)
 
 
 def accept(connection: psycopg.Connection, message: SmsMessage, *, queue: str) -> None:
-    """As the producer does, as far as these queries look."""
+    """Insert what the producer has of a message, as far as these queries read it."""
     connection.execute(
         "INSERT INTO producer.message (id, tenant, body_hash, channel, recipient, customer_id,"
         " workflow, priority, created_at, send_at) VALUES (%s,%s,'',%s,%s,%s,%s,'normal',%s,%s)",
@@ -146,7 +146,7 @@ async def test_a_message_claimed_but_not_yet_recorded_does_not_vanish(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
     message = samples.sms(at=utc_now())
-    accept(connection, message, queue="nowhere")
+    accept(connection, message, queue="none")
     assert ids(await get(client, "/v1/messages")) == [str(message.id)]
 
 
@@ -170,7 +170,7 @@ async def test_each_filter_chooses(client: httpx.AsyncClient, connection: merge.
     assert ids(await get(client, "/v1/messages", channel="email")) == []
 
 
-async def test_nothing_of_another_tenant_is_seen(
+async def test_messages_of_another_tenant_are_not_shown(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
     theirs, waiting = recent(1, tenant="other"), recent(2, tenant="other")
@@ -203,7 +203,7 @@ async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, path: str, 
     assert [error["field"] for error in response.json()["errors"]] == [field]
 
 
-async def test_without_a_key_nothing_is_answered(client: httpx.AsyncClient) -> None:
+async def test_a_wrong_key_is_refused(client: httpx.AsyncClient) -> None:
     response = await client.get("/v1/messages", headers={"Authorization": "Bearer no"})
     assert response.status_code == 401
 
@@ -260,17 +260,17 @@ async def test_channels_say_whether_messages_get_out(
     )
 
 
-async def test_a_provider_is_live_where_it_took_a_message_and_else_what_can_be_shown(
+async def test_a_provider_is_live_once_it_accepted_a_live_message(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
-    def said(name: str, readiness: str, **more: object) -> dict[str, object]:
-        plain = {"name": name, "kind": name, "readiness": readiness, "problem": None, "weight": 1}
-        return plain | {"evidence": f"of {name}"} | more
+    def report_of(name: str, readiness: str, **more: object) -> dict[str, object]:
+        common = {"name": name, "kind": name, "readiness": readiness, "problem": None, "weight": 1}
+        return common | {"evidence": f"of {name}"} | more
 
     report = [
-        said("twilio", "configured"),
-        said("vonage", "probed", probed_at="2030-01-01T09:00:00+00:00"),
-        said("simulated", "simulated", for_tests=True),
+        report_of("twilio", "configured"),
+        report_of("vonage", "probed", probed_at="2030-01-01T09:00:00+00:00"),
+        report_of("simulated", "simulated", for_tests=True),
     ]
     connection.execute(
         "INSERT INTO consumers.worker"
@@ -308,25 +308,25 @@ async def test_a_provider_is_live_where_it_took_a_message_and_else_what_can_be_s
     assert providers["twilio"][1] == f"it took a message at {at}"
 
 
-async def test_a_follower_gets_changes_and_after_a_pause_what_it_missed(
+async def test_a_follower_that_reconnects_gets_what_it_missed(
     pool: AsyncConnectionPool, connection: merge.Connection
 ) -> None:
     feed = Feed(pool, heartbeat_seconds=30)
     first, second = recent(1), recent(2)
 
     async def take(count: int, after: Cursor | None = None) -> list[tuple[str, str, str]]:
-        taken: list[tuple[str, str, str]] = []
+        changes: list[tuple[str, str, str]] = []
         following = feed.follow("acme", after=after)
         async for change in following:
-            if change is None:  # the first word: from here on nothing is missed
+            if change is None:  # following has begun: no change from here on is missed
                 merge.merge(connection, samples.delivered_life(recent(3, tenant="other")), {})
                 merge.merge(connection, [events.queued(second.header)], {})
             else:
-                taken.append((change.cursor, str(change.message_id), change.status))
-            if len(taken) == count:
+                changes.append((change.cursor, str(change.message_id), change.status))
+            if len(changes) == count:
                 break
         await following.aclose()  # type: ignore[attr-defined]
-        return taken
+        return changes
 
     live = await asyncio.wait_for(take(1), 20)
     assert live[0][1:] == (str(second.id), "pending")

@@ -26,8 +26,8 @@ CODEC = Codec()
 @contextmanager
 def ingesting(broker: Broker, database_url: str) -> Iterator[Ingest]:
     """The service on a thread, stopped at the end."""
-    impatient = Broker({**broker.properties, "session.timeout.ms": "3000"})
-    ingest = Ingest(broker=impatient, database_url=database_url, codec=CODEC)
+    quick_to_expire = Broker({**broker.properties, "session.timeout.ms": "3000"})
+    ingest = Ingest(broker=quick_to_expire, database_url=database_url, codec=CODEC)
     stop = threading.Event()
     thread = threading.Thread(target=ingest.run, args=(stop,))
     thread.start()
@@ -39,8 +39,8 @@ def ingesting(broker: Broker, database_url: str) -> Iterator[Ingest]:
         assert not thread.is_alive()
 
 
-def publish(broker: Broker, told: list[StatusEvent]) -> None:
-    publish_bytes(broker, [(str(e.message_id), CODEC.encode(e, topic=STATUS)) for e in told])
+def publish(broker: Broker, published: list[StatusEvent]) -> None:
+    publish_bytes(broker, [(str(e.message_id), CODEC.encode(e, topic=STATUS)) for e in published])
 
 
 def publish_bytes(broker: Broker, values: list[tuple[str, bytes]]) -> None:
@@ -75,35 +75,35 @@ def includes(database_url: str, expected: set[UUID]) -> bool:
 
 
 def dead_letters(broker: Broker) -> list[Record]:
-    found: list[Record] = []
+    records: list[Record] = []
     consumer = broker.consumer("test-dead-letters", [DEAD_LETTERS])
 
     def arrived() -> bool:
-        found.extend(consumer.poll(10, 0.2))
-        return bool(found)
+        records.extend(consumer.poll(10, 0.2))
+        return bool(records)
 
     eventually(arrived)
     consumer.close()
-    return found
+    return records
 
 
 def test_events_are_recorded_once_through_restarts_and_repetitions(
     broker: Broker, database_url: str
 ) -> None:
     messages = [samples.sms(to=f"+1202555{n:04}") for n in range(50)]
-    told = [event for message in messages for event in samples.delivered_life(message)]
-    publish(broker, told[:120])
+    published = [event for message in messages for event in samples.delivered_life(message)]
+    publish(broker, published[:120])
     with ingesting(broker, database_url) as ingest:
         eventually(lambda: recorded(database_url) == 120)
         eventually(lambda: ingest.problems() == [])
-    publish(broker, told[100:])
+    publish(broker, published[100:])
     with ingesting(broker, database_url):
         eventually(lambda: recorded(database_url) == 200)
     assert count(database_url, "SELECT sum(count) FROM audit.rollup") == 50
     assert count(database_url, "SELECT sum(next_offset) FROM audit.consumer_offset") == 220
 
 
-def test_what_cannot_be_read_is_put_aside_and_the_rest_goes_on(
+def test_a_record_that_cannot_be_decoded_becomes_a_dead_letter_and_reading_goes_on(
     broker: Broker, database_url: str
 ) -> None:
     before = samples.sms()
@@ -111,10 +111,10 @@ def test_what_cannot_be_read_is_put_aside_and_the_rest_goes_on(
     publish(broker, [events.queued(before.header)])
     with ingesting(broker, database_url):
         eventually(lambda: before.id in recorded_messages(database_url))
-    assert b"not an event" in [letter.value for letter in dead_letters(broker)]
+    assert b"not an event" in [record.value for record in dead_letters(broker)]
 
 
-def test_the_reader_says_so_while_there_is_no_broker(
+def test_without_a_broker_the_service_reports_a_problem(
     database_url: str, unused_tcp_port: int
 ) -> None:
     nowhere = Broker({"bootstrap.servers": f"127.0.0.1:{unused_tcp_port}"})
@@ -130,15 +130,15 @@ def test_a_broker_that_lost_its_log_is_read_from_the_beginning(
     """Whether the stored offset lies beyond the new log, or by chance inside it."""
     first = [events.queued(samples.sms(to=f"+1202555{n:04}").header) for n in range(30)]
     second = [events.queued(samples.sms(to=f"+1202556{n:04}").header) for n in range(second_log)]
-    for n, told in enumerate((first, second)):
+    for n, published in enumerate((first, second)):
         engine = new_engine(tmp_path / str(n))
         engine.start()
         try:
             broker = Broker({"bootstrap.servers": engine.bootstrap_servers})
             broker.apply_topics()
-            one_key = [("k", CODEC.encode(event, topic=STATUS)) for event in told]
+            one_key = [("k", CODEC.encode(event, topic=STATUS)) for event in published]
             publish_bytes(broker, one_key)
-            expected = {event.message_id for event in told}
+            expected = {event.message_id for event in published}
             with ingesting(broker, database_url):
                 eventually(partial(includes, database_url, expected))
         finally:

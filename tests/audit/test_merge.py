@@ -47,7 +47,7 @@ def empty(connection: merge.Connection) -> None:
 
 
 def life(message: SmsMessage) -> list[StatusEvent]:
-    """Everything that can be said of one message, contradictions included."""
+    """Every kind of event of one message, contradictory ones too."""
     response = ProviderResponse(detail="no answer")
     return [
         events.queued(message.header),
@@ -147,9 +147,9 @@ def test_a_late_delivered_receipt_wins_over_failed(connection: merge.Connection)
     assert connection.execute("SELECT status FROM audit.state").fetchone() == ("delivered",)
 
 
-def chapter_of(event: StatusEvent, told: Sequence[StatusEvent]) -> int:
-    opened = [e.attempt for e in told if e.reason is Reason.RESENT and e.attempt <= event.attempt]
-    return max(opened, default=0)
+def cycle_start_of(event: StatusEvent, recorded: Sequence[StatusEvent]) -> int:
+    resends = [e.attempt for e in recorded if e.reason is Reason.RESENT]
+    return max((attempt for attempt in resends if attempt <= event.attempt), default=0)
 
 
 @given(
@@ -158,18 +158,18 @@ def chapter_of(event: StatusEvent, told: Sequence[StatusEvent]) -> int:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_the_row_says_what_the_lifecycle_places_highest(
+def test_the_state_is_the_status_of_highest_precedence(
     connection: merge.Connection, chosen: list[StatusEvent]
 ) -> None:
     empty(connection)
     merge.merge(connection, chosen, {})
-    highest = max(chosen, key=lambda e: precedence(e.status, cycle_start=chapter_of(e, chosen)))
+    highest = max(chosen, key=lambda e: precedence(e.status, cycle_start=cycle_start_of(e, chosen)))
     row = connection.execute("SELECT status FROM audit.state").fetchone()
     assert row == (highest.status.value,)
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("later", "expected"),
     [
         ([samples.accepted(MESSAGES[0], 2, 900)], ("sent", "accepted")),
         ([], ("sending", "resent")),
@@ -182,17 +182,17 @@ def test_the_row_says_what_the_lifecycle_places_highest(
         ),
     ],
 )
-def test_what_failed_and_is_resent_is_what_became_of_the_resend(
-    connection: merge.Connection, told: list[StatusEvent], expected: tuple[str, str]
+def test_a_failed_message_that_is_resent_has_the_status_of_the_resend(
+    connection: merge.Connection, later: list[StatusEvent], expected: tuple[str, str]
 ) -> None:
     message = MESSAGES[0]
     failed = samples.refused(message, 1, 100)
-    merge.merge(connection, [failed, *told, samples.resent(message, 2, 800)], {})
+    merge.merge(connection, [failed, *later, samples.resent(message, 2, 800)], {})
     row = connection.execute("SELECT status, reason FROM audit.state").fetchone()
     assert row == expected
 
 
-def test_a_person_was_reached_whatever_a_later_attempt_came_to(
+def test_a_delivered_message_stays_delivered_after_a_failed_resend(
     connection: merge.Connection,
 ) -> None:
     message = samples.sms()
@@ -203,12 +203,12 @@ def test_a_person_was_reached_whatever_a_later_attempt_came_to(
     assert connection.execute("SELECT status FROM audit.state").fetchone() == ("delivered",)
 
 
-def test_what_a_person_settles_is_no_evidence_about_the_provider(
+def test_a_resolution_is_no_evidence_about_the_provider(
     connection: merge.Connection,
 ) -> None:
     message = samples.sms()
-    told = [samples.resent(message, 2, 100), samples.resolved(message, 2, 200, sent=True)]
-    merge.merge(connection, told, {})
+    resolved = [samples.resent(message, 2, 100), samples.resolved(message, 2, 200, sent=True)]
+    merge.merge(connection, resolved, {})
     assert connection.execute("SELECT status, reason FROM audit.state").fetchone() == (
         "sent",
         "resolved",
@@ -223,7 +223,9 @@ def test_sql_ranks_statuses_as_the_lifecycle_does(connection: merge.Connection) 
     assert dict(rows) == {str(status): rank for status, rank in RANK.items()}
 
 
-def test_a_reader_that_was_overtaken_records_nothing(connection: merge.Connection) -> None:
+def test_a_reader_whose_offset_another_has_moved_records_nothing(
+    connection: merge.Connection,
+) -> None:
     first, second = samples.sms(), samples.sms(to="+12025550102")
     merge.merge(
         connection,
@@ -312,21 +314,21 @@ def test_analysts_read_the_views_masked_and_nothing_else(
         connection.execute("SELECT recipient FROM audit.state")
 
 
-def test_a_missing_receipt_shows_in_the_reason_and_is_no_success_of_the_provider(
+def test_a_receipt_timeout_is_the_reason_and_no_success_of_the_provider(
     connection: merge.Connection,
 ) -> None:
     message = samples.sms()
-    asked = "SELECT status, reason, sent_at, provider_message_id FROM audit.state"
+    query = "SELECT status, reason, sent_at, provider_message_id FROM audit.state"
     merge.merge(connection, samples.delivered_life(message)[:3], {})
-    seen = connection.execute("SELECT * FROM audit.evidence").fetchall()
+    evidence = connection.execute("SELECT * FROM audit.evidence").fetchall()
     merge.merge(connection, [samples.no_receipt(message, 1, 80)], {})
-    assert connection.execute(asked).fetchone() == (
+    assert connection.execute(query).fetchone() == (
         *("sent", "no_receipt"),
         *(samples.after(message, 80), "SM1"),
     )
-    assert connection.execute("SELECT * FROM audit.evidence").fetchall() == seen
+    assert connection.execute("SELECT * FROM audit.evidence").fetchall() == evidence
     merge.merge(connection, samples.delivered_life(message)[3:], {})
-    assert connection.execute(asked).fetchone() == (
+    assert connection.execute(query).fetchone() == (
         *("delivered", "delivered"),
         *(samples.after(message, 80), "SM1"),
     )

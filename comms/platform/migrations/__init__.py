@@ -1,5 +1,5 @@
-"""The migrations: one module a step, applied in order by `comms.platform.upgrading.upgrade`.
+"""The migrations: one module for each step, applied in order by `comms.platform.upgrading.upgrade`.
 
-Alembic keeps the version. The steps are SQL, because the tables hold the promises and SQL states
-them best.
+Alembic keeps the version. The steps are written in SQL, because the constraints of the tables hold
+the delivery promises.
 """

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the steps on the connection of `comms.platform.upgrading`."""
+"""Alembic's entry point: applies the steps on the connection of `comms.platform.upgrading`."""
 
 from alembic import context
 

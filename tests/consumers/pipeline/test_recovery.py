@@ -4,22 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import async_pool
-from comms.platform.kafka import Broker
+from comms.platform.kafka import Broker, EventProducer
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Claim, Ledger, Settlement
-from consumers.ledger.unpublished import UnpublishedEvents, Window
+from consumers.ledger.unpublished import Progress, UnpublishedEvents, Window
 from consumers.pipeline.decoding import Decoder
-from consumers.pipeline.recovery import Recovery
+from consumers.pipeline.recovery import Recovery, _missing_after
 from consumers.status.publisher import StatusPublisher
 from schemas.codec import Codec
-from schemas.events import ProviderResponse, accepted, receipt
+from schemas.events import ProviderResponse, StatusEvent, accepted, receipt
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import listener, sms
@@ -253,3 +254,75 @@ async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
     with listener(broker) as heard:
         await asyncio.to_thread(heard.wait_for, silent.message.id, Status.SENT)
     producer.close()
+
+
+class RecordingPublisher(StatusPublisher):
+    """Publishes as ever, and keeps a record."""
+
+    def __init__(self, producer: EventProducer) -> None:
+        super().__init__(producer, CODEC, asyncio.get_running_loop())
+        self.published: list[UUID] = []
+
+    def announce(self, event: StatusEvent, done: Any = None) -> None:
+        self.published.append(event.message_id)
+        super().announce(event, done)
+
+
+async def settled(ledger: Ledger, *, seconds_ago: float) -> UUID:
+    """A message whose attempt was settled so many seconds ago, and whose event was lost."""
+    delivery = delivery_of(sms())
+    await ledger.claim([Claim(delivery=delivery, attempt=1, provider="simulated")])
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    await ledger.settle([settlement(delivery, at)])
+    return delivery.message.id
+
+
+async def test_a_row_that_was_written_late_is_found_by_the_look_of_the_minute(
+    ledger: Ledger,
+    unpublished: UnpublishedEvents,
+    database: psycopg.Connection[tuple[object, ...]],
+    broker: Broker,
+) -> None:
+    now = 1_000_000.0
+    producer = broker.producer()
+    publisher = RecordingPublisher(producer)
+    recovery = Recovery(
+        ledger,
+        unpublished,
+        Decoder(Channel.SMS, CODEC),
+        publisher,
+        doubt_after=25,
+        monotonic=lambda: now,
+    )
+    await recovery.look()  # everything until now is in order
+    late = await settled(ledger, seconds_ago=100)
+    listens(database)
+    now += 10
+    await recovery.look()
+    assert publisher.published == []
+    on_time = await settled(ledger, seconds_ago=10)
+    await recovery.look()
+    assert publisher.published == [on_time]
+    now += 50
+    await recovery.look()
+    assert set(publisher.published) == {late, on_time}
+    producer.close()
+
+
+async def test_all_pages_of_candidates_are_looked_through_up_to_a_limit(
+    ledger: Ledger, unpublished: UnpublishedEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.ledger.unpublished.PAGE", 2)
+    lost = [await settled(ledger, seconds_ago=100 + n) for n in range(5)]
+    found = await unpublished.outcomes(WINDOW, limit=10)
+    assert [message_id for message_id, _, _ in found] == lost[::-1]  # oldest first
+    assert len(await unpublished.outcomes(WINDOW, limit=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"), [(0.0, 5.0), (3.0, 5.0), (10.0, 12.0), (58.0, 60.0), (600.0, 60.0)]
+)
+def test_an_event_is_missing_after_a_minute_or_sooner_where_all_is_recorded(
+    recorded: float, expected: float
+) -> None:
+    assert _missing_after(Progress(recorded=recorded, active=0.0)) == expected

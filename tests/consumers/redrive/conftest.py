@@ -1,4 +1,4 @@
-"""What these tests start from: a ledger of one process, the API, and messages that ended."""
+"""Fixtures of the redrive tests: a ledger of one process, the API, and messages that ended."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -36,10 +36,10 @@ def database(database_url: str) -> Iterator[Session]:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = async_pool(database_url, size=6, name="test")
-    await made.open()
-    yield made
-    await made.close()
+    opened = async_pool(database_url, size=6, name="test")
+    await opened.open()
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
@@ -54,16 +54,16 @@ def key(database: Session) -> str:
 
 @pytest.fixture
 def producer(broker: Broker) -> Iterator[EventProducer]:
-    made = broker.producer()
-    yield made
-    made.close()
+    opened = broker.producer()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
 async def client(
     pool: AsyncConnectionPool, producer: EventProducer, key: str
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Of an application with nothing but the redrive, and with the key."""
+    """A client, with the key, of an application that has the redrive routes only."""
     app = FastAPI()
     problems.install(app)
     authenticator = Authenticator(pool)
@@ -74,13 +74,13 @@ async def client(
         transport=httpx.ASGITransport(app),
         base_url="http://comms",
         headers={"Authorization": f"Bearer {key}"},
-    ) as made:
-        yield made
+    ) as http_client:
+        yield http_client
 
 
 @pytest.fixture
 def play(ledger: Ledger) -> Play:
-    """Gives a message an attempt that came to a status, or that is open."""
+    """Makes a message with an attempt that has an outcome, or is still running."""
 
     async def played(
         status: Status | None,

@@ -1,4 +1,4 @@
-"""Redrive over HTTP: what is refused and why, settling what is unknown, and whole runs."""
+"""Redrive over HTTP: refusals and their reasons, resolutions, and whole runs."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,7 @@ def accept(database: Session, message: SmsMessage) -> None:
         (Status.CANCELLED, Reason.CANCELLED, "cancelled"),
     ],
 )
-async def test_what_has_not_ended_is_not_sent_again(
+async def test_a_message_that_has_not_ended_is_not_resent(
     client: httpx.AsyncClient, play: Play, status: Status | None, reason: Reason, word: str
 ) -> None:
     answer = await resend(client, (await play(status, reason)).message.id)
@@ -61,7 +61,7 @@ async def test_what_has_not_ended_is_not_sent_again(
     assert word in answer.json()["detail"]
 
 
-async def test_what_the_ledger_does_not_hold_is_not_sent_again(
+async def test_a_message_that_is_not_in_the_ledger_is_not_resent(
     client: httpx.AsyncClient, database: Session, play: Play
 ) -> None:
     waiting = sms()
@@ -74,7 +74,7 @@ async def test_what_the_ledger_does_not_hold_is_not_sent_again(
     assert (await resend(client, new_message_id())).status_code == 404
 
 
-async def test_what_has_expired_is_not_sent_again(
+async def test_an_expired_message_is_not_resent(
     client: httpx.AsyncClient, database: Session, play: Play
 ) -> None:
     now = datetime.now(UTC)
@@ -84,7 +84,7 @@ async def test_what_has_expired_is_not_sent_again(
     assert "expires_at" in (await resend(client, message.id)).json()["detail"]
 
 
-async def test_nobody_touches_anothers_message(
+async def test_a_tenant_cannot_redrive_the_messages_of_another(
     client: httpx.AsyncClient, database: Session, play: Play
 ) -> None:
     failed = await play(Status.FAILED, Reason.REJECTED)
@@ -99,7 +99,7 @@ async def test_nobody_touches_anothers_message(
 @pytest.mark.parametrize(
     ("origin", "status"), [("http://comms", 202), ("http://evil.comms", 403), (None, 403)]
 )
-async def test_a_cookie_serves_our_own_pages_alone(
+async def test_a_cookie_is_accepted_from_our_own_pages_only(
     client: httpx.AsyncClient, key: str, play: Play, origin: str | None, status: int
 ) -> None:
     failed = await play(Status.FAILED, Reason.REJECTED)
@@ -110,7 +110,7 @@ async def test_a_cookie_serves_our_own_pages_alone(
 
 
 @pytest.mark.parametrize(("how", "status"), [("sent", Status.SENT), ("failed", Status.FAILED)])
-async def test_what_is_unknown_is_settled_once_and_announced(
+async def test_an_unknown_message_is_resolved_once_and_published(
     client: httpx.AsyncClient, broker: Broker, play: Play, how: str, status: Status
 ) -> None:
     unknown = await play(Status.UNKNOWN, Reason.AMBIGUOUS)
@@ -130,7 +130,7 @@ async def test_what_is_unknown_is_settled_once_and_announced(
     assert "support desk" in (event.detail or "")
 
 
-async def test_of_two_people_at_once_one_settles_it(
+async def test_of_callers_at_the_same_time_one_resolves_it(
     client: httpx.AsyncClient, database: Session, play: Play
 ) -> None:
     for _ in range(5):
@@ -148,7 +148,7 @@ async def test_of_two_people_at_once_one_settles_it(
     ("status", "reason"),
     [(Status.SENT, Reason.ACCEPTED), (Status.FAILED, Reason.REJECTED), (None, Reason.CLAIMED)],
 )
-async def test_what_is_not_unknown_cannot_be_settled(
+async def test_a_message_that_is_not_unknown_cannot_be_resolved(
     client: httpx.AsyncClient, play: Play, status: Status | None, reason: Reason
 ) -> None:
     known = await play(status, reason)
@@ -157,7 +157,7 @@ async def test_what_is_not_unknown_cannot_be_settled(
     assert str(status or Status.SENDING) in answer.json()["detail"]
 
 
-async def test_a_receipt_that_was_quicker_has_settled_it(
+async def test_a_receipt_that_came_first_has_settled_it(
     client: httpx.AsyncClient, database: Session, play: Play
 ) -> None:
     unknown = await play(Status.UNKNOWN, Reason.AMBIGUOUS)
@@ -180,7 +180,7 @@ async def test_a_receipt_that_was_quicker_has_settled_it(
     assert (answer.status_code, answer.json()["detail"]) == (409, "A receipt has settled it")
 
 
-async def test_a_broker_that_is_away_is_503_and_the_answer_is_kept(
+async def test_without_a_broker_the_answer_is_503_and_the_event_is_kept(
     pool: AsyncConnectionPool, database: Session, key: str, play: Play
 ) -> None:
     app, unknown = FastAPI(), await play(Status.UNKNOWN, Reason.AMBIGUOUS)
@@ -207,7 +207,7 @@ async def test_a_broker_that_is_away_is_503_and_the_answer_is_kept(
 
 
 async def run(client: httpx.AsyncClient, nonce: UUID, **more: Any) -> list[str]:
-    """All pages of a run: what became of each message."""
+    """The results of all pages of a run."""
     body = {"where": "status = 'failed'", "nonce": str(nonce), "limit": 2, **more}
     results: list[str] = []
     while True:
@@ -218,20 +218,22 @@ async def run(client: httpx.AsyncClient, nonce: UUID, **more: Any) -> list[str]:
         body["cursor"] = page["next_cursor"]
 
 
-async def test_a_run_sends_each_message_once_however_often_it_is_run(
+async def test_a_repeated_run_sends_each_message_once(
     client: httpx.AsyncClient, database: Session, database_url: str, play: Play
 ) -> None:
     failed = [(await play(Status.FAILED, Reason.REJECTED)).message for _ in range(5)]
     sent = (await play(Status.SENT)).message
     with merge.connect(database_url) as connection:
         at = datetime.now(UTC)
-        told = [
+        recorded = [
             events.failed(m.header, reason=Reason.REJECTED, at=at, attempt=1, provider="p")
             for m in failed
         ]
         response = events.NO_RESPONSE
-        told.append(events.accepted(sent.header, attempt=1, provider="p", at=at, response=response))
-        merge.merge(connection, told, {})
+        recorded.append(
+            events.accepted(sent.header, attempt=1, provider="p", at=at, response=response)
+        )
+        merge.merge(connection, recorded, {})
     body = {"where": "status = 'failed' and channel = 'sms'", "dry_run": True}
     preview = (await client.post("/v1/resends", json=body)).json()
     assert preview["groups"] == [{"status": "failed", "reason": "rejected", "count": 5}]
@@ -243,11 +245,11 @@ async def test_a_run_sends_each_message_once_however_often_it_is_run(
     assert database.execute("SELECT count(*) FROM consumers.deferred").fetchone() == (5,)
 
 
-async def test_a_wrong_filter_is_refused_with_its_place(client: httpx.AsyncClient) -> None:
+async def test_a_wrong_filter_is_refused_with_the_place_in_it(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/resends", json={"where": "colour = 'red'", "dry_run": True})
     assert answer.status_code == 422
     [error] = answer.json()["errors"]
     assert error["field"] == "where"
     assert error["problem"].startswith("at character 1: there is no colour")
-    unnamed = await client.post("/v1/resends", json={"where": "status = 'failed'"})
-    assert [e["field"] for e in unnamed.json()["errors"]] == ["run_id"]
+    without_run_id = await client.post("/v1/resends", json={"where": "status = 'failed'"})
+    assert [e["field"] for e in without_run_id.json()["errors"]] == ["run_id"]

@@ -1,5 +1,7 @@
-"""Wishes in the ledger: each is one attempt, none takes a retry's place, and a cancellation and a
-claim exclude each other."""
+"""Resend requests in the ledger: each is one attempt and none replaces a retry.
+
+A cancellation and a claim exclude each other.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -14,7 +16,7 @@ from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.redrive.conftest import Play, Session, settlement
 
 
-def wished(delivery: Delivery, nonce: UUID) -> Delivery:
+def with_request(delivery: Delivery, nonce: UUID) -> Delivery:
     return replace(delivery, source=Lease(delivery.message.id, nonce))
 
 
@@ -25,18 +27,18 @@ def claim(delivery: Delivery, attempt: int) -> Claim:
     )
 
 
-async def test_the_attempt_of_a_wish_is_claimed_once(ledger: Ledger, play: Play) -> None:
-    resend_request = wished(await play(Status.FAILED, Reason.REJECTED), uuid4())
+async def test_the_attempt_of_a_resend_request_is_claimed_once(ledger: Ledger, play: Play) -> None:
+    resend_request = with_request(await play(Status.FAILED, Reason.REJECTED), uuid4())
     assert await ledger.claim([claim(resend_request, 2)])
     assert not await ledger.claim([claim(resend_request, 3)])
-    assert await ledger.claim([claim(wished(resend_request, uuid4()), 3)])
+    assert await ledger.claim([claim(with_request(resend_request, uuid4()), 3)])
 
 
-async def test_the_ledger_knows_the_wish_in_hand_and_where_its_chapter_began(
+async def test_the_ledger_has_the_attempt_of_the_request_and_the_start_of_its_send_cycle(
     ledger: Ledger, play: Play
 ) -> None:
     first = await play(Status.FAILED, Reason.REJECTED)
-    resend_request, other = wished(first, uuid4()), wished(first, uuid4())
+    resend_request, other = with_request(first, uuid4()), with_request(first, uuid4())
     await ledger.claim([claim(resend_request, 2)])
     await ledger.settle([settlement(resend_request, 2, Status.SENDING, reason=Reason.TIMEOUT)])
     await ledger.claim([claim(first, 3)])
@@ -47,34 +49,34 @@ async def test_the_ledger_knows_the_wish_in_hand_and_where_its_chapter_began(
     assert (known.resend_request, known.newest.attempt, known.tries) == (None, 3, 2)
 
 
-async def test_wishes_and_a_retry_wait_side_by_side(ledger: Ledger, play: Play) -> None:
+async def test_resend_requests_and_a_retry_wait_side_by_side(ledger: Ledger, play: Play) -> None:
     retried = await play(Status.SENDING, Reason.TIMEOUT, retry_after=0.0)
-    wishes = [wished(retried, uuid4()) for _ in range(2)]
-    await ledger.step_aside([(resend_request, 0.0) for resend_request in wishes])
+    requests = [with_request(retried, uuid4()) for _ in range(2)]
+    await ledger.step_aside([(resend_request, 0.0) for resend_request in requests])
     leases = [lease for lease, _ in await ledger.lease_due(10)]
-    nonces = {ORDINARY, *(resend_request.resend_request for resend_request in wishes)}
+    nonces = {ORDINARY, *(resend_request.resend_request for resend_request in requests)}
     assert {lease.nonce for lease in leases} == nonces
     await ledger.finish([lease for lease in leases if lease.nonce == ORDINARY])
-    await ledger.step_aside([(wishes[0], 0.0)])
+    await ledger.step_aside([(requests[0], 0.0)])
     await ledger.finish(
         [
             Lease(resend_request.message.id, resend_request.resend_request or ORDINARY)
-            for resend_request in wishes
+            for resend_request in requests
         ]
     )
-    assert [lease.nonce for lease, _ in await ledger.lease_due(10)] == [wishes[0].resend_request]
+    assert [lease.nonce for lease, _ in await ledger.lease_due(10)] == [requests[0].resend_request]
 
 
-async def test_a_resend_whose_beginning_was_never_heard_of_is_told(
+async def test_a_resend_whose_first_event_was_lost_is_unpublished(
     ledger: Ledger, play: Play, database: Session, pool: AsyncConnectionPool
 ) -> None:
     unpublished = UnpublishedEvents(pool, channel=Channel.SMS)
     window = Window(oldest=3600, newest=60)
     first = await play(Status.FAILED, Reason.REJECTED)
-    await ledger.claim([claim(wished(first, uuid4()), 2)])
+    await ledger.claim([claim(with_request(first, uuid4()), 2)])
     database.execute("UPDATE consumers.attempt SET claimed_at = now() - interval '2 min'")
-    told = await unpublished.outcomes(window, limit=10)
-    assert [(entry.attempt, entry.status, entry.reason) for _, _, entry in told] == [
+    lost = await unpublished.outcomes(window, limit=10)
+    assert [(entry.attempt, entry.status, entry.reason) for _, _, entry in lost] == [
         (2, Status.SENDING, Reason.RESENT)
     ]
     database.execute(
@@ -86,7 +88,7 @@ async def test_a_resend_whose_beginning_was_never_heard_of_is_told(
     assert await unpublished.outcomes(window, limit=10) == []
 
 
-async def test_of_a_claim_and_a_cancellation_at_once_one_prevails(
+async def test_of_a_claim_and_a_cancellation_at_the_same_time_one_wins(
     ledger: Ledger, play: Play, pool: AsyncConnectionPool, database: Session
 ) -> None:
     async def withdraw(message_id: UUID) -> bool:

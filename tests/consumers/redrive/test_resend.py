@@ -1,4 +1,4 @@
-"""Sending again, by channel processes: how often a provider is called, and what is shown."""
+"""Resends by channel processes: how often a provider is called, and what is recorded."""
 
 import asyncio
 from pathlib import Path
@@ -62,10 +62,10 @@ def attempts(database: Session, message_id: UUID) -> int:
     return int(str(row[0])) if row else 0
 
 
-def shown(database_url: str, told: list[StatusEvent]) -> tuple[object, ...] | None:
-    """What the audit store makes of these events."""
+def recorded(database_url: str, published: list[StatusEvent]) -> tuple[object, ...] | None:
+    """The state that the audit service computes from these events."""
     with merge.connect(database_url) as connection:
-        merge.merge(connection, told, {})
+        merge.merge(connection, published, {})
         return connection.execute("SELECT status, reason, attempts FROM audit.state").fetchone()
 
 
@@ -83,7 +83,7 @@ def delivered(message: SmsMessage, sent: StatusEvent) -> StatusEvent:
     )
 
 
-async def test_what_failed_is_sent_again_with_attempts_of_its_own_and_shown_so(
+async def test_a_resend_has_attempts_of_its_own_and_is_recorded_so(
     settings: Settings, broker: Broker, database_url: str, client: httpx.AsyncClient
 ) -> None:
     message = sms(to="+12025550102")  # refused twice for the moment, then accepted
@@ -95,12 +95,12 @@ async def test_what_failed_is_sent_again_with_attempts_of_its_own_and_shown_so(
         sent = heard.wait_for(message.id, Status.SENT)
         assert (sent.attempt, await calls(provider, message.id)) == (3, 3)
         assert (Status.SENDING, Reason.RESENT) in heard.statuses(message.id)
-        told = heard.events[message.id]
-    assert shown(database_url, told) == ("sent", "accepted", 3)
-    assert shown(database_url, [delivered(message, sent)]) == ("delivered", "delivered", 3)
+        published = heard.events[message.id]
+    assert recorded(database_url, published) == ("sent", "accepted", 3)
+    assert recorded(database_url, [delivered(message, sent)]) == ("delivered", "delivered", 3)
 
 
-async def test_a_wish_is_one_call_however_often_it_is_said_and_two_are_two(
+async def test_a_repeated_request_is_one_call_and_two_requests_are_two(
     settings: Settings, broker: Broker, database: Session, client: httpx.AsyncClient
 ) -> None:
     message, last, first, second = sms(), sms(), uuid4(), uuid4()
@@ -133,7 +133,7 @@ def _queued(database: Session) -> int:
     return int(str(row[0])) if row else 0
 
 
-async def test_what_is_unknown_is_sent_again_by_a_person(
+async def test_an_unknown_message_is_resent_when_it_is_resolved_so(
     settings: Settings, broker: Broker, database: Session, client: httpx.AsyncClient
 ) -> None:
     message = sms(to="+12025550105", on_doubt=OnDoubt.HOLD)
@@ -141,7 +141,7 @@ async def test_what_is_unknown_is_sent_again_by_a_person(
         publish(broker, message)
         heard.wait_for(message.id, Status.UNKNOWN)
         path = f"/v1/messages/{message.id}/resolve"
-        for _ in range(2):  # two people, one doubt
+        for _ in range(2):  # two callers, one doubtful attempt
             answer = await client.post(path, json={"as": "resend"})
             assert (answer.status_code, answer.json()["status"]) == (200, "sending")
         eventually(lambda: attempts(database, message.id) == 2, "sent again")
@@ -158,7 +158,7 @@ async def test_a_cancelled_message_that_waited_is_not_sent(
         "SELECT consumers.withdraw(%s, 'acme', 'sms')", (message.id,)
     ).fetchone()
     assert withdrawn == (1,)
-    # As one would have it who leased the message before it was cancelled, and stepped aside.
+    # As a worker leaves it that leased the message before it was cancelled, and deferred it.
     database.execute(
         "INSERT INTO consumers.deferred (message_id, channel, value, due_at)"
         " VALUES (%s, 'sms', %s, now())",
@@ -171,7 +171,7 @@ async def test_a_cancelled_message_that_waited_is_not_sent(
         assert await calls(provider, message.id) == 0
 
 
-async def test_a_worker_that_dies_in_the_call_of_a_wish_leaves_one_doubt(
+async def test_a_worker_that_dies_in_the_call_of_a_resend_leaves_one_doubt(
     settings: Settings,
     broker: Broker,
     database: Session,
@@ -198,5 +198,5 @@ async def test_a_worker_that_dies_in_the_call_of_a_wish_leaves_one_doubt(
     assert (Status.SENDING, Reason.AMBIGUOUS) in heard.statuses(message.id)
 
 
-async def test_the_nonce_of_retries_is_nobodys_wish(client: httpx.AsyncClient) -> None:
+async def test_the_nonce_of_ordinary_retries_is_refused(client: httpx.AsyncClient) -> None:
     assert await resend(client, uuid4(), ORDINARY) == 422

@@ -1,4 +1,4 @@
-"""The filter: what it means, what it refuses and where, and that nothing of it becomes SQL."""
+"""The filter: what it matches, what it refuses and where, and that no text of it becomes SQL."""
 
 import string
 from collections.abc import Iterator
@@ -23,15 +23,15 @@ def found(connection: merge.Connection, text: str) -> list[str]:
 
 @pytest.fixture
 def three(database_url: str) -> Iterator[merge.Connection]:
-    """A delivered message, one that was refused, and one that was refused for the moment."""
+    """A delivered message, a failed one and a deferred one."""
     delivered, refused, waiting = (samples.sms(workflow=name) for name in "abc")
-    told = [
+    recorded = [
         *samples.delivered_life(delivered),
         samples.refused(refused, 1, 900),
         samples.deferred(waiting, 4, 900),
     ]
     with merge.connect(database_url) as connection:
-        merge.merge(connection, told, {})
+        merge.merge(connection, recorded, {})
         yield connection
 
 
@@ -89,7 +89,7 @@ def test_a_filter_finds_what_it_says(three: merge.Connection, text: str, expecte
         ("not " * (MAX_DEPTH + 1) + "status = 'failed'", 1, "nested"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(text: str, position: int, word: str) -> None:
+def test_an_error_names_the_place_in_the_text(text: str, position: int, word: str) -> None:
     with pytest.raises(FilterError) as refused:
         parse(text)
     assert refused.value.position == position
@@ -135,6 +135,6 @@ def test_a_literal_is_the_value_that_was_written(value: str) -> None:
     assert condition.sql == "((provider IN (%(w0)s)))"
 
 
-def test_every_reason_can_be_asked_for() -> None:
+def test_every_reason_can_be_filtered_by() -> None:
     for reason in Reason:
         assert parse(f"reason = '{reason}'").values == {"w0": reason.value}

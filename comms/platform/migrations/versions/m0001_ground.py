@@ -1,4 +1,4 @@
-"""What every schema stands on: API keys, and partitions by the time inside a UUIDv7."""
+"""Creates what every schema uses: API keys, and partitions by the time inside a UUIDv7."""
 
 from alembic import op
 

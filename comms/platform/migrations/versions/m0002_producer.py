@@ -1,4 +1,4 @@
-"""Accepting: what was accepted, the queue to the topics, and how far the relay has read it."""
+"""Creates the producer's schema: accepted messages, the outbox, and the relay's positions."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Delivering: the ledger. Who began which attempt, what came of it, what is tried again when."""
+"""Creates the consumers' schema: the ledger of attempts and outcomes, and the retry queue."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Remembering: every event, the message it adds up to, and the counts by the hour."""
+"""Creates the audit schema: every event, the state of each message, and the counts by hour."""
 
 from alembic import op
 

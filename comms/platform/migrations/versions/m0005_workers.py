@@ -1,4 +1,4 @@
-"""What each channel process says of itself, for the readiness shown to operators."""
+"""Adds what each channel process reports about itself, for the readiness shown to operators."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""The ledger keeps what it is to send, until nothing can need it any more."""
+"""Keeps the encoded message in the ledger, until nothing can need it any more."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Routing: what every process of a channel shares about its providers."""
+"""Adds what all processes of a channel share about its providers, for routing."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Recipients who must not be reached."""
+"""Adds the suppression list: recipients who must not be reached."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""The ledger keeps what providers say later, until the audit store has it."""
+"""Keeps receipts in the ledger, until the audit service has them."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Resends: a person's wish for another attempt, kept once; and deferred messages withdrawn."""
+"""Adds resend requests, each kept once, and the withdrawal of deferred messages."""
 
 from alembic import op
 

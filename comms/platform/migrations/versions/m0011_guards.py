@@ -1,4 +1,4 @@
-"""What tenants may ask of us: the limits that the API's processes hold together."""
+"""Adds the rate limits of tenants, which the API's processes share."""
 
 from alembic import op
 

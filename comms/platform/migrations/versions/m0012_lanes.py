@@ -1,4 +1,4 @@
-"""Lanes: urgent and bulk messages in queues of their own."""
+"""Adds lanes: high-priority and bulk messages in queues of their own."""
 
 from alembic import op
 

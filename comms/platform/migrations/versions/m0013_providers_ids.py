@@ -1,4 +1,4 @@
-"""Receipts that carry only the provider's id find their message without reading the ledger."""
+"""Indexes providers' ids, so that a receipt with nothing else finds its message."""
 
 from alembic import op
 

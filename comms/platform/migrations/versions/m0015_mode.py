@@ -1,4 +1,4 @@
-"""How a message was meant: live, for a provider's test mode, or simulated."""
+"""Records the mode of a message: live, for a provider's test mode, or simulated."""
 
 from alembic import op
 

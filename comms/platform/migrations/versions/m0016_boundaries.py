@@ -1,4 +1,4 @@
-"""What each service shows of its tables to the others: views and functions made for reading.
+"""Adds the views and functions by which a service reads what belongs to another.
 
 A table belongs to one service. Another service reads only what is defined here, in statements that
 name nothing else, so that each service can have a database of its own. `tests/ownership` lists
