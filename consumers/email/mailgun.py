@@ -51,7 +51,7 @@ from consumers.sdk.receipts import (
     Receipt,
     UnmatchedReceipt,
     UnreadableReceiptError,
-    check_age,
+    check_signature_age,
     moment,
 )
 from schemas.events import ProviderResponse
@@ -154,7 +154,7 @@ class MailgunReceipts:
     def _verify(self, signed: object, body: bytes, now: datetime) -> None:
         said = signed if isinstance(signed, dict) else {}
         sent, token = str(said.get("timestamp")), str(said.get("token"))
-        check_age(sent, now=now)
+        check_signature_age(sent, now=now)
         text = f"{sent}{token}".encode("utf-8", "replace")  # JSON may hold what UTF-8 cannot
         expected = hmac.new(self._key.value.encode(), text, sha256)
         found = str(said.get("signature")).encode("utf-8", "replace")

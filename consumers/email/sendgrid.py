@@ -61,7 +61,7 @@ from consumers.sdk.receipts import (
     Receipt,
     UnmatchedReceipt,
     UnreadableReceiptError,
-    check_age,
+    check_signature_age,
     moment,
 )
 from schemas.events import ProviderResponse
@@ -237,7 +237,7 @@ def _verify(
     headers: Mapping[str, str], body: bytes, *, key: ec.EllipticCurvePublicKey, now: datetime
 ) -> None:
     sent = headers.get(TIMESTAMP_HEADER, "")
-    check_age(sent, now=now)
+    check_signature_age(sent, now=now)
     try:
         signature = base64.b64decode(headers.get(SIGNATURE_HEADER, ""), validate=True)
         key.verify(signature, sent.encode() + body, ec.ECDSA(hashes.SHA256()))

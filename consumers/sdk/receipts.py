@@ -18,7 +18,7 @@ from schemas.vocabulary import Reason, SuppressionReason
 
 _OUR_ID = "m"  # in the query of a receipt's address
 SIGNATURE_AGE_SECONDS = 300  # older ones may be replays
-_LONGEST_TIME = 12  # digits; longer ones are no seconds
+_MOST_DIGITS = 12  # of a time in seconds since 1970
 
 
 class WebhookError(Exception):
@@ -142,15 +142,23 @@ def message_id_in(url: str) -> UUID | None:
     return uuid_or_none(dict(parse_qsl(urlsplit(url).query)).get(_OUR_ID))
 
 
-def check_age(sent: str, *, now: datetime) -> None:
-    """Refuse what was signed too long ago, by its time in seconds since 1970.
+def check_signature_age(signed_at: str | float, *, now: datetime) -> None:
+    """Reject a webhook that was signed more than `SIGNATURE_AGE_SECONDS` ago or ahead.
+
+    Args:
+        signed_at: seconds since 1970: a number, or its decimal digits as a header has them.
 
     Raises:
-        BadSignatureError: it was, or will be, or that is no time.
+        BadSignatureError: the time is too far from `now`, or `signed_at` is not a time.
     """
-    if not (sent.isdecimal() and sent.isascii() and len(sent) <= _LONGEST_TIME):
-        raise BadSignatureError("no time of signing")
-    if abs(now.timestamp() - int(sent)) > SIGNATURE_AGE_SECONDS:
+    if isinstance(signed_at, str):
+        is_time = signed_at.isdecimal() and signed_at.isascii() and len(signed_at) <= _MOST_DIGITS
+        if not is_time:
+            raise BadSignatureError("no time of signing")
+        signed_at = int(signed_at)
+    present = now.timestamp()
+    # Written so that NaN is rejected: it is in no range.
+    if not present - SIGNATURE_AGE_SECONDS <= signed_at <= present + SIGNATURE_AGE_SECONDS:
         raise BadSignatureError("signed too long ago, or in the future")
 
 

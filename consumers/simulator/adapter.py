@@ -20,10 +20,10 @@ from consumers.sdk.outcomes import Accepted, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
 from consumers.sdk.receipts import (
-    SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Receipt,
     UnreadableReceiptError,
+    check_signature_age,
 )
 from schemas.events import ProviderResponse
 from schemas.messages import EmailMessage, Message, PushMessage, SmsMessage
@@ -167,8 +167,7 @@ class SimulatedReceipts:
         expected = signature(self._secret, timestamp=int(stamp), body=body)
         if not hmac.compare_digest(expected.encode(), header.encode()):
             raise BadSignatureError("the signature is not the provider's")
-        if abs(self._clock().timestamp() - int(stamp)) > SIGNATURE_AGE_SECONDS:
-            raise BadSignatureError("the signature is too old")
+        check_signature_age(stamp, now=self._clock())
 
 
 def _receipt(item: Mapping[str, Any]) -> Receipt:

@@ -49,13 +49,13 @@ from consumers.sdk.outcomes import Outcome, accepted_or_ambiguous
 from consumers.sdk.provider import Attempt
 from consumers.sdk.provider_type import ProviderContext, ProviderType
 from consumers.sdk.receipts import (
-    SIGNATURE_AGE_SECONDS,
     BadSignatureError,
     Inbound,
     ReceiptEvent,
     UnmatchedReceipt,
     UnreadableReceiptError,
     callback_url,
+    check_signature_age,
     message_id_in,
     moment,
 )
@@ -265,9 +265,7 @@ def verify(
         signed = int(time)
     except (InvalidSignature, ValueError) as error:
         raise BadSignatureError("the signature is not the provider's") from error
-    at = now.timestamp()
-    if not at - SIGNATURE_AGE_SECONDS <= signed <= at + SIGNATURE_AGE_SECONDS:
-        raise BadSignatureError("it was signed too long ago")
+    check_signature_age(signed, now=now)
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from comms.platform.settings import Secret
 from consumers.sdk.options import Options
-from consumers.sdk.receipts import BadSignatureError, check_age
+from consumers.sdk.receipts import BadSignatureError, check_signature_age
 
 _PREFIX = "whsec_"
 
@@ -28,7 +28,7 @@ def verify(headers: Mapping[str, str], body: bytes, *, secret: Secret, now: date
     id_, sent = headers.get("svix-id", ""), headers.get("svix-timestamp", "")
     if not id_:
         raise BadSignatureError("no Svix headers")
-    check_age(sent, now=now)
+    check_signature_age(sent, now=now)
     mac = hmac.new(_key(secret.value), f"{id_}.{sent}.".encode() + body, "sha256")
     expected = base64.b64encode(mac.digest())
     # A secret that is being replaced signs beside its successor.

@@ -32,7 +32,7 @@ from consumers.sdk.http_provider import basic_auth, bearer, json_object, text_or
 from consumers.sdk.http_transport import Answer
 from consumers.sdk.options import LOOPBACK, Options
 from consumers.sdk.provider_type import ProviderContext
-from consumers.sdk.receipts import SIGNATURE_AGE_SECONDS, BadSignatureError, UnreadableReceiptError
+from consumers.sdk.receipts import BadSignatureError, UnreadableReceiptError, check_signature_age
 from schemas.events import ProviderResponse
 
 BASE_URL = "https://api.nexmo.com"
@@ -230,9 +230,7 @@ def verified(
     issued, expected = claims.get("iat"), claims.get("payload_hash")
     if not isinstance(issued, int | float) or not isinstance(expected, str):
         raise BadSignatureError("the token lacks the time or the payload's hash")
-    now = clock().timestamp()
-    if not now - SIGNATURE_AGE_SECONDS <= issued <= now + SIGNATURE_AGE_SECONDS:  # NaN is neither
-        raise BadSignatureError("it was signed too long ago")
+    check_signature_age(issued, now=clock())
     said = json_object(body)
     if not any([_same(expected, one) for one in (body, _compact(said))]):  # noqa: C419 - constant time
         raise BadSignatureError("the body is not the one that was signed")
