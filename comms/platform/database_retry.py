@@ -22,7 +22,9 @@ PAUSE_SECONDS = 0.5
 UNAVAILABLE = "ledger.unavailable"  # the log event, unless the caller has one of its own
 
 
-async def pause(error: Exception, *, event: str = UNAVAILABLE, sleep: Sleep = asyncio.sleep) -> None:
+async def pause(
+    error: Exception, *, event: str = UNAVAILABLE, sleep: Sleep = asyncio.sleep
+) -> None:
     """Log that the database is unavailable, and wait before the next try.
 
     Args:

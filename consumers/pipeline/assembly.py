@@ -59,21 +59,18 @@ def build_dispatcher(
     settle_loop = SettleLoop(channel, ledger, publisher, completion, running)
     caller = Caller(
         settings,
-        settler=settler,
-        observer=CallObserver(channel, router, health, clock),
+        settler,
+        CallObserver(channel, router, health, clock),
         deferrer=deferrer,
         settle_loop=settle_loop,
         running=running,
         monotonic=monotonic,
     )
     reporter = AttemptReporter(channel, publisher, clock)
-    starter = AttemptStarter(
-        router=router, settler=settler, reporter=reporter, caller=caller, settle_loop=settle_loop
-    )
     handler = DecisionHandler(
-        router=router,
-        settler=settler,
-        starter=starter,
+        AttemptStarter(router, settler, reporter, caller=caller, settle_loop=settle_loop),
+        settler,
+        router,
         reporter=reporter,
         deferrer=deferrer,
         settle_loop=settle_loop,
@@ -81,21 +78,13 @@ def build_dispatcher(
         doubt_after=compute_doubt_after(settings),
     )
     claim_loop = ClaimLoop(
-        backlog=backlog,
-        selector=Selector(router, settings.retry, clock),
-        claimer=Claimer(ledger, router, settings, clock),
+        backlog,
+        Selector(router, settings.retry, clock),
+        Claimer(ledger, router, settings, clock),
         handler=handler,
         deferrer=deferrer,
         running=running,
         concurrency=settings.concurrency,
         monotonic=monotonic,
     )
-    return Dispatcher(
-        backlog=backlog,
-        claim_loop=claim_loop,
-        settle_loop=settle_loop,
-        running=running,
-        router=router,
-        clock=clock,
-        on_failure=on_failure,
-    )
+    return Dispatcher(backlog, claim_loop, settle_loop, running=running, on_failure=on_failure)

@@ -18,10 +18,10 @@ class AttemptStarter:
 
     def __init__(
         self,
-        *,
         router: Router,
         settler: Settler,
         reporter: AttemptReporter,
+        *,
         caller: Caller,
         settle_loop: SettleLoop,
     ) -> None:

@@ -37,9 +37,9 @@ class Caller:
     def __init__(
         self,
         settings: ChannelSettings,
-        *,
         settler: Settler,
         observer: CallObserver,
+        *,
         deferrer: Deferrer,
         settle_loop: SettleLoop,
         running: RunningTasks,

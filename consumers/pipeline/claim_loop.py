@@ -31,10 +31,10 @@ class ClaimLoop:
 
     def __init__(
         self,
-        *,
         backlog: Backlog,
         selector: Selector,
         claimer: Claimer,
+        *,
         handler: DecisionHandler,
         deferrer: Deferrer,
         running: RunningTasks,

@@ -36,10 +36,10 @@ class DecisionHandler:
 
     def __init__(
         self,
-        *,
-        router: Router,
-        settler: Settler,
         starter: AttemptStarter,
+        settler: Settler,
+        router: Router,
+        *,
         reporter: AttemptReporter,
         deferrer: Deferrer,
         settle_loop: SettleLoop,

@@ -7,12 +7,14 @@ topic that is never empty would leave the queue no room.
 
 import structlog
 
+from comms.platform.clock import Clock, utc_now
 from comms.platform.database_retry import run_periodically
 from consumers.ledger.delivery import Delivery
 from consumers.ledger.store import Ledger
 from consumers.pipeline.decoding import Decoder, RejectedRecord
 from consumers.pipeline.dispatcher import Dispatcher
 from consumers.pipeline.progress import LeaseProgress
+from consumers.routing import Router
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +30,20 @@ class DeferredFeed:
     """
 
     def __init__(
-        self, ledger: Ledger, decoder: Decoder, dispatcher: Dispatcher, progress: LeaseProgress
+        self,
+        ledger: Ledger,
+        decoder: Decoder,
+        dispatcher: Dispatcher,
+        *,
+        router: Router,
+        progress: LeaseProgress,
+        clock: Clock = utc_now,
     ) -> None:
         self._ledger = ledger
         self._decoder = decoder
         self._dispatcher = dispatcher
+        self._router = router
+        self._clock = clock
         self._progress = progress
         self._open = 0
 
@@ -63,9 +74,9 @@ class DeferredFeed:
         works again: the topic may be empty.
         """
         room = MAX_OPEN - self._open
-        if self._dispatcher.can_call:
+        if self._router.has_available_provider:
             return room
-        return min(room, 1) if self._dispatcher.can_probe else 0
+        return min(room, 1) if self._router.can_probe(self._clock().timestamp()) else 0
 
     async def _feed(self) -> None:
         room = self._room()

@@ -12,13 +12,11 @@ puts the parts together.
 import asyncio
 from collections.abc import Callable, Sequence
 
-from comms.platform.clock import Clock
 from consumers.ledger.delivery import Delivery
 from consumers.pipeline.backlog import Backlog
 from consumers.pipeline.claim_loop import ClaimLoop
 from consumers.pipeline.running import RunningTasks
 from consumers.pipeline.settle_loop import SettleLoop
-from consumers.routing import Router
 
 
 class Dispatcher:
@@ -31,21 +29,17 @@ class Dispatcher:
 
     def __init__(
         self,
-        *,
         backlog: Backlog,
         claim_loop: ClaimLoop,
         settle_loop: SettleLoop,
+        *,
         running: RunningTasks,
-        router: Router,
-        clock: Clock,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._backlog = backlog
         self._claim_loop = claim_loop
         self._settle_loop = settle_loop
         self._running = running
-        self._router = router
-        self._clock = clock
         self._on_failure = on_failure
         self._loops: list[asyncio.Task[None]] = []
 
@@ -70,16 +64,6 @@ class Dispatcher:
     def in_flight(self) -> int:
         """The number of calls that run now."""
         return len(self._running)
-
-    @property
-    def can_call(self) -> bool:
-        """Whether a provider may be called that does not rest."""
-        return self._router.has_available_provider
-
-    @property
-    def can_probe(self) -> bool:
-        """Whether one call may find out if a provider that rested works again."""
-        return self._router.can_probe(self._clock().timestamp())
 
     async def stop(self, *, within: float) -> None:
         """Claim nothing more, and finish the calls that have begun.

@@ -200,8 +200,8 @@ class Settler:
     def _give_up(self, call: Call, reason: Reason, response: ProviderResponse) -> SettledAttempt:
         """End a message without another call.
 
-        If the answer to an earlier call was lost, it is not known whether the message went out: that
-        the call was not repeated does not show it. Then the message is unknown.
+        If the answer to an earlier call was lost, the message may have gone out. That the call was
+        not repeated does not change that, so the message is unknown.
         """
         if call.repeats_doubt:
             return self._finish(call, Status.UNKNOWN, Reason.AMBIGUOUS, TOO_LATE_TO_REPEAT)

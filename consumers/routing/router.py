@@ -185,7 +185,10 @@ class Router:
         return ProvidersResting(max(MIN_DEFER_SECONDS, shortest))
 
     def same_provider(self, name: str, now: float) -> Choice | None:
-        """Choose a provider again, for a call whose answer was lost; None while it cannot be called.
+        """Choose a provider again, for a call whose answer was lost.
+
+        Returns:
+            None while it cannot be called.
 
         Raises:
             KeyError: it is not configured any more.

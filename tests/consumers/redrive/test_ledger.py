@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from psycopg_pool import AsyncConnectionPool
 
-from consumers.ledger.delivery import ORDINARY, Delivery, Lease
+from consumers.ledger.delivery import RETRY_NONCE, Delivery, Lease
 from consumers.ledger.store import Claim, Ledger
 from consumers.ledger.unpublished import UnpublishedEvents, Window
 from schemas.vocabulary import Channel, Reason, Status
@@ -52,13 +52,13 @@ async def test_wishes_and_a_retry_wait_side_by_side(ledger: Ledger, play: Play) 
     wishes = [wished(retried, uuid4()) for _ in range(2)]
     await ledger.step_aside([(resend_request, 0.0) for resend_request in wishes])
     leases = [lease for lease, _ in await ledger.lease_due(10)]
-    nonces = {ORDINARY, *(resend_request.resend_request for resend_request in wishes)}
+    nonces = {RETRY_NONCE, *(resend_request.resend_request for resend_request in wishes)}
     assert {lease.nonce for lease in leases} == nonces
-    await ledger.finish([lease for lease in leases if lease.nonce == ORDINARY])
+    await ledger.finish([lease for lease in leases if lease.nonce == RETRY_NONCE])
     await ledger.step_aside([(wishes[0], 0.0)])
     await ledger.finish(
         [
-            Lease(resend_request.message.id, resend_request.resend_request or ORDINARY)
+            Lease(resend_request.message.id, resend_request.resend_request or RETRY_NONCE)
             for resend_request in wishes
         ]
     )
