@@ -12,8 +12,8 @@ from comms.platform.database import async_pool
 from comms.platform.kafka import Broker
 from comms.platform.settings import ChannelSettings, RoutingPolicy
 from consumers.ledger.delivery import Delivery, DeliverySource, Lease
-from consumers.ledger.store import Claim, Ledger, Listed
-from consumers.pipeline.claiming import CLAIM_IS_STALE
+from consumers.ledger.store import Claim, Ledger, Suppressions
+from consumers.pipeline.claiming import CLAIM_MAX_AGE
 from consumers.pipeline.dispatcher import Dispatcher
 from consumers.routing import Route, Router
 from consumers.routing.health import ProviderHealth
@@ -47,7 +47,7 @@ class HeardLate(Ledger):
         super().__init__(pool, channel=Channel.SMS, owner=uuid4())
         self._passes = passes
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Listed]:
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Suppressions]:
         ours = await super().claim(claims)
         self._passes()
         return ours
@@ -80,7 +80,7 @@ async def test_a_claim_that_was_heard_of_late_is_not_called_under(
         settings=ChannelSettings(),
         ledger=HeardLate(pool, passes),
         router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
-        announcer=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
+        publisher=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
         health=ProviderHealth(),
         done=done,
         abandoned=done,
@@ -116,7 +116,7 @@ async def test_what_follows_waits_until_the_call_elsewhere_has_begun_or_will_not
         settings=ChannelSettings(),
         ledger=Ledger(pool, channel=Channel.SMS, owner=uuid4()),
         router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
-        announcer=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
+        publisher=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
         health=ProviderHealth(),
         done=ended.put_nowait,
         abandoned=ended.put_nowait,
@@ -137,5 +137,5 @@ async def test_what_follows_waits_until_the_call_elsewhere_has_begun_or_will_not
         assert await ended.get() == second.source
     await dispatcher.stop(within=10)
     producer.close()
-    assert age >= CLAIM_IS_STALE
+    assert age >= CLAIM_MAX_AGE
     assert provider.taken == [second.message.id]

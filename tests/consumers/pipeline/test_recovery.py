@@ -90,7 +90,7 @@ def settlement(delivery: Delivery, at: datetime) -> Settlement:
 
 async def adopt(ledger: Ledger) -> int:
     return await ledger.requeue_abandoned_claims(
-        claimed_within=3600, older_than=25, even_of_the_living=900
+        claimed_within=3600, older_than=25, running_owner_seconds=900
     )
 
 
@@ -144,7 +144,7 @@ async def test_an_outcome_that_was_never_announced_is_announced(
     producer = broker.producer()
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
     recovery = Recovery(ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
-    await recovery.look()
+    await recovery.recover()
     with listener(broker) as heard:
         event = await asyncio.to_thread(heard.wait_for, delivery.message.id, Status.SENT)
     expected = accepted(delivery.message, attempt=1, provider="simulated", at=at, response=WORDS)
@@ -194,7 +194,7 @@ async def test_a_receipt_whose_event_was_lost_is_announced_again(
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
     await Recovery(
         ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25
-    ).look()
+    ).recover()
     with listener(broker) as heard:
         assert await asyncio.to_thread(heard.wait_for, message.id, Status.DELIVERED) == event
     producer.close()
@@ -219,9 +219,9 @@ async def test_who_is_done_with_a_message_leaves_it_to_who_has_leased_it_since(
     ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     delivery = delivery_of(sms())
-    await ledger.step_aside([(delivery, 0.0)])
+    await ledger.defer([(delivery, 0.0)])
     [(first, _)] = await ledger.lease_due(10)
-    await ledger.step_aside([(delivery, 0.0)])  # to be tried again, and its time has come
+    await ledger.defer([(delivery, 0.0)])  # to be tried again, and its time has come
     [(second, _)] = await ledger.lease_due(10)
     await ledger.finish([first])
     database.execute("UPDATE consumers.deferred SET leased_until = now()")  # the second one died
@@ -244,10 +244,10 @@ async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
     producer = broker.producer()
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
     recovery = Recovery(ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
-    await recovery.look()
+    await recovery.recover()
     assert producer.serve() == 0
     listens(database)
-    await recovery.look()
+    await recovery.recover()
     with listener(broker) as heard:
         await asyncio.to_thread(heard.wait_for, silent.message.id, Status.SENT)
     producer.close()

@@ -44,18 +44,18 @@ async def test_the_ledger_knows_the_wish_in_hand_and_where_its_chapter_began(
     assert known.resend_request is not None
     assert (known.resend_request.attempt, known.newest.attempt, known.cycle_start) == (2, 3, 2)
     [known] = (await ledger.look_up([other])).values()
-    assert (known.resend_request, known.newest.attempt, known.tries) == (None, 3, 2)
+    assert (known.resend_request, known.newest.attempt, known.counted_attempts) == (None, 3, 2)
 
 
 async def test_wishes_and_a_retry_wait_side_by_side(ledger: Ledger, play: Play) -> None:
     retried = await play(Status.SENDING, Reason.TIMEOUT, retry_after=0.0)
     wishes = [wished(retried, uuid4()) for _ in range(2)]
-    await ledger.step_aside([(resend_request, 0.0) for resend_request in wishes])
+    await ledger.defer([(resend_request, 0.0) for resend_request in wishes])
     leases = [lease for lease, _ in await ledger.lease_due(10)]
     nonces = {RETRY_NONCE, *(resend_request.resend_request for resend_request in wishes)}
     assert {lease.nonce for lease in leases} == nonces
     await ledger.finish([lease for lease in leases if lease.nonce == RETRY_NONCE])
-    await ledger.step_aside([(wishes[0], 0.0)])
+    await ledger.defer([(wishes[0], 0.0)])
     await ledger.finish(
         [
             Lease(resend_request.message.id, resend_request.resend_request or RETRY_NONCE)
