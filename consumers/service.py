@@ -1,23 +1,21 @@
-"""The composition of a channel's process: everything it is made of is put together here, once.
+"""Runs a channel process, and puts together everything it consists of.
 
 `comms run sms` (or `python -m consumers.sms`) calls `run_channel` on its main thread, which then
-waits. Each lane's Kafka consumer has a thread of its own; calls, ledger and announcements live on
-one event loop on a further one.
+waits. Each lane's Kafka consumer has a thread of its own. Provider calls, the ledger and the status
+events have one event loop on another thread.
 """
 
 import asyncio
 import gc
 import random
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import structlog
-import uvloop
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import DatabaseError, async_pool
@@ -29,13 +27,17 @@ from consumers.ledger.partitions import maintain_partitions
 from consumers.ledger.store import Ledger
 from consumers.ledger.unpublished import UnpublishedEvents
 from consumers.pipeline.acks import AckRouter
+from consumers.pipeline.assembly import build_dispatcher
+from consumers.pipeline.claiming import compute_doubt_after
 from consumers.pipeline.decoding import Decoder
 from consumers.pipeline.deferred import DeferredFeed
 from consumers.pipeline.dispatcher import Dispatcher
+from consumers.pipeline.lane_threads import LaneThreads
+from consumers.pipeline.loop_thread import LoopThread
 from consumers.pipeline.poller import DRAIN_SECONDS, LanePoller
+from consumers.pipeline.progress import LaneProgress, LeaseProgress
 from consumers.pipeline.recovery import Recovery
-from consumers.receipts.poller import ReceiptPoller
-from consumers.receipts.processor import ReceiptProcessor
+from consumers.receipts.tasks import receipt_tasks
 from consumers.receipts.timeouts import ReceiptTimeouts
 from consumers.registry import (
     build_or_unconfigured,
@@ -46,20 +48,18 @@ from consumers.registry import (
 )
 from consumers.routing import Route, Router
 from consumers.routing.health import ProviderHealth
-from consumers.routing.rate_limit import Allowance
-from consumers.routing.sharing import Sharing
-from consumers.sdk.provider import Provider
-from consumers.sdk.receipt_polling import PollableProvider
-from consumers.sdk.receipt_stream import StreamingProvider
-from consumers.status.publisher import PolledProducer, StatusPublisher
+from consumers.routing.rate_limit import ProviderRateLimits
+from consumers.routing.sharing import RouteSharing
+from consumers.status.publisher import StatusPublisher
 from consumers.status.reporter import Load, Reporter
+from schemas import topics
+from schemas.codec import Codec
 from schemas.vocabulary import Channel, Priority
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-# Records fetched ahead for each call that may run. Many, because messages to one recipient wait for
-# one another, and should not keep those to others from being seen.
+# Records fetched ahead for each call that may run. There are many, because messages to one
+# recipient wait for one another, and should not hide those to other recipients.
 OPEN_PER_CALL = 40
 
 
@@ -71,19 +71,19 @@ def run_channel(channel: Channel, settings: Settings, stop: threading.Event) -> 
         TooManyBadRecordsError: the topic's records cannot be processed.
         DatabaseRefusedError: the ledger's tables are not what this version expects.
     """
-    _calm_collector()
-    with _Loop() as loop:
-        process = loop.call(_assemble(channel, settings, loop.loop, stop))
-        health = HealthServer(settings.http_host, settings.http_port, process.problems)
+    _reduce_garbage_collection()
+    with LoopThread() as thread:
+        process = thread.call(_assemble(channel, settings, thread.loop, stop))
+        health = HealthServer(settings.http_host, settings.http_port, process.find_problems)
         try:
             health.start()
             log.info("service.started", channel=channel)
-            process.origins.run(stop, process.failed)
+            process.lanes.run(stop, process.fail)
         finally:
             health.stop()
-            loop.call(process.close())
-            process.producer.close()
-    process.raise_defect()
+            thread.call(process.close())
+            process.parts.producer.close()
+    process.raise_failure()
 
 
 run_sms = partial(run_channel, Channel.SMS)
@@ -92,62 +92,67 @@ run_push = partial(run_channel, Channel.PUSH)
 run_voice = partial(run_channel, Channel.VOICE)
 
 
-def _calm_collector() -> None:
-    """Thousands of messages in flight are no garbage: look for cycles less often than every 700
-    allocations, and never again among what the imports left."""
+def _reduce_garbage_collection() -> None:
+    """Look for reference cycles less often than every 700 allocations.
+
+    Thousands of messages in flight are not garbage. What the imports created is never looked at.
+    """
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
-class _Loop:
-    """An event loop on a thread of its own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What the parts of a channel process share."""
 
-    def __init__(self) -> None:
-        self.loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="calls", daemon=True)
+    channel: Channel
+    settings: Settings
+    broker: Broker
+    pool: AsyncConnectionPool
+    producer: EventProducer
+    codec: Codec
+    routes: Sequence[Route]
+    loop: asyncio.AbstractEventLoop
 
-    def __enter__(self) -> "_Loop":
-        self._thread.start()
-        return self
+    @property
+    def configured(self) -> ChannelSettings:
+        """The channel's own settings."""
+        return self.settings.channels[self.channel]
 
-    def __exit__(self, *_: object) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(5)
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait for it."""
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self.loop)
-        return future.result()
+    def new_decoder(self) -> Decoder:
+        """Make a decoder, of which each thread needs its own."""
+        return Decoder(self.channel, self.codec, self.configured.policy)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Process:
-    """The parts of a running channel."""
+    """A running channel process."""
 
-    origins: AckRouter
-    failed: Callable[[BaseException], None]
+    parts: _Parts
+    lanes: LaneThreads
     dispatcher: Dispatcher
     feed: DeferredFeed
     reporter: Reporter
-    routes: list[Route]
-    producer: EventProducer
-    pool: AsyncConnectionPool
     tasks: list[asyncio.Task[None]]
-    defects: list[BaseException]
+    failure: "_Failure"
 
-    def problems(self) -> list[str]:
-        """What keeps the channel from delivering."""
-        found = []
-        if not self.origins.reachable:
-            found.append("Kafka does not answer")
+    def fail(self, error: BaseException) -> None:
+        """Stop the process because of an error."""
+        self.failure.set(error)
+
+    def find_problems(self) -> list[str]:
+        """Return what keeps the channel from delivering."""
+        problems = []
+        if not self.lanes.is_broker_reachable:
+            problems.append("Kafka does not answer")
         if self.reporter.database_problem is not None:
-            found.append(f"PostgreSQL: {self.reporter.database_problem}")
-        return found
+            problems.append(f"PostgreSQL: {self.reporter.database_problem}")
+        return problems
 
-    def raise_defect(self) -> None:
-        """End with the error that stopped the process, if one did."""
-        if self.defects:
-            raise self.defects[0]
+    def raise_failure(self) -> None:
+        """Raise the error that stopped the process, if one did."""
+        if self.failure.error is not None:
+            raise self.failure.error
 
     async def close(self) -> None:
         """Finish what has begun and release everything; runs on the loop."""
@@ -155,15 +160,40 @@ class _Process:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        self.producer.flush(10)
+        self.parts.producer.flush(10)
         try:
-            await self.feed.finish()
-            await self.reporter.leave()
+            await self.feed.delete_finished()
+            await self.reporter.delete_row()
         except DatabaseError as error:
-            log.warning("service.left_untidy", problem=str(error))
-        for route in self.routes:
+            log.warning("service.cleanup_failed", problem=str(error))
+        for route in self.parts.routes:
             await route.provider.close()
-        await self.pool.close()
+        await self.parts.pool.close()
+
+
+class _Failure:
+    """The first error that nothing can handle. It stops the process."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.error: BaseException | None = None
+        self._stop = stop
+
+    def set(self, error: BaseException) -> None:
+        """Remember an error and stop the process; from any thread."""
+        log.error("service.defect", exc_info=error)
+        if self.error is None:
+            self.error = error
+        self._stop.set()
+
+    def watch(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task whose error stops the process."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._check)
+        return task
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.set(error)
 
 
 async def _assemble(
@@ -172,155 +202,163 @@ async def _assemble(
     loop: asyncio.AbstractEventLoop,
     stop: threading.Event,
 ) -> _Process:
-    configured = settings.channels[channel]
-    broker, owner = Broker(settings.need_kafka()), uuid4()
-    pool = async_pool(settings.need_database(), size=6, name=channel)
-    routes = _routes(channel, settings, configured)
-    codec = codec_of(settings)
-    await pool.open()
-    for route in routes:
-        await route.provider.open()
-
-    producer, health, origins = (
-        broker.producer(threaded=False),
-        ProviderHealth(),
-        AckRouter(channel),
-    )
-    announcer = StatusPublisher(producer, codec, loop)
+    """Put a channel process together, and start its tasks."""
+    parts = await _open_parts(channel, settings, loop)
+    configured, pool, owner = parts.configured, parts.pool, uuid4()
+    publisher = StatusPublisher(parts.producer, parts.codec, loop)
+    health, failure = ProviderHealth(), _Failure(stop)
+    limits = _rate_limits(parts)
+    router = Router(parts.routes, configured.routing, source=random.SystemRandom(), limits=limits)
+    lane_progress = {lane: LaneProgress() for lane in Priority}
+    leases = LeaseProgress()
+    by_topic = {topics.of_channel(channel, lane): p for lane, p in lane_progress.items()}
     ledger = Ledger(pool, channel=channel, owner=owner)
-    intake = Decoder(channel, codec, configured.policy)
-    defects: list[BaseException] = []
-
-    def failed(error: BaseException) -> None:
-        log.error("service.defect", exc_info=error)
-        defects.append(error)
-        stop.set()
-
-    limits = {p.name: p.rate_limit for p in configured.providers if p.rate_limit is not None}
-    allowance = Allowance(pool, limits, channel=channel)
-    router = Router(
-        routes,
-        configured.routing,
-        source=random.SystemRandom(),
-        has_allowance=allowance.permits,
-        spend=allowance.spend,
-        refund=allowance.refund,
-    )
-    sharing = Sharing(pool, router, channel=channel, policy=configured.routing)
-    dispatcher = Dispatcher(
-        channel=channel,
-        settings=configured,
+    dispatcher = build_dispatcher(
+        channel,
+        configured,
         ledger=ledger,
         router=router,
-        announcer=announcer,
+        publisher=publisher,
         health=health,
-        done=origins.done,
-        abandoned=origins.abandoned,
-        is_current=origins.is_current,
-        failed=failed,
+        acks=AckRouter(by_topic, leases),
+        on_failure=failure.set,
     )
-    feed = DeferredFeed(ledger, intake, dispatcher)
-    recovery = Recovery(
-        ledger,
-        UnpublishedEvents(pool, channel=channel),
-        intake,
-        announcer,
-        doubt_after=dispatcher.doubt_after,
-    )
-    runners = [
-        LanePoller(
-            channel=channel,
-            lane=lane,
-            broker=broker,
-            producer=producer,
-            intake=Decoder(channel, codec, configured.policy),
-            dispatcher=dispatcher,
-            announcer=announcer,
-            loop=loop,
-            most_open=configured.concurrency * OPEN_PER_CALL,
-        )
-        for lane in Priority
-    ]
-    origins.begin_with(runners, feed)
-    overdue = ReceiptTimeouts(
-        pool,
-        announcer,
-        channel=channel,
-        providers=providers_with_receipts(channel, configured.providers),
-        timeout_hours=configured.receipt_timeout_hours,
-    )
+    lanes = _build_lanes(parts, lane_progress, dispatcher, publisher)
+    decoder = parts.new_decoder()
+    feed = DeferredFeed(ledger, decoder, dispatcher, router=router, progress=leases)
     reporter = Reporter(
         pool,
         channel=channel,
         owner=owner,
-        routes=routes,
+        routes=parts.routes,
         router=router,
         health=health,
-        load=lambda: Load(dispatcher.in_flight, *origins.lag()),
+        measure_load=lambda: Load(dispatcher.in_flight, *lanes.measure_lag()),
     )
     dispatcher.start()
     tasks = [
-        asyncio.create_task(work.run()) for work in (feed, recovery, overdue, reporter, sharing)
+        *(part.run() for part in (feed, reporter, limits)),
+        *_background_tasks(parts, ledger, router, decoder, publisher),
     ]
-    tasks.append(asyncio.create_task(allowance.run()))
-    tasks.append(asyncio.create_task(maintain_partitions(pool)))
-    desk = ReceiptProcessor(pool, PolledProducer(producer, loop), codec)
-    tasks += _hearing([route.provider for route in routes], pool, desk, channel=channel)
-    for task in tasks:
-        task.add_done_callback(lambda t: _report_failure(t, failed))
     return _Process(
-        origins=origins,
-        failed=failed,
+        parts=parts,
+        lanes=lanes,
         dispatcher=dispatcher,
         feed=feed,
         reporter=reporter,
-        routes=routes,
-        producer=producer,
-        pool=pool,
-        tasks=tasks,
-        defects=defects,
+        tasks=[failure.watch(task) for task in tasks],
+        failure=failure,
     )
 
 
-def _hearing(
-    providers: list[Provider[Any]],
-    pool: AsyncConnectionPool,
-    desk: ReceiptProcessor,
-    *,
-    channel: Channel,
-) -> list[asyncio.Task[None]]:
-    """Tasks that take the later words of providers which do not post them to the endpoint."""
-    tasks = []
-    for provider in providers:
-        tell = desk.teller(channel, provider.name)
-        if isinstance(provider, StreamingProvider):
-            tasks.append(asyncio.create_task(provider.listen(tell)))
-        if isinstance(provider, PollableProvider):
-            inquiry = ReceiptPoller(pool, provider, tell, channel=channel, name=provider.name)
-            tasks.append(asyncio.create_task(inquiry.run()))
-    return tasks
+async def _open_parts(
+    channel: Channel, settings: Settings, loop: asyncio.AbstractEventLoop
+) -> _Parts:
+    """Connect to the database, the broker and the providers."""
+    broker = Broker(settings.need_kafka())
+    pool = async_pool(settings.need_database(), size=6, name=channel)
+    routes = _build_routes(channel, settings)
+    codec = codec_of(settings)
+    await pool.open()
+    for route in routes:
+        await route.provider.open()
+    return _Parts(
+        channel=channel,
+        settings=settings,
+        broker=broker,
+        pool=pool,
+        producer=broker.producer(threaded=False),
+        codec=codec,
+        routes=routes,
+        loop=loop,
+    )
 
 
-def _report_failure(task: asyncio.Task[None], failed: Any) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        failed(error)
+def _rate_limits(parts: _Parts) -> ProviderRateLimits:
+    rates = {
+        provider.name: provider.rate_limit
+        for provider in parts.configured.providers
+        if provider.rate_limit is not None
+    }
+    return ProviderRateLimits(parts.pool, rates, channel=parts.channel)
 
 
-def _routes(channel: Channel, settings: Settings, configured: ChannelSettings) -> list[Route]:
-    found = []
-    for wanted in configured.providers:
-        provider, missing = build_or_unconfigured(channel, wanted, settings)
+def _build_lanes(
+    parts: _Parts,
+    progress: Mapping[Priority, LaneProgress],
+    dispatcher: Dispatcher,
+    publisher: StatusPublisher,
+) -> LaneThreads:
+    pollers = [
+        LanePoller(
+            channel=parts.channel,
+            lane=lane,
+            progress=lane_progress,
+            broker=parts.broker,
+            producer=parts.producer,
+            decoder=parts.new_decoder(),
+            dispatcher=dispatcher,
+            publisher=publisher,
+            loop=parts.loop,
+            max_open=parts.configured.concurrency * OPEN_PER_CALL,
+        )
+        for lane, lane_progress in progress.items()
+    ]
+    return LaneThreads(parts.channel, pollers)
+
+
+def _background_tasks(
+    parts: _Parts, ledger: Ledger, router: Router, decoder: Decoder, publisher: StatusPublisher
+) -> list[Coroutine[Any, Any, None]]:
+    """Return the tasks that are not on the path of a message to its provider."""
+    channel, configured, pool = parts.channel, parts.configured, parts.pool
+    recovery = Recovery(
+        ledger,
+        UnpublishedEvents(pool, channel=channel),
+        decoder,
+        publisher,
+        doubt_after=compute_doubt_after(configured),
+    )
+    timeouts = ReceiptTimeouts(
+        pool,
+        publisher,
+        channel=channel,
+        providers=providers_with_receipts(channel, configured.providers),
+        timeout_hours=configured.receipt_timeout_hours,
+    )
+    sharing = RouteSharing(pool, router, channel=channel, policy=configured.routing)
+    receipts = receipt_tasks(
+        [route.provider for route in parts.routes],
+        channel=channel,
+        pool=pool,
+        producer=parts.producer,
+        codec=parts.codec,
+        loop=parts.loop,
+    )
+    return [
+        recovery.run(),
+        timeouts.run(),
+        sharing.run(),
+        maintain_partitions(pool),
+        *receipts,
+    ]
+
+
+def _build_routes(channel: Channel, settings: Settings) -> list[Route]:
+    routes = []
+    for configured in settings.channels[channel].providers:
+        provider, missing = build_or_unconfigured(channel, configured, settings)
         if missing is not None:
-            log.error("provider.setup_needed", provider=wanted.name, problem=missing)
-        found.append(
+            log.error("provider.setup_needed", provider=configured.name, problem=missing)
+        routes.append(
             Route(
                 provider,
-                wanted.weight,
+                configured.weight,
                 missing,
-                takes=capabilities_of(channel, wanted, settings),
-                kind=wanted.type,
-                probes=has_probe(channel, wanted),
-                knows_repeats=has_idempotency_key(channel, wanted),
+                capabilities=capabilities_of(channel, configured, settings),
+                kind=configured.type,
+                probes=has_probe(channel, configured),
+                knows_repeats=has_idempotency_key(channel, configured),
             )
         )
-    return found
+    return routes

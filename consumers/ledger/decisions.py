@@ -1,13 +1,16 @@
-"""What the ledger says about a message that wants to be delivered, and the decision made of it.
+"""Decides what happens to a message that the ledger already knows.
 
-`decide` is pure: it is given what the ledger holds about a message and says what is to happen. The
-dispatcher acts on the verdict.
+`consumers.pipeline.claiming` passes what the ledger holds about a message to `decide`, which is
+pure. `consumers.pipeline.decision_handler` acts on the decision:
 
-    Begin     an attempt is this process's to make
-    Repeat    it is settled already: announce the outcome again, send nothing
-    Hold      its answer was lost, and the sender wants no repetition: it is unknown
-    Suppress  its recipient must not be reached
-    StepAside a call may still be running elsewhere: look again later
+    Begin           this process makes an attempt
+    AlreadySettled  the outcome is known: publish it again, send nothing
+    HoldUnknown     the answer was lost and the sender wants no repetition: the message is unknown
+    Suppress        the recipient is on the suppression list: no call
+    Defer           a call may still be running elsewhere: look again later
+
+A message's attempts form send cycles. The first cycle begins with attempt 1, and each resend that a
+person requests begins a new one. The retry policy counts attempts within the current cycle.
 """
 
 from dataclasses import dataclass, field
@@ -18,18 +21,18 @@ from consumers.routing import Choice
 from schemas.events import ProviderResponse
 from schemas.vocabulary import OnDoubt, Reason, Status
 
-LOOK_AGAIN = 5.0  # seconds between looks at a call that was cut off and that others take up
+RECHECK_SECONDS = 5.0  # between looks at a lost call that another process will repeat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """The newest attempt of a message, and what it came to.
+    """One attempt of a message and its outcome.
 
     Args:
-        age_seconds: since the claim, by the database's clock.
-        status, reason: None while nothing is known of the call.
-        in_doubt_with: the provider of a call whose answer was lost and that was, or is to be,
-            repeated. Whatever attempt follows is that repetition, until one is answered.
+        age_seconds: time since the claim, by the database's clock.
+        status: None while the outcome of the call is not known; `reason` likewise.
+        in_doubt_with: the provider whose answer to an earlier call was lost. The attempts after
+            that call repeat it, until one of them gets an answer.
     """
 
     attempt: int
@@ -48,10 +51,12 @@ class AttemptHistory:
 
     Args:
         newest: its newest attempt.
-        opened: the attempt with which its present chapter began: 1, or the newest that a person
-            asked for. The policy's limits count from there.
-        wish: the attempt that was made for the wish in hand, if there is a wish and it was.
-        excused: attempts of the chapter that came to nothing by an account's fault, not its own.
+        cycle_start: the attempt that began the current send cycle: 1, or the newest one that a
+            person requested. The policy's limits count from there.
+        resend_request: the attempt that was made for the delivery's resend request. None if the
+            delivery has no request, or if the request has no attempt yet.
+        uncounted_attempts: attempts of the cycle that failed because of an account error. They do
+            not count towards the policy's limits.
     """
 
     newest: LedgerEntry
@@ -60,24 +65,27 @@ class AttemptHistory:
     uncounted_attempts: int = 0
 
     @property
-    def tries(self) -> int:
-        """Attempts in the present chapter that count."""
+    def counted_attempts(self) -> int:
+        """The attempts of the current cycle that count towards the policy's limits."""
         return self.newest.attempt - self.cycle_start + 1 - self.uncounted_attempts
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Make attempt number `attempt`; `reason` is `ambiguous` when it repeats a call in doubt, and
-    `resent` when a person asked for it.
+    """Make attempt number `attempt`.
 
     Args:
-        in_doubt_with: the provider that made the call in doubt, whoever repeats it.
-        choice: the provider to take in place of the one chosen for the message.
-        opened: the attempt with which its chapter begins.
-        known_as: the attempt by whose chapter a provider may know the call already.
-        bypassed: why its recipient must not be reached, for a message that is sent even so.
-        left_out: of its several recipients those who must not be reached.
-        excused: attempts before it that do not count, as in `AttemptHistory`.
+        reason: `ambiguous` if it repeats a call whose answer was lost, `resent` if a person
+            requested it, else `claimed`.
+        in_doubt_with: the provider of the call whose answer was lost, whichever provider repeats
+            it.
+        choice: the provider to use instead of the one selected for the message.
+        cycle_start: the attempt that begins its send cycle.
+        idempotency_attempt: the attempt whose cycle the idempotency key is made of, so that a
+            provider recognises a repetition.
+        bypassed: why the recipient is on the suppression list, for a message that ignores it.
+        suppressed_recipients: those of several recipients who are on the list and are left out.
+        uncounted_attempts: as in `AttemptHistory`.
     """
 
     attempt: int
@@ -93,14 +101,14 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class AlreadySettled:
-    """Already settled as `entry` says."""
+    """The message is settled; `entry` has the outcome."""
 
     entry: LedgerEntry
 
 
 @dataclass(frozen=True, slots=True)
 class HoldUnknown:
-    """Attempt `attempt` through `provider` is in doubt and stays so."""
+    """The answer to attempt `attempt` through `provider` was lost, and it is not repeated."""
 
     attempt: int
     provider: str
@@ -115,7 +123,7 @@ class Defer:
 
 @dataclass(frozen=True, slots=True)
 class Suppress:
-    """The attempt of `begin` is claimed, and must not be made: `why`."""
+    """The attempt of `begin` is claimed, and its call is not made; `why` says which list entry."""
 
     begin: Begin
     why: str
@@ -125,68 +133,79 @@ ClaimDecision = Begin | AlreadySettled | HoldUnknown | Defer | Suppress
 
 
 def decide(
-    known: AttemptHistory, delivery: Delivery, *, on_doubt: OnDoubt, doubt_after: float, most: int
+    history: AttemptHistory,
+    delivery: Delivery,
+    *,
+    on_doubt: OnDoubt,
+    doubt_after: float,
+    max_attempts: int,
 ) -> ClaimDecision:
-    """What is to happen to a message that the ledger knows.
+    """Decide what happens to a message that has an attempt.
 
     Args:
-        on_doubt: the channel's setting, unless the message has its own.
-        doubt_after: seconds after which an unsettled claim's call cannot be running any more.
-        most: attempts the channel's policy allows; doubt is not repeated beyond it.
+        on_doubt: the channel's setting; the message's own setting overrides it.
+        doubt_after: seconds after which the call of an unsettled claim cannot be running any more.
+        max_attempts: how many attempts the channel's policy allows. A lost call is not repeated
+            beyond it.
     """
-    newest = known.newest
-    if delivery.resend_request is not None and newest is not known.resend_request:
-        return _of_wish(known, doubt_after=doubt_after)
+    newest = history.newest
+    if delivery.resend_request is not None and newest is not history.resend_request:
+        return _decide_resend(history, doubt_after=doubt_after)
     if newest.status is None:
-        hold = (delivery.message.on_doubt or on_doubt) is OnDoubt.HOLD
-        was_the_repetition = newest.in_doubt_with is not None
-        hold = hold or was_the_repetition or known.tries >= most
-        return _of_open_claim(known, doubt_after=doubt_after, hold=hold)
+        hold = (
+            (delivery.message.on_doubt or on_doubt) is OnDoubt.HOLD
+            or newest.in_doubt_with is not None  # it was the repetition
+            or history.counted_attempts >= max_attempts
+        )
+        return _decide_unsettled(history, doubt_after=doubt_after, hold=hold)
     is_retry = newest.status is Status.SENDING and isinstance(delivery.source, Lease)
     if not is_retry or delivery.resend_request is not None:
         return AlreadySettled(newest)
-    return _another(known, in_doubt_with=newest.in_doubt_with)
+    return _begin_next(history, in_doubt_with=newest.in_doubt_with)
 
 
-def _of_wish(known: AttemptHistory, *, doubt_after: float) -> ClaimDecision:
-    """A wish whose attempt is not the newest: it was made long ago, or is still to be made. A call
-    that was left open is not the wish's to settle: whoever repeats it comes first."""
-    newest = known.newest
-    if known.resend_request is not None:
-        return AlreadySettled(known.resend_request)
+def _decide_resend(history: AttemptHistory, *, doubt_after: float) -> ClaimDecision:
+    """Decide on a resend request whose attempt is not the newest.
+
+    The attempt was made long ago, or is still to be made. A claim that is unsettled does not belong
+    to the request. The process that repeats it comes first.
+    """
+    newest = history.newest
+    if history.resend_request is not None:
+        return AlreadySettled(history.resend_request)
     if newest.status is None:
-        return Defer(max(doubt_after - newest.age_seconds, LOOK_AGAIN))
+        return Defer(max(doubt_after - newest.age_seconds, RECHECK_SECONDS))
     if newest.status is Status.CANCELLED:
         return AlreadySettled(newest)
     attempt = newest.attempt + 1
     if newest.reason is Reason.AMBIGUOUS:
-        provider = newest.in_doubt_with or newest.provider
         return Begin(
             attempt,
             Reason.RESENT,
-            provider,
+            newest.in_doubt_with or newest.provider,
             cycle_start=attempt,
-            idempotency_attempt=known.cycle_start,
+            idempotency_attempt=history.cycle_start,
         )
     return Begin(attempt, Reason.RESENT, cycle_start=attempt, idempotency_attempt=attempt)
 
 
-def _of_open_claim(known: AttemptHistory, *, doubt_after: float, hold: bool) -> ClaimDecision:
-    newest = known.newest
+def _decide_unsettled(history: AttemptHistory, *, doubt_after: float, hold: bool) -> ClaimDecision:
+    """Decide on a message whose newest claim has no outcome."""
+    newest = history.newest
     if newest.age_seconds < doubt_after:
         return Defer(doubt_after - newest.age_seconds)
     if hold:
         return HoldUnknown(newest.attempt, newest.provider)
-    return _another(known, in_doubt_with=newest.provider)
+    return _begin_next(history, in_doubt_with=newest.provider)
 
 
-def _another(known: AttemptHistory, *, in_doubt_with: str | None) -> Begin:
-    """The next attempt of the same chapter."""
+def _begin_next(history: AttemptHistory, *, in_doubt_with: str | None) -> Begin:
+    """Begin the next attempt of the current send cycle."""
     return Begin(
-        known.newest.attempt + 1,
+        history.newest.attempt + 1,
         Reason.CLAIMED if in_doubt_with is None else Reason.AMBIGUOUS,
         in_doubt_with,
-        cycle_start=known.cycle_start,
-        idempotency_attempt=known.cycle_start,
-        uncounted_attempts=known.uncounted_attempts,
+        cycle_start=history.cycle_start,
+        idempotency_attempt=history.cycle_start,
+        uncounted_attempts=history.uncounted_attempts,
     )

@@ -1,7 +1,8 @@
-"""A message on its way through a channel process, and where it came from.
+"""A message on its way through a channel process, and the source it came from.
 
-The poll thread makes a `Delivery` from a record, the deferred queue makes one from a row; the
-dispatcher carries both alike, and reports the source as done when what came of it is announced.
+The poll thread makes a `Delivery` from a Kafka record, and the deferred queue makes one from a row.
+The dispatcher treats both alike. It reports the source as done once the message's event is
+published.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ from schemas.messages import Message
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """A record of the topic. `epoch` tells this assignment of the partition from earlier ones."""
+    """A record of a topic. `epoch` tells this assignment of the partition from earlier ones."""
 
-    place: TopicPartition
+    partition: TopicPartition
     offset: int
     epoch: int
 
 
-ORDINARY = UUID(int=0)  # the nonce of what the policy queued, and no person
+RETRY_NONCE = UUID(int=0)  # of a row that the retry policy queued, not a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,13 @@ class Lease:
     """A row of the deferred queue, leased to this process.
 
     Args:
-        nonce: of a person's wish for another attempt; `ORDINARY` for a retry.
-        until: tells the lease from others of the same row. A message that was taken from elsewhere
-            in the ledger has none.
+        nonce: the id of a person's resend request; `RETRY_NONCE` for a retry.
+        until: the end of the lease, which tells it from other leases of the same row. None for a
+            message that was read from elsewhere in the ledger.
     """
 
     message_id: UUID
-    nonce: UUID = ORDINARY
+    nonce: UUID = RETRY_NONCE
     until: datetime | None = None
 
 
@@ -47,8 +48,8 @@ class Delivery:
     """One message to deliver.
 
     Args:
-        value: its encoded form, kept in case it steps aside.
-        replayed: a person put it back into its topic from the dead letters.
+        value: its encoded form, kept in case it is deferred.
+        replayed: an operator put it back into its topic from the dead letters.
     """
 
     message: Message
@@ -58,9 +59,9 @@ class Delivery:
 
     @property
     def resend_request(self) -> UUID | None:
-        """The nonce of the wish that this delivery is about, if a person asked for it."""
-        nonce = self.source.nonce if isinstance(self.source, Lease) else ORDINARY
-        return None if nonce == ORDINARY else nonce
+        """The nonce of the resend request that this delivery is for; None if there is none."""
+        nonce = self.source.nonce if isinstance(self.source, Lease) else RETRY_NONCE
+        return None if nonce == RETRY_NONCE else nonce
 
     def __repr__(self) -> str:
         return f"Delivery({self.message.id} from {self.source})"

@@ -1,64 +1,64 @@
 """The ledger's SQL, one statement for each thing that `consumers.ledger.store` does.
 
-Times that more than one process compares are the database's. Claims and outcomes are only ever
-inserted.
+Times that several processes compare are the database's. Claims and outcomes are only ever inserted.
 """
 
-# One statement for all: who may call, who must not be called, and that the call before is in doubt
-# where this one repeats it. So the doubt is on record before a second call can be made. A message
-# that may reach one recipient without the others has all of them looked up: a row for each found.
+# One statement claims attempts, looks up the suppression list, and records that the call before is
+# in doubt where an attempt repeats it. So the doubt is on record before a second call can be made.
+# All recipients of a message that may reach one without the others are looked up: the result has a
+# row for each that is on the list.
 CLAIM = """
-WITH wish AS (
+WITH requested AS (
     SELECT * FROM unnest(%b::uuid[], %b::smallint[], %b::text[], %b::text[], %b::bytea[],
                          %b::text[], %b::boolean[], %b::uuid[])
-        AS w (id, attempt, tenant, provider, value, recipient, repeats_doubt, nonce)
-), ours AS (
+        AS r (id, attempt, tenant, provider, value, recipient, repeats_doubt, nonce)
+), claimed AS (
     INSERT INTO consumers.attempt
         (message_id, attempt, tenant, channel, provider, owner, claimed_at, value, nonce)
-    SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value, nonce FROM wish
+    SELECT id, attempt, tenant, %s, provider, %s, clock_timestamp(), value, nonce FROM requested
     ON CONFLICT DO NOTHING
     RETURNING message_id
 ), doubt AS (
     INSERT INTO consumers.outcome (message_id, attempt, status, reason, detail, occurred_at)
     SELECT id, attempt - 1, 'sending', 'ambiguous', 'its worker was lost in the call',
            clock_timestamp()
-    FROM ours JOIN wish ON wish.id = ours.message_id WHERE repeats_doubt
+    FROM claimed JOIN requested ON requested.id = claimed.message_id WHERE repeats_doubt
     ON CONFLICT DO NOTHING
-), reached AS (
-    SELECT id, tenant, recipient FROM wish
+), recipients AS (
+    SELECT id, tenant, recipient FROM requested
     UNION ALL
-    SELECT also.id, wish.tenant, also.recipient
-    FROM unnest(%b::uuid[], %b::text[]) AS also (id, recipient) JOIN wish USING (id)
+    SELECT other.id, requested.tenant, other.recipient
+    FROM unnest(%b::uuid[], %b::text[]) AS other (id, recipient) JOIN requested USING (id)
 )
-SELECT ours.message_id, s.recipient, s.reason, s.created_at
-FROM ours JOIN reached ON reached.id = ours.message_id
+SELECT claimed.message_id, s.recipient, s.reason, s.created_at
+FROM claimed JOIN recipients ON recipients.id = claimed.message_id
 LEFT JOIN consumers.suppression s
-    ON s.tenant = reached.tenant AND s.channel = %s AND s.recipient = reached.recipient
+    ON s.tenant = recipients.tenant AND s.channel = %s AND s.recipient = recipients.recipient
 """
 
-# The newest attempt of each message, the one its chapter began with, and, before that row, the
-# attempt that was made for the wish in hand.
+# The newest attempt of each message, with the attempt that its send cycle began with. Before that
+# row comes the attempt that was made for the delivery's resend request, if there is one.
 LOOK_UP = """
 SELECT a.message_id, a.attempt, a.provider,
     extract(epoch FROM clock_timestamp() - a.claimed_at)::float8,
     o.status, o.reason, o.occurred_at, o.provider_message_id, o.code, o.detail, o.response,
-    coalesce(a.opened, 1),
+    coalesce(a.cycle_start, 1),
     (SELECT count(*) FROM consumers.outcome x WHERE x.message_id = a.message_id
-     AND x.attempt >= coalesce(a.opened, 1) AND x.reason = 'account_fault'),
-    a.nonce = w.nonce,
+     AND x.attempt >= coalesce(a.cycle_start, 1) AND x.reason = 'account_fault'),
+    a.nonce = r.nonce,
     (SELECT first.provider
      FROM consumers.outcome doubt JOIN consumers.attempt first USING (message_id, attempt)
-     WHERE doubt.message_id = a.message_id AND doubt.attempt >= coalesce(a.opened, 1)
+     WHERE doubt.message_id = a.message_id AND doubt.attempt >= coalesce(a.cycle_start, 1)
        AND doubt.status = 'sending' AND doubt.reason = 'ambiguous'
      ORDER BY doubt.attempt LIMIT 1)
-FROM unnest(%b::uuid[], %b::uuid[]) AS w (id, nonce)
+FROM unnest(%b::uuid[], %b::uuid[]) AS r (id, nonce)
 CROSS JOIN LATERAL (
-    SELECT *, max(attempt) FILTER (WHERE nonce IS NOT NULL) OVER () AS opened,
+    SELECT *, max(attempt) FILTER (WHERE nonce IS NOT NULL) OVER () AS cycle_start,
            max(attempt) OVER () AS newest
-    FROM consumers.attempt WHERE message_id = w.id
+    FROM consumers.attempt WHERE message_id = r.id
 ) a
 LEFT JOIN consumers.outcome o USING (message_id, attempt)
-WHERE a.attempt = a.newest OR a.nonce = w.nonce
+WHERE a.attempt = a.newest OR a.nonce = r.nonce
 ORDER BY a.message_id, a.attempt
 """
 
@@ -98,9 +98,9 @@ USING unnest(%b::uuid[], %b::uuid[], %b::timestamptz[]) AS done (id, nonce, unti
 WHERE d.message_id = done.id AND d.nonce = done.nonce AND d.leased_until = done.until
 """
 
-# A claim with no outcome, older than any call can last, whose message waits nowhere. One whose
-# owner lives is left to it for longer: it may only be waiting for the database, as we were.
-ORPHANS = """
+# Claims without an outcome, older than any call can last, whose message is not queued. Those of a
+# running process are left to it for longer: it may only be waiting for the database.
+REQUEUE_ABANDONED = """
 INSERT INTO consumers.deferred (message_id, channel, value, due_at)
 SELECT a.message_id, a.channel, first.value, clock_timestamp()
 FROM consumers.attempt a

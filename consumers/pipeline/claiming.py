@@ -1,8 +1,9 @@
-"""Claims a batch of messages and decides, of each, what is to happen.
+"""Claims a batch of messages and decides what happens to each.
 
-The dispatcher hands over messages with the provider chosen for each and acts on the verdicts. Most
-are new: one statement claims them all. What the ledger knows already is looked up and decided by
-`consumers.ledger.decisions`, and claimed again where another attempt is due.
+The claim loop passes messages with the provider selected for each, and the decision handler acts on
+the decisions. Most messages are new, and one statement claims them all. A message that the ledger
+knows already is looked up, decided by `consumers.ledger.decisions`, and claimed again if another
+attempt is due.
 """
 
 from collections.abc import Sequence
@@ -21,115 +22,153 @@ from consumers.ledger.decisions import (
     decide,
 )
 from consumers.ledger.delivery import Delivery
-from consumers.ledger.store import Claim, Ledger, Listed
+from consumers.ledger.store import Claim, Ledger, Suppressions
 from consumers.routing import Choice, Router
 from consumers.suppression import normal
 from schemas.messages import Message
 from schemas.vocabulary import Reason, Status
 
-CLAIM_IS_STALE = 5.0  # seconds; a call that could not begin by then is not made under this claim
-NO_WAY_FOR_DOUBT = 5.0  # seconds for which a repetition waits for its provider's rate limit
+CLAIM_MAX_AGE = 5.0  # seconds; a call that could not begin by then is not made under this claim
+SAME_PROVIDER_SECONDS = 5.0  # between looks whether the same provider can repeat its call
 VANISHED_SECONDS = 0.5
 
-# Why a provider did not take a message that another may take.
-_NOT_NOW = frozenset(
+# Reasons of a failed attempt for which another provider is tried.
+_FAILOVER_REASONS = frozenset(
     {Reason.PROVIDER_ERROR, Reason.TIMEOUT, Reason.RATE_LIMITED, Reason.ACCOUNT_FAULT}
 )
 
-Chosen = tuple[Delivery, Choice]
+Candidate = tuple[Delivery, Choice]  # a message, and the provider selected for it
+
+
+def compute_doubt_after(settings: ChannelSettings) -> float:
+    """Return the seconds after which a claim's call cannot be running any more, in any process."""
+    return settings.call_timeout_seconds + 2 * CLAIM_MAX_AGE
 
 
 class Claimer:
-    """For one channel's process. Every method may raise `DatabaseUnavailableError`: nothing is
-    claimed, as far as is known, and the same may be tried again."""
+    """Claims for one channel process."""
 
     def __init__(
         self, ledger: Ledger, router: Router, settings: ChannelSettings, clock: Clock
     ) -> None:
-        self._ledger, self._router = ledger, router
-        self._settings, self._clock = settings, clock
+        self._ledger = ledger
+        self._router = router
+        self._settings = settings
+        self._clock = clock
+        self._doubt_after = compute_doubt_after(settings)
 
-    async def verdicts(self, chosen: Sequence[Chosen]) -> dict[int, ClaimDecision]:
-        """A verdict for each delivery: most are new, and one statement claims them all."""
-        verdicts: dict[int, ClaimDecision] = {}
+    async def claim(self, candidates: Sequence[Candidate]) -> list[ClaimDecision]:
+        """Claim messages, and decide what happens to each.
+
+        Returns:
+            A decision for each candidate, in the same order.
+
+        Raises:
+            DatabaseUnavailableError: as far as is known nothing is claimed. The call may be
+                repeated.
+        """
         claims = [
             Claim(
-                delivery=d,
+                delivery=delivery,
                 attempt=1,
-                provider=c.provider.name,
-                is_resend_request=d.resend_request is not None,
+                provider=choice.provider.name,
+                is_resend_request=delivery.resend_request is not None,
             )
-            for d, c in chosen
+            for delivery, choice in candidates
         ]
-        ours = await self._ledger.claim(claims) if claims else {}
-        known = [(d, c) for d, c in chosen if d.message.id not in ours]
-        for delivery, _ in chosen:
-            verdicts[id(delivery)] = _unless_suppressed(
-                _first(delivery), delivery.message, ours.get(delivery.message.id)
+        claimed = await self._ledger.claim(claims) if claims else {}
+        known = [pair for pair in candidates if pair[0].message.id not in claimed]
+        known_decisions = iter(await self._decide_known(known) if known else ())
+        return [
+            next(known_decisions)
+            if (suppressions := claimed.get(delivery.message.id)) is None
+            else _apply_suppressions(_first_attempt(delivery), delivery.message, suppressions)
+            for delivery, _ in candidates
+        ]
+
+    async def _decide_known(self, candidates: Sequence[Candidate]) -> list[ClaimDecision]:
+        """Decide on messages that the ledger knows, and claim their next attempts."""
+        histories = await self._ledger.look_up([delivery for delivery, _ in candidates])
+        decisions: list[ClaimDecision] = [
+            self._decide(histories.get(delivery.message.id), delivery, choice)
+            for delivery, choice in candidates
+        ]
+        claims = [
+            Claim(
+                delivery=delivery,
+                attempt=decision.attempt,
+                provider=(decision.choice or choice).provider.name,
+                repeats_doubt=decision.reason is Reason.AMBIGUOUS,
+                is_resend_request=decision.reason is Reason.RESENT,
             )
-        if known:
-            verdicts |= await self._verdicts_on_known(known)
-        return verdicts
+            for (delivery, choice), decision in zip(candidates, decisions, strict=True)
+            if isinstance(decision, Begin)
+        ]
+        claimed = await self._ledger.claim(claims) if claims else {}
+        return [
+            self._confirm(decision, delivery.message, claimed.get(delivery.message.id))
+            if isinstance(decision, Begin)
+            else decision
+            for (delivery, _), decision in zip(candidates, decisions, strict=True)
+        ]
 
-    async def _verdicts_on_known(self, known: Sequence[Chosen]) -> dict[int, ClaimDecision]:
-        found = await self._ledger.look_up([d for d, _ in known])
-        verdicts = {id(d): self._decide(found.get(d.message.id), d) for d, _ in known}
-        again: list[tuple[Delivery, Begin]] = []
-        claims: list[Claim] = []
-        for delivery, choice in known:
-            verdict = verdicts[id(delivery)]
-            if isinstance(verdict, Begin):
-                last = found[delivery.message.id].newest
-                verdict = self._by_whom(verdict, delivery, choice, last=last)
-                verdicts[id(delivery)] = verdict
-            if isinstance(verdict, Begin):
-                again.append((delivery, verdict))
-                claims.append(
-                    Claim(
-                        delivery=delivery,
-                        attempt=verdict.attempt,
-                        provider=(verdict.choice or choice).provider.name,
-                        repeats_doubt=verdict.reason is Reason.AMBIGUOUS,
-                        is_resend_request=verdict.reason is Reason.RESENT,
-                    )
-                )
-        ours = await self._ledger.claim(claims) if claims else {}
-        for delivery, begin in again:
-            if delivery.message.id not in ours:  # another process was quicker
-                verdicts[id(delivery)] = Defer(self.doubt_after)
-            else:
-                verdicts[id(delivery)] = _unless_suppressed(
-                    begin, delivery.message, ours[delivery.message.id]
-                )
-        return verdicts
+    def _confirm(
+        self, begin: Begin, message: Message, suppressions: Suppressions | None
+    ) -> ClaimDecision:
+        """Keep the decision to begin if the attempt was claimed; `suppressions` is None if not."""
+        if suppressions is None:  # another process was faster
+            return Defer(self._doubt_after)
+        return _apply_suppressions(begin, message, suppressions)
 
-    def _by_whom(
+    def _decide(
+        self, history: AttemptHistory | None, delivery: Delivery, choice: Choice
+    ) -> ClaimDecision:
+        if history is None:  # its partition of the ledger was dropped a moment ago
+            return Defer(VANISHED_SECONDS)
+        decision = decide(
+            history,
+            delivery,
+            on_doubt=self._settings.on_doubt,
+            doubt_after=self._doubt_after,
+            max_attempts=self._settings.retry.attempts,
+        )
+        if isinstance(decision, Begin):
+            return self._select_provider(decision, delivery, choice, last=history.newest)
+        return decision
+
+    def _select_provider(
         self, begin: Begin, delivery: Delivery, choice: Choice, *, last: LedgerEntry
     ) -> ClaimDecision:
-        """Who makes an attempt that is not the first; `last` is the one before.
+        """Select the provider of an attempt that is not the first.
 
-        A call whose answer was lost is repeated by the same provider if that one knows it from the
-        first time, so that it is carried out once. Another one is better asked elsewhere: it may
-        be carried out twice either way, and who fell silent once may do so again. What a provider
-        could not take now goes to another as well, where there is one that works. Where it was our
-        worker that fell silent, nothing speaks against the provider, and the same one repeats it.
+        A call whose answer was lost is repeated by the same provider if that provider recognises
+        repetitions: then it is carried out once. Otherwise it may be carried out twice with any
+        provider, and one that did not answer may not answer again. So another one is preferred.
+        The same holds for an attempt that the provider could not take. Where our own process was
+        lost, the provider is not at fault, and the same one repeats the call.
+
+        Args:
+            last: the attempt before this one.
         """
         name = begin.in_doubt_with
         if name is not None and last.status is None:
             return self._retry_same_provider(begin, choice, name)
         if name is not None and self._router.knows_repeats(name):
             return self._prefer_same_provider(begin, choice, name)
-        if name is None and not (last.status is Status.SENDING and last.reason in _NOT_NOW):
+        failed_over = last.status is Status.SENDING and last.reason in _FAILOVER_REASONS
+        if name is None and not failed_over:
             return begin
-        shunned = name or last.provider
-        if choice.provider.name != shunned:
+        avoided = name or last.provider
+        if choice.provider.name != avoided:
             return begin
-        other = self._router.alternative_to(delivery.message, shunned, self._clock().timestamp())
+        other = self._router.alternative_to(delivery.message, avoided, self._clock().timestamp())
         return begin if other is None else replace(begin, choice=other)
 
     def _retry_same_provider(self, begin: Begin, choice: Choice, name: str) -> ClaimDecision:
-        """And by no other: it waits until that one can be called. Where it is configured no more,
-        only a person's wish leads to another."""
+        """Repeat by the same provider, and by no other: wait until it can be called.
+
+        If it is not configured any more, only a resend request leads to another provider.
+        """
         if choice.provider.name == name:
             return begin
         try:
@@ -138,49 +177,45 @@ class Claimer:
             if begin.reason is Reason.RESENT:
                 return replace(begin, in_doubt_with=None)
             return HoldUnknown(begin.attempt - 1, name)
-        return Defer(NO_WAY_FOR_DOUBT) if same is None else replace(begin, choice=same)
+        return Defer(SAME_PROVIDER_SECONDS) if same is None else replace(begin, choice=same)
 
     def _prefer_same_provider(self, begin: Begin, choice: Choice, name: str) -> ClaimDecision:
-        """Or by the one chosen, where the same is left alone; its rate limit is waited for."""
+        """Repeat by the same provider, or by the selected one while the same one rests.
+
+        Its rate limit is waited for.
+        """
         if choice.provider.name == name:
             return begin
         same = self._router.same_provider(name, self._clock().timestamp())
         if same is not None:
             return replace(begin, choice=same)
-        is_away = self._router.resting(name) or self._router.needs_setup(name)
-        return begin if is_away else Defer(NO_WAY_FOR_DOUBT)
-
-    def _decide(self, known: AttemptHistory | None, delivery: Delivery) -> ClaimDecision:
-        if known is None:  # it was there a moment ago: its partition of the ledger was dropped
-            return Defer(VANISHED_SECONDS)
-        return decide(
-            known,
-            delivery,
-            on_doubt=self._settings.on_doubt,
-            doubt_after=self.doubt_after,
-            most=self._settings.retry.attempts,
-        )
-
-    @property
-    def doubt_after(self) -> float:
-        """Seconds after which a claim's call cannot be running any more, wherever it was made."""
-        return self._settings.call_timeout_seconds + 2 * CLAIM_IS_STALE
+        is_paused = self._router.pause_reason(name) or self._router.setup_problem(name)
+        return begin if is_paused else Defer(SAME_PROVIDER_SECONDS)
 
 
-def _first(delivery: Delivery) -> Begin:
-    """A first attempt. A letter that was put back, or what a person wishes to have sent, may have
-    ended as `failed` before: it begins a new chapter of the message's life."""
+def _first_attempt(delivery: Delivery) -> Begin:
+    """Begin with attempt 1.
+
+    A replayed dead letter, or a resend request, may belong to a message that ended as `failed`
+    before: it begins a new send cycle.
+    """
     return Begin(1, Reason.RESENT) if delivery.replayed or delivery.resend_request else Begin(1)
 
 
-def _unless_suppressed(begin: Begin, message: Message, listed: Listed | None) -> ClaimDecision:
-    """Nothing where all of its recipients are listed; the others alone where some are."""
-    if not listed:
+def _apply_suppressions(
+    begin: Begin, message: Message, suppressions: Suppressions
+) -> Begin | Suppress:
+    """Suppress a message if all of its recipients are on the list, else leave out those who are."""
+    if not suppressions:
         return begin
-    why = next(iter(listed.values()))
+    why = next(iter(suppressions.values()))
     if message.bypass_suppression:
         return replace(begin, bypassed=why)
-    out = frozenset(one for one in message.recipients if normal(message.channel, one) in listed)
-    if len(out) == len(message.recipients):
+    suppressed = frozenset(
+        recipient
+        for recipient in message.recipients
+        if normal(message.channel, recipient) in suppressions
+    )
+    if len(suppressed) == len(message.recipients):
         return Suppress(begin, why)
-    return replace(begin, suppressed_recipients=out)
+    return replace(begin, suppressed_recipients=suppressed)

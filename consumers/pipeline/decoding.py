@@ -1,9 +1,10 @@
-"""From a record to a delivery, or to the dead letters.
+"""Decodes records into deliveries, and sends the others to the dead letters.
 
-The poll thread hands every record to an `Decoder`. What decodes and keeps the rules of its channel
-becomes a `Delivery`. What does not goes to `comms.dead-letters` with its reason and origin and,
-where the message's id could be read, ends as a `failed` event; it blocks nothing. A burst of bad
-records is another matter: it stops the service, because it means that something is wrong here.
+A poller passes every record to its `Decoder`, and the deferred feed every row. A record that
+decodes and keeps the rules of its channel becomes a `Delivery`. Any other goes to
+`comms.dead-letters` with its reason and origin and, if the message's id can be read, ends with a
+`failed` event. It blocks nothing. A burst of bad records stops the service, because the fault is
+then more likely here.
 """
 
 from dataclasses import dataclass, replace
@@ -21,20 +22,21 @@ from schemas.messages import RECORD_OF, EmailMessage, Message, PushMessage, SmsM
 from schemas.rules import ANYTHING, Policy, violations
 from schemas.vocabulary import Channel, Reason
 
-IN_A_ROW = 500  # bad records, with no good one between, that stop the service
+MAX_BAD_IN_A_ROW = 500  # bad records, with no good one between them, that stop the service
 
 
 class TooManyBadRecordsError(ServiceError):
-    """The topic holds so many bad records that something else must be wrong."""
+    """The topic has so many bad records that something else must be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecord:
-    """A record that no provider may see.
+    """A record that cannot be delivered.
 
     Args:
-        reason: `undecodable`, `invalid_content` or `invalid_recipient`; detail: what is wrong.
-        event: what to announce, where the message's id could be read.
+        reason: `undecodable`, `invalid_content` or `invalid_recipient`.
+        detail: what is wrong with it.
+        event: to publish, if the message's id could be read.
     """
 
     reason: Reason
@@ -43,39 +45,46 @@ class RejectedRecord:
 
 
 class Decoder:
-    """Decodes and checks one channel's records.
+    """Decodes and checks the records of one channel.
 
     Args:
-        policy: what the installation allows of what the rules would.
+        policy: what this installation allows of what the rules allow.
     """
 
     def __init__(
         self, channel: Channel, codec: Codec, policy: Policy = ANYTHING, clock: Clock = utc_now
     ) -> None:
-        self._channel, self._codec, self._policy, self._clock = channel, codec, policy, clock
+        self._channel = channel
+        self._codec = codec
+        self._policy = policy
+        self._clock = clock
         self._bad_in_a_row = 0
 
     def read(
         self, value: bytes, source: DeliverySource, *, replayed: bool = False
     ) -> Delivery | RejectedRecord:
-        """The delivery in `value`, or what is wrong with it.
+        """Decode a record.
 
         Args:
-            replayed: it is a dead letter that a person put back.
+            replayed: it is a dead letter that an operator put back.
+
+        Returns:
+            The delivery, or what is wrong with the record.
 
         Raises:
-            TooManyBadRecordsError: there were `IN_A_ROW` bad ones without a good one between.
+            TooManyBadRecordsError: this is the last of `MAX_BAD_IN_A_ROW` bad records in a row.
         """
-        found = self._read(value, source)
-        if isinstance(found, Delivery):
+        decoded = self._read(value, source)
+        if isinstance(decoded, Delivery):
             self._bad_in_a_row = 0
-            return replace(found, replayed=True) if replayed else found
+            return replace(decoded, replayed=True) if replayed else decoded
         self._bad_in_a_row += 1
-        if self._bad_in_a_row >= IN_A_ROW:
+        if self._bad_in_a_row >= MAX_BAD_IN_A_ROW:
             raise TooManyBadRecordsError(
-                f"{IN_A_ROW} records in a row could not be processed; the last: {found.detail}"
+                f"{MAX_BAD_IN_A_ROW} records in a row could not be processed; "
+                f"the last: {decoded.detail}"
             )
-        return found
+        return decoded
 
     def _read(self, value: bytes, source: DeliverySource) -> Delivery | RejectedRecord:
         try:
@@ -83,28 +92,29 @@ class Decoder:
         except UndecodableError as error:
             return RejectedRecord(Reason.UNDECODABLE, str(error), None)
         except InvalidRecordError as error:
-            return RejectedRecord(Reason.UNDECODABLE, str(error), self._nameless(error))
-        found = violations(message, self._policy)
-        if not found:
+            return RejectedRecord(Reason.UNDECODABLE, str(error), self._build_event(error))
+        broken_rules = violations(message, self._policy)
+        if not broken_rules:
             return Delivery(message, value, source)
-        detail = "; ".join(map(str, found))
-        about_recipient = all(violation.field.startswith("to") for violation in found)
-        reason = Reason.INVALID_RECIPIENT if about_recipient else Reason.INVALID_CONTENT
+        detail = "; ".join(map(str, broken_rules))
+        is_recipient_wrong = all(violation.field.startswith("to") for violation in broken_rules)
+        reason = Reason.INVALID_RECIPIENT if is_recipient_wrong else Reason.INVALID_CONTENT
         response = ProviderResponse(detail=detail)
         event = events.failed(message.header, reason=reason, at=self._clock(), response=response)
         return RejectedRecord(reason, detail, event)
 
     def _decode(self, value: bytes) -> Message:
-        kind = RECORD_OF[self._channel]
-        if kind is SmsMessage:
+        record_type = RECORD_OF[self._channel]
+        if record_type is SmsMessage:
             return self._codec.decode(value, SmsMessage)
-        if kind is EmailMessage:
+        if record_type is EmailMessage:
             return self._codec.decode(value, EmailMessage)
-        if kind is PushMessage:
+        if record_type is PushMessage:
             return self._codec.decode(value, PushMessage)
         return self._codec.decode(value, VoiceMessage)
 
-    def _nameless(self, error: InvalidRecordError) -> StatusEvent | None:
+    def _build_event(self, error: InvalidRecordError) -> StatusEvent | None:
+        """Build the event of a record of which at least the message's id could be read."""
         if error.message_id is None:
             return None
         return events.undecodable(
@@ -117,13 +127,13 @@ class Decoder:
 
 
 def send_to_dead_letters(
-    producer: EventProducer, record: Record, bad: RejectedRecord, channel: Channel
+    producer: EventProducer, record: Record, rejected: RejectedRecord, channel: Channel
 ) -> None:
-    """Put a record among the dead letters and wait until the broker has it.
+    """Send a record to the dead letters, and wait until the broker has it.
 
     Raises:
-        KafkaUnavailableError: it is not there; the record must be read again.
+        KafkaUnavailableError: the broker does not have it; the call must be repeated.
     """
     dead_letters.send_to_dead_letters(
-        producer, record, channel=channel, reason=bad.reason, detail=bad.detail
+        producer, record, channel=channel, reason=rejected.reason, detail=rejected.detail
     )

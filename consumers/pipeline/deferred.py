@@ -1,76 +1,92 @@
-"""The deferred queue: messages that stepped aside, taken up again when due.
+"""Reads the deferred queue: messages that are to be tried again, once they are due.
 
-A task on the channel's event loop leases what is due, so many at once, hands it to the dispatcher,
-and drops the rows whose outcome is announced. It has a share of its own of what may be open,
-because a topic that is never empty would leave it nothing.
+A task on the channel's event loop leases rows that are due, hands the messages to the dispatcher,
+and deletes the rows of those that are done. It has a limit of its own for open messages, because a
+topic that is never empty would leave the queue no room.
 """
-
-import asyncio
-from collections import deque
 
 import structlog
 
-from comms.platform.database import DatabaseUnavailableError
-from consumers.ledger.delivery import Delivery, Lease
+from comms.platform.clock import Clock, utc_now
+from comms.platform.database_retry import run_periodically
+from consumers.ledger.delivery import Delivery
 from consumers.ledger.store import Ledger
 from consumers.pipeline.decoding import Decoder, RejectedRecord
 from consumers.pipeline.dispatcher import Dispatcher
+from consumers.pipeline.progress import LeaseProgress
+from consumers.routing import Router
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
-MOST = 200
+MAX_OPEN = 200
 
 
 class DeferredFeed:
-    """Feeds a dispatcher from the deferred queue."""
+    """Feeds a dispatcher from the deferred queue.
 
-    def __init__(self, ledger: Ledger, intake: Decoder, dispatcher: Dispatcher) -> None:
-        self._ledger, self._intake, self._dispatcher = ledger, intake, dispatcher
-        self._done: deque[Lease] = deque()
+    Args:
+        progress: the leases that are reported as done.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        decoder: Decoder,
+        dispatcher: Dispatcher,
+        *,
+        router: Router,
+        progress: LeaseProgress,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._ledger = ledger
+        self._decoder = decoder
+        self._dispatcher = dispatcher
+        self._router = router
+        self._clock = clock
+        self._progress = progress
         self._open = 0
 
-    def done(self, lease: Lease) -> None:
-        """The message is settled and announced; from any thread."""
-        self._done.append(lease)
-
     async def run(self) -> None:
-        """Feed until cancelled."""
-        while True:
-            try:
-                await self.finish()
-                await self._feed()
-            except DatabaseUnavailableError as error:
-                log.warning("ledger.unavailable", problem=str(error))
-            await asyncio.sleep(POLL_SECONDS)
+        """Feed the dispatcher until cancelled."""
+        await run_periodically(self._step, seconds=POLL_SECONDS)
 
-    async def finish(self) -> None:
-        """Drop the rows that are done."""
-        count = len(self._done)
-        if count:
-            await self._ledger.finish([self._done[n] for n in range(count)])
-            for _ in range(count):
-                self._done.popleft()
-            self._open -= count
+    async def delete_finished(self) -> None:
+        """Delete the rows whose messages are done.
+
+        Raises:
+            DatabaseUnavailableError: none is deleted, as far as is known; all stay reported.
+        """
+        leases = self._progress.pending()
+        if leases:
+            await self._ledger.finish(leases)
+            self._progress.remove_oldest(len(leases))
+            self._open -= len(leases)
+
+    async def _step(self) -> None:
+        await self.delete_finished()
+        await self._feed()
 
     def _room(self) -> int:
-        """Nothing is taken up while no provider can be called, but for one message when it is time
-        to see whether one works again: the topic may be empty."""
-        room = MOST - self._open
-        if self._dispatcher.can_call:
+        """Return how many messages may be leased.
+
+        None while no provider can be called, but one when it is time to see whether a provider
+        works again: the topic may be empty.
+        """
+        room = MAX_OPEN - self._open
+        if self._router.has_available_provider:
             return room
-        return min(room, 1) if self._dispatcher.may_probe else 0
+        return min(room, 1) if self._router.can_probe(self._clock().timestamp()) else 0
 
     async def _feed(self) -> None:
         room = self._room()
         if room <= 0:
             return
         for lease, value in await self._ledger.lease_due(room):
-            match self._intake.read(value, lease):
+            match self._decoder.read(value, lease):
                 case Delivery() as delivery:
                     self._open += 1
                     self._dispatcher.submit([delivery])
-                case RejectedRecord(
-                    detail=detail
-                ):  # it was good when it was deferred: the rules changed
+                case RejectedRecord(detail=detail):
+                    # It was valid when it was deferred: the rules have changed.
                     log.error("deferred.unreadable", id=str(lease.message_id), problem=detail)

@@ -1,8 +1,8 @@
-"""Whose turn it is: among priorities by weight, within a priority tenant by tenant.
+"""Decides whose message is next: weighted round robin over priorities, round robin over tenants.
 
-`consumers.pipeline.lanes` keeps the messages that may begin here. However many of them one tenant
-has, the next of another tenant waits for one turn, not for all of them; and a lower priority keeps
-a share however much there is of a higher one.
+`consumers.pipeline.recipient_queues` keeps the messages that may begin in a `FairQueue`. However
+many messages one tenant has, the next message of another tenant waits for one turn, not for all of
+them. A lower priority keeps a share however many messages a higher one has.
 """
 
 from collections import OrderedDict, deque
@@ -15,90 +15,100 @@ from schemas.vocabulary import Priority
 TURNS: Mapping[Priority, int] = {Priority.HIGH: 8, Priority.NORMAL: 4, Priority.BULK: 1}
 
 
-class _Tenants:
-    """The messages of one priority: each tenant's in order, tenants one message at a time."""
+class _TenantQueues:
+    """The messages of one priority: a queue per tenant, served one message at a time in turn."""
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[str, deque[Delivery]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[Delivery]] = OrderedDict()
 
     def add(self, delivery: Delivery, *, first: bool) -> None:
+        """Append a message to its tenant's queue.
+
+        Args:
+            first: put it at the head instead, and give its tenant the next turn.
+        """
         tenant = delivery.message.tenant
-        line = self._lines.setdefault(tenant, deque())
+        queue = self._queues.setdefault(tenant, deque())
         if first:
-            line.appendleft(delivery)
-            self._lines.move_to_end(tenant, last=False)
+            queue.appendleft(delivery)
+            self._queues.move_to_end(tenant, last=False)
         else:
-            line.append(delivery)
+            queue.append(delivery)
 
     def take(self) -> Delivery:
-        tenant, line = next(iter(self._lines.items()))
-        delivery = line.popleft()
-        if line:
-            self._lines.move_to_end(tenant)
+        """Take the next message; its tenant's next turn comes after those of all others."""
+        tenant, queue = next(iter(self._queues.items()))
+        delivery = queue.popleft()
+        if queue:
+            self._queues.move_to_end(tenant)
         else:
-            del self._lines[tenant]
+            del self._queues[tenant]
         return delivery
 
-    def drop(self, delivery: Delivery) -> None:
-        """Take one out of its turn."""
-        self.remove(lambda other: other is delivery)
-
-    def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        found = [d for line in self._lines.values() for d in line if unwanted(d)]
-        kept = [(t, deque(d for d in line if not unwanted(d))) for t, line in self._lines.items()]
-        self._lines = OrderedDict((tenant, line) for tenant, line in kept if line)
-        return found
+    def remove(self, is_unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Remove messages and return them."""
+        removed: list[Delivery] = []
+        remaining: OrderedDict[str, deque[Delivery]] = OrderedDict()
+        for tenant, queue in self._queues.items():
+            removed += [delivery for delivery in queue if is_unwanted(delivery)]
+            if rest := deque(delivery for delivery in queue if not is_unwanted(delivery)):
+                remaining[tenant] = rest
+        self._queues = remaining
+        return removed
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        return bool(self._queues)
 
 
 class FairQueue:
     """Messages that may begin, taken in turns."""
 
     def __init__(self) -> None:
-        self._tenants = {priority: _Tenants() for priority in TURNS}
-        self._turns = dict(TURNS)
+        self._tenants = {priority: _TenantQueues() for priority in TURNS}
+        self._turns_left = dict(TURNS)
         self._count = 0
 
     def add(
         self, delivery: Delivery, *, priority: Priority | None = None, first: bool = False
     ) -> None:
-        """Stand in line: by its own priority, unless another is given; `first` for one that was
-        taken and could not begin."""
+        """Add a message.
+
+        Args:
+            priority: the priority to queue it by; the message's own if None.
+            first: put it at the head. For a message that was taken and could not begin.
+        """
         self._tenants[priority or delivery.message.priority].add(delivery, first=first)
         self._count += 1
 
     def promote(self, delivery: Delivery, before: Priority, to: Priority) -> None:
-        """Let one that stands in line by the priority `before` stand by `to` instead."""
-        self._tenants[before].drop(delivery)
+        """Move a message from the queue of one priority to that of another."""
+        self._tenants[before].remove(lambda other: other is delivery)
         self._tenants[to].add(delivery, first=False)
 
-    def take(self, most: int) -> list[Delivery]:
-        """At most `most` of them, in the order of their turns."""
+    def take(self, limit: int) -> list[Delivery]:
+        """Take at most `limit` messages, in the order of their turns."""
         taken = []
-        for _ in range(min(most, self._count)):
+        for _ in range(min(limit, self._count)):
             taken.append(self._tenants[self._next_priority()].take())
             self._count -= 1
         return taken
 
-    def drop(self, delivery: Delivery) -> None:
-        """Take one out of its turn."""
-        self.remove(lambda other: other is delivery)
-
-    def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Take out what is unwanted; returns it."""
-        found = [d for tenants in self._tenants.values() for d in tenants.remove(unwanted)]
-        self._count -= len(found)
-        return found
+    def remove(self, is_unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Remove messages and return them."""
+        removed = [d for tenants in self._tenants.values() for d in tenants.remove(is_unwanted)]
+        self._count -= len(removed)
+        return removed
 
     def _next_priority(self) -> Priority:
-        """The highest that waits and has a turn left; a new round when none has."""
+        """Take the turn of the highest priority that has messages and a turn left.
+
+        A new round begins when none of those with messages has a turn left.
+        """
         waiting = [priority for priority, tenants in self._tenants.items() if tenants]
-        if not any(self._turns[priority] for priority in waiting):
-            self._turns = dict(TURNS)
-        chosen = next(priority for priority in waiting if self._turns[priority])
-        self._turns[chosen] -= 1
+        if not any(self._turns_left[priority] for priority in waiting):
+            self._turns_left = dict(TURNS)
+        chosen = next(priority for priority in waiting if self._turns_left[priority])
+        self._turns_left[chosen] -= 1
         return chosen
 
     def __len__(self) -> int:

@@ -1,9 +1,10 @@
-"""Which offsets may be committed: those below which everything is settled.
+"""Tracks which offsets may be committed: those below which everything is settled.
 
-The poll thread alone uses a `OffsetTracker`. It tracks what was fetched, hears what is done, and
-knows for each partition the next offset to commit. A partition that left and came back has a new
-epoch, and what is reported under an old one is dropped. One that is read from its beginning has a
-new one too, without having left: what was fetched before is still ours to process.
+Only the poll thread uses an `OffsetTracker`, but for `is_current`. The tracker counts the records
+that were fetched and the records that are done, and knows the next offset to commit of each
+partition. A partition that left and came back has a new epoch, and reports under an old epoch are
+dropped. A partition whose log begins again has a new epoch too, but it never left: the records
+fetched from the old log are still this process's to deliver.
 """
 
 import time
@@ -16,121 +17,152 @@ from consumers.ledger.delivery import Offset
 
 
 @dataclass(slots=True)
-class _Partition:
+class _PartitionProgress:
+    """The progress of one partition.
+
+    Args:
+        epoch: of the records fetched now.
+        assigned_epoch: the epoch under which the partition was assigned.
+        fetched: offset and timestamp of each record that is not below `next_offset`, in order.
+        done: offsets that are done while an earlier one is not.
+        abandoned: how many records were given up.
+        is_leaving: the partition is being revoked.
+        next_offset: the offset to commit, once one is known.
+        committed: the last offset that was committed.
+    """
+
     epoch: int
-    ours_since: int  # an epoch
-    fetched: deque[tuple[int, int]] = field(default_factory=deque)  # (offset, timestamp), in order
+    assigned_epoch: int
+    fetched: deque[tuple[int, int]] = field(default_factory=deque)
     done: set[int] = field(default_factory=set)
     abandoned: int = 0
-    leaving: bool = False
+    is_leaving: bool = False
     next_offset: int | None = None
     committed: int | None = None
 
     @property
-    def open(self) -> int:
+    def open_count(self) -> int:
         return len(self.fetched) - len(self.done) - self.abandoned
 
 
 class OffsetTracker:
-    """Progress of every assigned partition."""
+    """The progress of every assigned partition."""
 
     def __init__(self) -> None:
-        self._partitions: dict[TopicPartition, _Partition] = {}
+        self._partitions: dict[TopicPartition, _PartitionProgress] = {}
         self._epoch = 0
 
-    def assign(self, places: Iterable[TopicPartition]) -> None:
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Begin with these partitions, under a new epoch."""
         self._epoch += 1
-        for place in places:
-            self._partitions[place] = _Partition(self._epoch, self._epoch)
+        for partition in partitions:
+            self._partitions[partition] = _PartitionProgress(self._epoch, self._epoch)
 
-    def begin_anew(self, place: TopicPartition) -> None:
-        """The partition's log is another one, or a part of it: its offsets begin again."""
-        if place in self._partitions:
+    def restart(self, partition: TopicPartition) -> None:
+        """Begin again with an assigned partition whose offsets begin again.
+
+        Its log was replaced, or a part of the log is gone.
+        """
+        if partition in self._partitions:
             self._epoch += 1
-            self._partitions[place] = _Partition(self._epoch, self._partitions[place].ours_since)
+            assigned_epoch = self._partitions[partition].assigned_epoch
+            self._partitions[partition] = _PartitionProgress(self._epoch, assigned_epoch)
 
-    def revoke(self, places: Iterable[TopicPartition]) -> None:
-        """These partitions are leaving: what has not begun in them is no longer current."""
-        for place in places:
-            if place in self._partitions:
-                self._partitions[place].leaving = True
+    def revoke(self, partitions: Iterable[TopicPartition]) -> None:
+        """Mark partitions that are leaving: records that have not begun are no longer current."""
+        for partition in partitions:
+            if partition in self._partitions:
+                self._partitions[partition].is_leaving = True
 
-    def forget(self, places: Iterable[TopicPartition]) -> None:
-        """These partitions are somebody else's now."""
-        for place in places:
-            self._partitions.pop(place, None)
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """Drop partitions that have left."""
+        for partition in partitions:
+            self._partitions.pop(partition, None)
 
-    def fetched(self, place: TopicPartition, offset: int, timestamp: int) -> Offset | None:
-        """A record was read; None if its partition is not ours."""
-        partition = self._partitions.get(place)
-        if partition is None:
-            return None
-        partition.fetched.append((offset, timestamp))
-        return Offset(place, offset, partition.epoch)
-
-    def done(self, source: Offset) -> None:
-        """Everything about this record is settled. To say so again changes nothing."""
-        partition = self._current(source)
-        if partition is None or source.offset < (partition.next_offset or 0):
-            return
-        partition.done.add(source.offset)
-        while partition.fetched and partition.fetched[0][0] in partition.done:
-            offset, _ = partition.fetched.popleft()
-            partition.done.discard(offset)
-            partition.next_offset = offset + 1
-
-    def abandoned(self, source: Offset) -> None:
-        """This record was given up unprocessed; nothing from it on may be committed."""
-        partition = self._current(source)
-        if partition is not None:
-            partition.abandoned += 1
-
-    def is_current(self, source: Offset) -> bool:
-        """Whether the record's partition has been ours since it was fetched, and stays so."""
-        partition = self._partitions.get(source.place)
-        return (
-            partition is not None and partition.ours_since <= source.epoch and not partition.leaving
-        )
-
-    def to_commit(self) -> Mapping[TopicPartition, int]:
-        """The next offsets that are further than what was committed."""
-        return {
-            place: partition.next_offset
-            for place, partition in self._partitions.items()
-            if partition.next_offset is not None and partition.next_offset != partition.committed
-        }
-
-    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """These were committed."""
-        for place, offset in offsets.items():
-            if place in self._partitions:
-                self._partitions[place].committed = offset
-
-    def open(self, places: Iterable[TopicPartition] | None = None) -> int:
-        """How many records are fetched, not done and not given up."""
-        chosen = self._partitions.keys() if places is None else places
-        return sum(self._partitions[p].open for p in chosen if p in self._partitions)
-
-    def position(self, place: TopicPartition) -> int | None:
-        """The offset below which everything is settled, once known."""
-        partition = self._partitions.get(place)
-        return None if partition is None else partition.next_offset
-
-    def oldest_seconds(self, now: float | None = None) -> float:
-        """Age of the oldest open record by its timestamp; 0 when none is open.
+    def track(self, partition: TopicPartition, offset: int, timestamp: int) -> Offset | None:
+        """Count a fetched record as open.
 
         Args:
-            now: seconds since the epoch, in place of the present.
-        """
-        heads = [p.fetched[0][1] for p in self._partitions.values() if p.fetched]
-        moment = time.time() if now is None else now
-        return max(0.0, moment - min(heads) / 1000) if heads else 0.0
+            timestamp: of the record, in milliseconds since the epoch.
 
-    def places(self) -> tuple[TopicPartition, ...]:
-        """The partitions that are ours."""
+        Returns:
+            The source of the record's delivery; None if the partition is not assigned.
+        """
+        progress = self._partitions.get(partition)
+        if progress is None:
+            return None
+        progress.fetched.append((offset, timestamp))
+        return Offset(partition, offset, progress.epoch)
+
+    def mark_done(self, source: Offset) -> None:
+        """Count a record as done. A repeated report changes nothing."""
+        progress = self._find(source)
+        if progress is None or source.offset < (progress.next_offset or 0):
+            return
+        progress.done.add(source.offset)
+        while progress.fetched and progress.fetched[0][0] in progress.done:
+            offset, _ = progress.fetched.popleft()
+            progress.done.discard(offset)
+            progress.next_offset = offset + 1
+
+    def mark_abandoned(self, source: Offset) -> None:
+        """Count a record as given up. Neither it nor a later record is committed."""
+        progress = self._find(source)
+        if progress is not None:
+            progress.abandoned += 1
+
+    def is_current(self, source: Offset) -> bool:
+        """Whether the record's partition was assigned before the fetch and is not leaving."""
+        progress = self._partitions.get(source.partition)
+        return (
+            progress is not None
+            and progress.assigned_epoch <= source.epoch
+            and not progress.is_leaving
+        )
+
+    def offsets_to_commit(self) -> Mapping[TopicPartition, int]:
+        """The next offset of each partition that is beyond the committed one."""
+        return {
+            partition: progress.next_offset
+            for partition, progress in self._partitions.items()
+            if progress.next_offset is not None and progress.next_offset != progress.committed
+        }
+
+    def mark_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Remember offsets that were committed."""
+        for partition, offset in offsets.items():
+            if partition in self._partitions:
+                self._partitions[partition].committed = offset
+
+    def count_open(self, partitions: Iterable[TopicPartition] | None = None) -> int:
+        """Count the records that are fetched, not done and not given up.
+
+        Args:
+            partitions: the partitions to count in; all that are assigned if None.
+        """
+        chosen = self._partitions.keys() if partitions is None else partitions
+        return sum(self._partitions[p].open_count for p in chosen if p in self._partitions)
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset below which everything is settled, once it is known."""
+        progress = self._partitions.get(partition)
+        return None if progress is None else progress.next_offset
+
+    def oldest_age(self, now: float | None = None) -> float:
+        """The age in seconds of the oldest open record by its timestamp; 0 if none is open.
+
+        Args:
+            now: seconds since the epoch; the present if None.
+        """
+        timestamps = [p.fetched[0][1] for p in self._partitions.values() if p.fetched]
+        present = time.time() if now is None else now
+        return max(0.0, present - min(timestamps) / 1000) if timestamps else 0.0
+
+    def partitions(self) -> tuple[TopicPartition, ...]:
+        """The assigned partitions."""
         return tuple(self._partitions)
 
-    def _current(self, source: Offset) -> _Partition | None:
-        partition = self._partitions.get(source.place)
-        return partition if partition is not None and partition.epoch == source.epoch else None
+    def _find(self, source: Offset) -> _PartitionProgress | None:
+        """Return the progress of a source's partition, if it is still in the source's epoch."""
+        progress = self._partitions.get(source.partition)
+        return progress if progress is not None and progress.epoch == source.epoch else None

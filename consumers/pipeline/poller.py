@@ -1,18 +1,17 @@
-"""The outside of a channel process: one thread a lane, which alone touches its Kafka consumer.
+"""Polls one lane of a channel and commits its offsets.
 
-`consumers.service` builds a `LanePoller` for each priority's topic and calls `run` on a thread of
-its own. It polls records, hands them as deliveries to the dispatcher's event loop on another
-thread, hears which are done, and commits the offsets below which everything is settled. When
-partitions leave it waits for what has begun, commits, and lets go. A lane full of what waits reads
-no further, and no other lane notices.
+A lane is the topic of one priority. `consumers.service` builds a `LanePoller` for each lane, and
+`consumers.pipeline.lane_threads` runs it on a thread of its own, which alone touches the lane's
+Kafka consumer. The poller decodes records, hands the deliveries to the dispatcher's event loop on
+another thread, learns through `LaneProgress` which are done, and commits the offsets below which
+everything is settled. When partitions are revoked it waits for deliveries that have begun, commits,
+and lets the partitions go. A lane that is full stops fetching. Other lanes are not affected.
 
-    poll ─► Intake ─► Dispatcher (event loop) ─► done ─► Watermark ─► commit
+    poll ─► Decoder ─► Dispatcher (event loop) ─► AckRouter ─► LaneProgress ─► commit
 """
 
 import asyncio
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -31,7 +30,7 @@ from comms.platform.kafka import (
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.pipeline.decoding import Decoder, RejectedRecord, send_to_dead_letters
 from consumers.pipeline.dispatcher import Dispatcher
-from consumers.pipeline.offsets import OffsetTracker
+from consumers.pipeline.progress import LaneProgress
 from consumers.status.publisher import StatusPublisher
 from schemas import topics
 from schemas.vocabulary import Channel, Priority
@@ -40,56 +39,26 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.05
 FULL_SECONDS = 0.01
-STAND_SECONDS = 2.0  # without room, after which no more is fetched
+FULL_LIMIT_SECONDS = 2.0  # without room, after which the consumer pauses fetching
 POLL_BATCH = 500
 COMMIT_SECONDS = 0.5
 MEASURE_SECONDS = 2.0
 DRAIN_SECONDS = 25.0
-LARGE = 64 * 1024  # bytes of a record whose weight counts
-MOST_LARGE = 64 * 1024 * 1024  # bytes of such records that may be open
-
-
-class Progress:
-    """What is done or given up, reported from any thread and read by the poll thread."""
-
-    def __init__(self) -> None:
-        self._done: deque[Offset] = deque()
-        self._abandoned: deque[Offset] = deque()
-        self._changed = threading.Event()
-
-    def done(self, source: Offset) -> None:
-        """Settled and announced."""
-        self._done.append(source)
-        self._changed.set()
-
-    def abandoned(self, source: Offset) -> None:
-        """Given up before it was claimed."""
-        self._abandoned.append(source)
-        self._changed.set()
-
-    def drain_into(self, watermark: OffsetTracker, weights: dict[Offset, int]) -> None:
-        """Move every report into the watermark, and take what it is about off the weights."""
-        self._changed.clear()
-        while self._done:
-            source = self._done.popleft()
-            watermark.done(source)
-            weights.pop(source, None)
-        while self._abandoned:
-            source = self._abandoned.popleft()
-            watermark.abandoned(source)
-            weights.pop(source, None)
-
-    def wait(self, seconds: float) -> None:
-        """Until something is reported, or the time has passed."""
-        self._changed.wait(seconds)
+MAX_LARGE_BYTES = 64 * 1024 * 1024  # of large records that may be open
 
 
 class LanePoller:
-    """Reads one lane of a channel and keeps its offsets.
+    """Polls one lane and keeps its offsets.
 
     Args:
-        loop: the dispatcher's event loop, running on another thread.
-        most_open: records that may be fetched and not yet done.
+        progress: what is reported as done.
+        loop: the dispatcher's event loop, which runs on another thread.
+        max_open: how many records may be fetched and not done.
+
+    Attributes:
+        topic: the lane's topic.
+        is_broker_reachable: whether a broker answered the last poll.
+        lag: messages that are not settled, and the age of the oldest in seconds.
     """
 
     def __init__(
@@ -97,45 +66,40 @@ class LanePoller:
         *,
         channel: Channel,
         lane: Priority,
+        progress: LaneProgress,
         broker: Broker,
         producer: EventProducer,
-        intake: Decoder,
+        decoder: Decoder,
         dispatcher: Dispatcher,
-        announcer: StatusPublisher,
+        publisher: StatusPublisher,
         loop: asyncio.AbstractEventLoop,
-        most_open: int,
+        max_open: int,
     ) -> None:
         self.topic = topics.of_channel(channel, lane)
-        self._channel, self._producer, self._intake = channel, producer, intake
-        self._dispatcher, self._announcer, self._loop = dispatcher, announcer, loop
-        self._watermark, self._progress, self._most_open = OffsetTracker(), Progress(), most_open
-        self._full_since: float | None = None
-        self._weights: dict[Offset, int] = {}  # of large records that are open
-        self._committed_at = self._measured_at = 0.0
-        self.reachable = False
+        self.is_broker_reachable = False
         self.lag = (0, 0.0)
+        self._channel = channel
+        self._progress = progress
+        self._offsets = progress.offsets
+        self._producer = producer
+        self._decoder = decoder
+        self._dispatcher = dispatcher
+        self._publisher = publisher
+        self._loop = loop
+        self._max_open = max_open
+        self._full_since: float | None = None
+        self._committed_at = 0.0
+        self._measured_at = 0.0
         self._consumer = broker.consumer(
             topics.group_of(channel, lane),
             [self.topic],
             rebalance=Rebalance(
-                self._assigned, self._revoked, self._lost, self._watermark.begin_anew
+                self._on_assigned, self._on_revoked, self._on_lost, self._offsets.restart
             ),
         )
 
-    def done(self, source: Offset) -> None:
-        """A record is settled and announced; from any thread."""
-        self._progress.done(source)
-
-    def abandoned(self, source: Offset) -> None:
-        """A record was given up before it was claimed; from any thread."""
-        self._progress.abandoned(source)
-
-    def is_current(self, source: Offset) -> bool:
-        """Whether the record is still this process's to work on."""
-        return self._watermark.is_current(source)
-
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Work until told to stop, then drain and leave the group.
+        """Poll until `should_stop` returns True, then drain and leave the consumer group.
 
         Raises:
             TooManyBadRecordsError: the topic's records cannot be processed.
@@ -147,67 +111,70 @@ class LanePoller:
             self._consumer.close()
 
     def _step(self) -> None:
-        self._progress.drain_into(self._watermark, self._weights)
+        self._progress.apply_reports()
         self._commit(every=COMMIT_SECONDS)
-        self._measure()
+        self._measure_lag()
         room = self._room()
-        if room < self._most_open // 4:  # a wake-up for every single message costs more than it
-            self._stand()
+        if room < self._max_open // 4:  # a poll for each single message would cost too much
+            self._wait_for_room()
             return
         self._full_since = None
         try:
             records = self._consumer.poll(min(room, POLL_BATCH), POLL_SECONDS)
         except KafkaUnavailableError as error:
-            log.warning("kafka.unavailable", problem=str(error))
-            self.reachable = False
-            self._progress.wait(POLL_SECONDS)
+            self.is_broker_reachable = False
+            self._pause(error, POLL_SECONDS)
             return
-        self.reachable = True
+        self.is_broker_reachable = True
         if records:
-            self._take(records)
+            self._submit(records)
 
-    def _stand(self) -> None:
-        """There is no room. Where that lasts, partitions may come and go all the same."""
+    def _wait_for_room(self) -> None:
+        """Wait a moment; serve rebalances where the lane has been full for long."""
         now = monotonic()
         if self._full_since is None:
             self._full_since = now
-        if now - self._full_since < STAND_SECONDS:
+        if now - self._full_since < FULL_LIMIT_SECONDS:
             time.sleep(FULL_SECONDS)
             return
         try:
             self._consumer.stand_by(POLL_SECONDS)
         except KafkaUnavailableError as error:
-            log.warning("kafka.unavailable", problem=str(error))
-            self._progress.wait(POLL_SECONDS)
+            self._pause(error, POLL_SECONDS)
+
+    def _pause(self, error: Exception, seconds: float) -> None:
+        """Log that Kafka is unavailable, and wait before the next try."""
+        log.warning("kafka.unavailable", problem=str(error))
+        self._progress.wait(seconds)
 
     def _room(self) -> int:
-        """How many records may be taken on."""
-        if sum(self._weights.values()) >= MOST_LARGE:
+        """Return how many more records may be open."""
+        if self._progress.large_bytes() >= MAX_LARGE_BYTES:
             return 0
-        return self._most_open - self._watermark.open()
+        return self._max_open - self._offsets.count_open()
 
-    def _take(self, records: Sequence[Record]) -> None:
+    def _submit(self, records: Sequence[Record]) -> None:
+        """Decode records and hand the deliveries to the dispatcher."""
         deliveries = []
         for record in records:
-            source = self._watermark.fetched(record.place, record.offset, record.timestamp)
+            source = self._progress.track(record)
             if source is None:
                 continue
-            if len(record.value) >= LARGE:
-                self._weights[source] = len(record.value)
             replayed = REPLAYED_FROM in record.headers
-            found = self._intake.read(record.value, source, replayed=replayed)
-            if isinstance(found, Delivery):
-                deliveries.append(found)
+            decoded = self._decoder.read(record.value, source, replayed=replayed)
+            if isinstance(decoded, Delivery):
+                deliveries.append(decoded)
             else:
-                self._put_aside(record, found, source)
+                self._reject(record, decoded, source)
         if deliveries:
             self._loop.call_soon_threadsafe(self._dispatcher.submit, deliveries)
 
-    def _put_aside(self, record: Record, bad: RejectedRecord, source: Offset) -> None:
+    def _reject(self, record: Record, rejected: RejectedRecord, source: Offset) -> None:
+        """Send a record to the dead letters, and publish its event if it has one."""
         log.error(
             "record.dead_letter",
-            reason=bad.reason,
-            problem=bad.detail,
+            reason=rejected.reason,
+            problem=rejected.detail,
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
@@ -215,24 +182,24 @@ class LanePoller:
         metrics.dead_letters_total.labels(self._channel).inc()
         while True:
             try:
-                send_to_dead_letters(self._producer, record, bad, self._channel)
+                send_to_dead_letters(self._producer, record, rejected, self._channel)
                 break
             except KafkaUnavailableError as error:
-                log.warning("kafka.unavailable", problem=str(error))
-                self._progress.wait(COMMIT_SECONDS)
-        if bad.event is None:
-            self._watermark.done(source)
+                self._pause(error, COMMIT_SECONDS)
+        event = rejected.event
+        if event is None:
+            self._offsets.mark_done(source)
         else:
-            event = bad.event
             self._loop.call_soon_threadsafe(
-                lambda: self._announcer.announce(event, lambda: self._progress.done(source))
+                lambda: self._publisher.publish(event, lambda: self._progress.mark_done(source))
             )
 
     def _commit(self, *, every: float) -> None:
+        """Commit what is done, unless the last commit is less than `every` seconds ago."""
         if monotonic() - self._committed_at < every:
             return
         self._committed_at = monotonic()
-        offsets = self._watermark.to_commit()
+        offsets = self._offsets.offsets_to_commit()
         if not offsets:
             return
         try:
@@ -240,45 +207,45 @@ class LanePoller:
         except KafkaUnavailableError as error:
             log.warning("kafka.commit_failed", problem=str(error))
         else:
-            self._watermark.committed(offsets)
+            self._offsets.mark_committed(offsets)
 
-    def _measure(self) -> None:
+    def _measure_lag(self) -> None:
         if monotonic() - self._measured_at < MEASURE_SECONDS:
             return
         self._measured_at = monotonic()
-        behind = [self._behind(place) for place in self._watermark.places()]
-        self.lag = max(sum(behind), self._watermark.open()), self._watermark.oldest_seconds()
+        behind = sum(self._count_behind(p) for p in self._offsets.partitions())
+        self.lag = max(behind, self._offsets.count_open()), self._offsets.oldest_age()
 
-    def _behind(self, place: TopicPartition) -> int:
-        position = self._watermark.position(place)
+    def _count_behind(self, partition: TopicPartition) -> int:
+        """Return how many records of a partition are not settled."""
+        position = self._offsets.position(partition)
         if position is None:
             return 0
-        return max(0, self._consumer.high_watermark(place) - position)
+        return max(0, self._consumer.high_watermark(partition) - position)
 
-    # Rebalancing: these run inside poll and close, on the poll thread
+    # Rebalances: these run inside poll and close, on the poll thread.
 
-    def _assigned(self, places: Sequence[TopicPartition]) -> None:
-        self._watermark.assign(places)
-        log.info("partitions.assigned", partitions=sorted(number for _, number in places))
+    def _on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        self._offsets.assign(partitions)
+        log.info("partitions.assigned", partitions=sorted(number for _, number in partitions))
 
-    def _revoked(self, places: Sequence[TopicPartition]) -> None:
-        self._watermark.revoke(places)
+    def _on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self._offsets.revoke(partitions)
         self._loop.call_soon_threadsafe(self._dispatcher.discard)
         deadline = monotonic() + DRAIN_SECONDS
-        while self._watermark.open(places) and monotonic() < deadline:
+        while self._offsets.count_open(partitions) and monotonic() < deadline:
             self._progress.wait(POLL_SECONDS)
-            self._progress.drain_into(self._watermark, self._weights)
-        left = self._watermark.open(places)
+            self._progress.apply_reports()
+        unfinished = self._offsets.count_open(partitions)
         self._commit(every=0.0)
-        self._forget(places)
-        log.info("partitions.revoked", partitions=sorted(n for _, n in places), unfinished=left)
+        self._progress.forget(partitions)
+        log.info(
+            "partitions.revoked",
+            partitions=sorted(number for _, number in partitions),
+            unfinished=unfinished,
+        )
 
-    def _lost(self, places: Sequence[TopicPartition]) -> None:
-        self._forget(places)
+    def _on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self._progress.forget(partitions)
         self._loop.call_soon_threadsafe(self._dispatcher.discard)
-        log.warning("partitions.lost", partitions=sorted(number for _, number in places))
-
-    def _forget(self, places: Sequence[TopicPartition]) -> None:
-        self._watermark.forget(places)
-        gone = frozenset(places)
-        self._weights = {s: weight for s, weight in self._weights.items() if s.place not in gone}
+        log.warning("partitions.lost", partitions=sorted(number for _, number in partitions))

@@ -7,19 +7,18 @@ task on the channel's event loop. It looks for all of them, far back when the pr
 further than the last look after that.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 
 import structlog
 
-from comms.platform.database import DatabaseUnavailableError
+from comms.platform.database_retry import run_periodically
 from consumers.ledger.decisions import LedgerEntry
 from consumers.ledger.delivery import Delivery, Lease
 from consumers.ledger.store import Ledger
 from consumers.ledger.unpublished import Progress, UnpublishedEvents, Window
 from consumers.pipeline.decoding import Decoder, RejectedRecord
-from consumers.pipeline.settlement import repeated
+from consumers.pipeline.settlement import rebuild_event
 from consumers.status.publisher import StatusPublisher
 
 log = structlog.get_logger(__name__)
@@ -72,20 +71,19 @@ class Recovery:
         self._late_look_at = start
 
     async def run(self) -> None:
-        """Look until cancelled.
+        """Recover until cancelled.
 
-        The first wait, and the one after each failure, lets workers that live settle first.
+        The first wait, and the one after each failure, lets running processes settle first.
         """
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self.look()
-            except DatabaseUnavailableError as error:
-                log.warning("ledger.unavailable", problem=str(error))
-                self._look_an_hour_back()
+        await run_periodically(
+            self.recover,
+            seconds=LOOK_SECONDS,
+            on_error=lambda _: self._look_an_hour_back(),
+            wait_first=True,
+        )
 
-    async def look(self) -> None:
-        """Take up what was left behind since the last look that found everything in order.
+    async def recover(self) -> None:
+        """Finish what was left behind since the last look that found everything in order.
 
         Raises:
             DatabaseUnavailableError: look again later.
@@ -97,7 +95,7 @@ class Recovery:
             await self._publish_again(now, progress)
 
     def _look_an_hour_back(self) -> None:
-        """What waited for the database may be written now with the time of back then."""
+        """Look an hour back again: rows that waited for the database have the time of back then."""
         an_hour_ago = self._monotonic() - AN_HOUR
         self._settled_until = min(self._settled_until, an_hour_ago)
         self._recorded_until = min(self._recorded_until, an_hour_ago)
@@ -108,11 +106,11 @@ class Recovery:
         requeued = await self._ledger.requeue_abandoned_claims(
             claimed_within=now - self._settled_until,
             older_than=self._doubt_after,
-            even_of_the_living=RUNNING_OWNER_SECONDS,
+            running_owner_seconds=RUNNING_OWNER_SECONDS,
         )
         self._settled_until = now - RUNNING_OWNER_SECONDS - OVERLAP
         if requeued:
-            log.warning("ledger.recovered", calls_cut_off=requeued)
+            log.warning("ledger.claims_requeued", count=requeued)
 
     async def _publish_again(self, now: float, progress: Progress) -> None:
         """Publish what the ledger knows and the audit service, although it records, does not."""
@@ -124,7 +122,7 @@ class Recovery:
             self._publish(self._decoder.read(value, Lease(message_id)), entry)
         receipts = await self._unpublished.receipts(window, limit=LIMIT)
         for message_id, value in receipts:
-            self._publisher.repeat(message_id, value)
+            self._publisher.republish(message_id, value)
         if outcomes or receipts:
             log.warning("ledger.republished", outcomes=len(outcomes), receipts=len(receipts))
             return
@@ -133,11 +131,12 @@ class Recovery:
             self._late_recorded_until = now - window.newest - OVERLAP
             self._late_look_at = now
 
-    def _publish(self, found: Delivery | RejectedRecord, entry: LedgerEntry) -> None:
-        if isinstance(found, RejectedRecord):  # it was good when it was sent: the rules changed
-            log.error("ledger.unreadable", problem=found.detail)
-        elif (event := repeated(found, entry)) is not None:
-            self._publisher.announce(event)
+    def _publish(self, decoded: Delivery | RejectedRecord, entry: LedgerEntry) -> None:
+        if isinstance(decoded, RejectedRecord):
+            # It was valid when it was sent: the rules have changed.
+            log.error("ledger.unreadable", problem=decoded.detail)
+        elif (event := rebuild_event(decoded, entry)) is not None:
+            self._publisher.publish(event)
 
 
 def _missing_after(progress: Progress) -> float:

@@ -1,7 +1,8 @@
-"""When to try again, and when to stop.
+"""Decides when to try again, and when to stop.
 
-The settlement asks here after an attempt that sent nothing. Waits have full jitter (anything from
-nothing to a bound that doubles), so that many messages refused together do not return together.
+`consumers.pipeline.settlement` asks after an attempt that sent nothing. Waits have full jitter
+(anything from zero to a bound that doubles), so that many messages refused together do not return
+together.
 """
 
 import random
@@ -12,13 +13,13 @@ from consumers.sdk.outcomes import TryLater
 from schemas.messages import Envelope
 from schemas.vocabulary import Reason
 
-_RATE_LIMIT_FACTOR = 20  # being asked to wait burns no attempt, but it does not go on for ever
+_RATE_LIMIT_FACTOR = 20  # a provider's rate limit should cost no attempt, but must end some time
 
 
 def wait_seconds(
     policy: RetryPolicy, *, attempt: int, after: float | None, source: random.Random
 ) -> float:
-    """Seconds until the next attempt.
+    """Return the seconds until the next attempt.
 
     Args:
         attempt: the one that was refused, counted from 1.
@@ -54,5 +55,9 @@ def is_past_deadline(
     """Whether an attempt after `wait` seconds would begin later than the policy allows."""
     if not policy.deadline_seconds:
         return False
-    due = max(message.created_at, message.send_at or message.created_at)
-    return (now - due).total_seconds() + wait > policy.deadline_seconds
+    return (now - due_time(message)).total_seconds() + wait > policy.deadline_seconds
+
+
+def due_time(message: Envelope) -> datetime:
+    """Return the earliest time at which the message could have been sent."""
+    return max(message.created_at, message.send_at or message.created_at)

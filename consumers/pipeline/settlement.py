@@ -1,8 +1,8 @@
-"""From what a call came to, to what the ledger keeps and the world is told.
+"""Decides what the outcome of a call means for its message.
 
-The dispatcher gives every outcome to a `Settler`, which decides by the channel's policy whether the
-message is sent, failed, held in doubt or tried again, and returns the ledger's row together with
-the event that announces it.
+The dispatcher's parts pass every outcome to a `Settler`. By the channel's policy the message is
+sent, failed, held as unknown or tried again. The `Settler` returns the ledger's row together with
+the event to publish.
 """
 
 import random
@@ -27,12 +27,13 @@ PAST_DEADLINE = ProviderResponse(detail="the time allowed for attempts passed be
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One attempt that was made: `attempt` of `delivery` through `provider`.
+    """One attempt of `delivery` through `provider`.
 
     Args:
-        repeats_doubt: its outcome is that of a call whose answer was lost.
-        doubt_elsewhere: that call was another provider's.
-        opened, known_as, excused, left_out: as in `consumers.ledger.decisions.Begin`.
+        repeats_doubt: it repeats a call whose answer was lost.
+        doubt_elsewhere: that call was made through another provider.
+        cycle_start, idempotency_attempt: as in `consumers.ledger.decisions.Begin`, and so are
+            `uncounted_attempts` and `suppressed_recipients`.
     """
 
     delivery: Delivery
@@ -47,14 +48,13 @@ class Call:
     suppressed_recipients: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
-    def tries(self) -> int:
-        """Attempts in its chapter, this one among them: the policy's limits count from where a
-        person last asked for it, and leave out those that an account's fault cost it."""
+    def counted_attempts(self) -> int:
+        """The attempts of its send cycle, including this one, that count for the policy."""
         return self.attempt - self.cycle_start + 1 - self.uncounted_attempts
 
     @classmethod
-    def of(cls, begin: Begin, delivery: Delivery, provider: str) -> "Call":
-        """The call that a verdict asks for."""
+    def from_decision(cls, begin: Begin, delivery: Delivery, provider: str) -> "Call":
+        """Build the call that a decision asks for."""
         return cls(
             delivery=delivery,
             attempt=begin.attempt,
@@ -70,145 +70,150 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """A row for the ledger and the event that announces it; `before` it, what else there is to be
-    told."""
+class SettledAttempt:
+    """A settlement for the ledger, and the event to publish.
 
-    row: Settlement
+    Args:
+        preceding_event: another event to publish before it, if there is one.
+    """
+
+    settlement: Settlement
     event: StatusEvent
-    before: StatusEvent | None = None
+    preceding_event: StatusEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settler:
-    """A channel's policy, applied to outcomes."""
+    """Applies a channel's policy to outcomes."""
 
     settings: ChannelSettings
     clock: Clock = utc_now
     source: random.Random = field(default_factory=random.Random)
 
-    def settle(self, call: Call, outcome: Outcome) -> Settled:
-        """What the outcome of a call means for its message."""
+    def settle(self, call: Call, outcome: Outcome) -> SettledAttempt:
+        """Decide what the outcome of a call means for its message."""
         match outcome:
             case Accepted(response=response, invalid_recipients=invalid_recipients):
-                settled = self._final(call, Status.SENT, Reason.ACCEPTED, response)
+                settled = self._finish(call, Status.SENT, Reason.ACCEPTED, response)
                 return _with_invalid_recipients(settled, call, invalid_recipients)
-            case Refused(
-                reason=reason,
-                response=response,
-                suppress=suppress,
-                invalid_recipients=invalid_recipients,
-            ):
-                settled = self._refused(call, reason, response)
-                return replace(
-                    settled,
-                    row=replace(
-                        settled.row, suppress=suppress, invalid_recipients=invalid_recipients
-                    ),
-                )
+            case Refused():
+                return self._settle_refusal(call, outcome)
             case TryLater():
-                return self._again_if_allowed(call, outcome)
+                return self._retry_if_allowed(call, outcome)
             case AccountError(response=response):
-                return self._not_its_fault(call, response)
+                return self._settle_account_error(call, response)
             case Ambiguous(response=response):
-                return self._doubt(call, response)
+                return self._settle_ambiguous(call, response)
             case _:
                 assert_never(outcome)
 
-    def too_late(self, call: Call) -> Settled | None:
-        """The end of a message whose call may not be made any more; None where it may.
+    def end_if_too_late(self, call: Call) -> SettledAttempt | None:
+        """End a message whose call may not be made any more; None if it may be made.
 
-        What a person asked to be sent again gets an attempt, whatever the deadline was.
+        A resend gets an attempt after the policy's deadline too.
         """
         message, now = call.delivery.message, self.clock()
         if retry.is_too_late(message.expires_at, now=now, wait=0):
-            return self._given_up(call, Reason.EXPIRED, events.NO_RESPONSE)
+            return self._give_up(call, Reason.EXPIRED, events.NO_RESPONSE)
         if call.reason is Reason.RESENT or not retry.is_past_deadline(
             self.settings.retry, message, now=now
         ):
             return None
-        return self._given_up(call, Reason.RETRIES_EXHAUSTED, PAST_DEADLINE)
+        return self._give_up(call, Reason.RETRIES_EXHAUSTED, PAST_DEADLINE)
 
-    def suppressed(self, call: Call, why: str) -> Settled:
-        """The recipient must not be reached; no call was made."""
-        return self._final(call, Status.FAILED, Reason.SUPPRESSED, ProviderResponse(detail=why))
+    def end_without_provider(self, call: Call, why: str) -> SettledAttempt:
+        """End a message that no provider takes; no call was made."""
+        return self._give_up(call, Reason.NO_PROVIDER, ProviderResponse(detail=why))
 
-    def no_way(self, call: Call, why: str) -> Settled:
-        """No provider takes the message; no call was made."""
-        return self._given_up(call, Reason.NO_PROVIDER, ProviderResponse(detail=why))
+    def suppress(self, call: Call, why: str) -> SettledAttempt:
+        """End a message whose recipient is on the suppression list; no call was made."""
+        return self._finish(call, Status.FAILED, Reason.SUPPRESSED, ProviderResponse(detail=why))
 
-    def held(self, delivery: Delivery, verdict: HoldUnknown) -> Settled:
-        """An attempt whose worker was lost in the call, for a sender who wants no repetition."""
-        call = Call(delivery=delivery, attempt=verdict.attempt, provider=verdict.provider)
-        return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, IN_DOUBT)
+    def hold(self, delivery: Delivery, decision: HoldUnknown) -> SettledAttempt:
+        """Hold a message as unknown: its worker was lost in the call, and it is not repeated."""
+        call = Call(delivery=delivery, attempt=decision.attempt, provider=decision.provider)
+        return self._finish(call, Status.UNKNOWN, Reason.AMBIGUOUS, IN_DOUBT)
 
-    def _refused(self, call: Call, reason: Reason, response: ProviderResponse) -> Settled:
-        """What one provider does not send, another may have sent before in a call whose answer was
-        lost; not so to a number that nobody has."""
-        if call.doubt_elsewhere and reason is not Reason.INVALID_RECIPIENT:
-            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, response)
-        return self._final(call, Status.FAILED, reason, response)
+    def _settle_refusal(self, call: Call, outcome: Refused) -> SettledAttempt:
+        """Fail a message, or hold it as unknown.
 
-    def _again_if_allowed(self, call: Call, outcome: TryLater) -> Settled:
+        A message that this provider refuses may have been sent by another one before, in a call
+        whose answer was lost. That cannot be so if the recipient does not exist.
+        """
+        in_doubt = call.doubt_elsewhere and outcome.reason is not Reason.INVALID_RECIPIENT
+        status = Status.UNKNOWN if in_doubt else Status.FAILED
+        reason = Reason.AMBIGUOUS if in_doubt else outcome.reason
+        settled = self._finish(call, status, reason, outcome.response)
+        settlement = replace(
+            settled.settlement,
+            suppress=outcome.suppress,
+            invalid_recipients=outcome.invalid_recipients,
+        )
+        return replace(settled, settlement=settlement)
+
+    def _retry_if_allowed(self, call: Call, outcome: TryLater) -> SettledAttempt:
         policy = self.settings.retry
-        if retry.is_exhausted(policy, attempt=call.tries, outcome=outcome):
-            return self._given_up(call, Reason.RETRIES_EXHAUSTED, outcome.response)
-        wait = retry.wait_seconds(
-            policy, attempt=call.tries, after=outcome.after, source=self.source
-        )
-        ended = self._ended_before_the_next(call, outcome.response, wait)
-        return ended or self._again(call, outcome.reason, outcome.response, wait)
+        if retry.is_exhausted(policy, attempt=call.counted_attempts, outcome=outcome):
+            return self._give_up(call, Reason.RETRIES_EXHAUSTED, outcome.response)
+        wait = self._wait_seconds(attempt=call.counted_attempts, after=outcome.after)
+        return self._retry(call, outcome.reason, outcome.response, wait)
 
-    def _not_its_fault(self, call: Call, response: ProviderResponse) -> Settled:
-        """Tried again however often, soon: by another provider, or when this one is put right, for
-        until then nothing is taken up while no provider can be called."""
-        wait = retry.wait_seconds(self.settings.retry, attempt=1, after=None, source=self.source)
-        ended = self._ended_before_the_next(call, response, wait)
-        return ended or self._again(call, Reason.ACCOUNT_FAULT, response, wait)
+    def _settle_account_error(self, call: Call, response: ProviderResponse) -> SettledAttempt:
+        """Try again soon, however often.
 
-    def _ended_before_the_next(
-        self, call: Call, response: ProviderResponse, wait: float
-    ) -> Settled | None:
-        """The end of a message whose next attempt would come too late; None where it would not."""
-        message, now = call.delivery.message, self.clock()
-        if retry.is_too_late(message.expires_at, now=now, wait=wait):
-            return self._given_up(call, Reason.EXPIRED, response)
-        if retry.is_past_deadline(self.settings.retry, message, now=now, wait=wait):
-            return self._given_up(call, Reason.RETRIES_EXHAUSTED, response)
-        return None
+        Another provider takes the message, or this one once its account is repaired. Until then
+        nothing is claimed while no provider can be called.
+        """
+        return self._retry(call, Reason.ACCOUNT_FAULT, response, self._wait_seconds(attempt=1))
 
-    def _given_up(self, call: Call, reason: Reason, response: ProviderResponse) -> Settled:
-        """There is no further call. Where one was made before whose answer was lost, nobody knows
-        whether the message went out: that its repetition was not made tells nothing."""
-        if call.repeats_doubt:
-            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, TOO_LATE_TO_REPEAT)
-        return self._final(call, Status.FAILED, reason, response)
+    def _settle_ambiguous(self, call: Call, response: ProviderResponse) -> SettledAttempt:
+        """Repeat a call whose answer was lost, once at most, or hold the message as unknown.
 
-    def _doubt(self, call: Call, response: ProviderResponse) -> Settled:
-        """Repeated once at most: a person who was reached twice should not be reached six times."""
-        resend_request = call.delivery.message.on_doubt or self.settings.on_doubt
-        if resend_request is OnDoubt.HOLD or call.repeats_doubt:
-            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, response)
-        wait = retry.wait_seconds(
-            self.settings.retry, attempt=call.tries, after=None, source=self.source
-        )
+        A person who received the message twice should not receive it six times.
+        """
+        on_doubt = call.delivery.message.on_doubt or self.settings.on_doubt
+        if on_doubt is OnDoubt.HOLD or call.repeats_doubt:
+            return self._finish(call, Status.UNKNOWN, Reason.AMBIGUOUS, response)
+        wait = self._wait_seconds(attempt=call.counted_attempts)
         if retry.is_past_deadline(
             self.settings.retry, call.delivery.message, now=self.clock(), wait=wait
         ):
-            return self._final(call, Status.UNKNOWN, Reason.AMBIGUOUS, response)
-        return self._again(call, Reason.AMBIGUOUS, response, wait)
+            return self._finish(call, Status.UNKNOWN, Reason.AMBIGUOUS, response)
+        return self._build(call, Status.SENDING, Reason.AMBIGUOUS, response, wait=wait)
 
-    def _again(
+    def _wait_seconds(self, *, attempt: int, after: float | None = None) -> float:
+        return retry.wait_seconds(
+            self.settings.retry, attempt=attempt, after=after, source=self.source
+        )
+
+    def _retry(
         self, call: Call, reason: Reason, response: ProviderResponse, wait: float
-    ) -> Settled:
-        return self._settled(call, Status.SENDING, reason, response, wait=wait)
+    ) -> SettledAttempt:
+        """Try again after `wait` seconds, or give up if that is too late."""
+        message, now = call.delivery.message, self.clock()
+        if retry.is_too_late(message.expires_at, now=now, wait=wait):
+            return self._give_up(call, Reason.EXPIRED, response)
+        if retry.is_past_deadline(self.settings.retry, message, now=now, wait=wait):
+            return self._give_up(call, Reason.RETRIES_EXHAUSTED, response)
+        return self._build(call, Status.SENDING, reason, response, wait=wait)
 
-    def _final(
+    def _give_up(self, call: Call, reason: Reason, response: ProviderResponse) -> SettledAttempt:
+        """End a message without another call.
+
+        If the answer to an earlier call was lost, the message may have gone out. That the call was
+        not repeated does not change that, so the message is unknown.
+        """
+        if call.repeats_doubt:
+            return self._finish(call, Status.UNKNOWN, Reason.AMBIGUOUS, TOO_LATE_TO_REPEAT)
+        return self._finish(call, Status.FAILED, reason, response)
+
+    def _finish(
         self, call: Call, status: Status, reason: Reason, response: ProviderResponse
-    ) -> Settled:
-        return self._settled(call, status, reason, response, wait=None)
+    ) -> SettledAttempt:
+        """Settle an attempt that no other follows."""
+        return self._build(call, status, reason, response, wait=None)
 
-    def _settled(
+    def _build(
         self,
         call: Call,
         status: Status,
@@ -216,46 +221,49 @@ class Settler:
         response: ProviderResponse,
         *,
         wait: float | None,
-    ) -> Settled:
-        now = self.clock()
-        row = Settlement(
+    ) -> SettledAttempt:
+        settlement = Settlement(
             delivery=call.delivery,
             attempt=call.attempt,
             status=status,
             reason=reason,
             response=response,
-            occurred_at=now,
+            occurred_at=self.clock(),
             retry_after=wait,
             is_resend=call.cycle_start > 1,
         )
-        return Settled(row, announcement(row, call.provider))
+        return SettledAttempt(settlement, build_event(settlement, call.provider))
 
 
 def _with_invalid_recipients(
-    settled: Settled, call: Call, invalid_recipients: tuple[str, ...]
-) -> Settled:
-    """A message that reached one device of several, and others are not there any more."""
+    settled: SettledAttempt, call: Call, invalid_recipients: tuple[str, ...]
+) -> SettledAttempt:
+    """Add the devices that do not exist any more, of a message that reached another device."""
     if not invalid_recipients:
         return settled
-    row = replace(settled.row, invalid_recipients=invalid_recipients)
-    told = events.devices_unregistered(
+    settlement = replace(settled.settlement, invalid_recipients=invalid_recipients)
+    event = events.devices_unregistered(
         call.delivery.message.header,
-        attempt=row.attempt,
+        attempt=settlement.attempt,
         provider=call.provider,
-        at=row.occurred_at,
-        response=row.response,
+        at=settlement.occurred_at,
+        response=settlement.response,
     )
-    return replace(settled, row=row, before=told)
+    return replace(settled, settlement=settlement, preceding_event=event)
 
 
-def repeated(delivery: Delivery, entry: LedgerEntry) -> StatusEvent | None:
-    """The event that was announced for a settled attempt, again; None for a cancelled message,
-    whose end the producer announces."""
+def rebuild_event(delivery: Delivery, entry: LedgerEntry) -> StatusEvent | None:
+    """Build the event of a settled attempt again.
+
+    Returns:
+        The event. None for an attempt without an outcome, and for a cancelled message: the
+        producer publishes its end.
+    """
     if entry.status is None or entry.reason is None or entry.occurred_at is None:
         return None
     if entry.status is Status.CANCELLED:
         return None
-    row = Settlement(
+    settlement = Settlement(
         delivery=delivery,
         attempt=entry.attempt,
         status=entry.status,
@@ -263,36 +271,37 @@ def repeated(delivery: Delivery, entry: LedgerEntry) -> StatusEvent | None:
         response=entry.response,
         occurred_at=entry.occurred_at,
     )
-    return announcement(row, entry.provider)
+    return build_event(settlement, entry.provider)
 
 
-def announcement(row: Settlement, provider: str) -> StatusEvent:
-    """The event of a settled attempt."""
-    message, at = row.delivery.message, row.occurred_at
-    match row.status:
+def build_event(settlement: Settlement, provider: str) -> StatusEvent:
+    """Build the event of a settled attempt."""
+    message, at = settlement.delivery.message, settlement.occurred_at
+    attempt, response = settlement.attempt, settlement.response
+    match settlement.status:
         case Status.SENT:
             return events.accepted(
-                message.header, attempt=row.attempt, provider=provider, at=at, response=row.response
+                message.header, attempt=attempt, provider=provider, at=at, response=response
             )
         case Status.UNKNOWN:
             return events.in_doubt(
-                message.header, attempt=row.attempt, provider=provider, at=at, response=row.response
+                message.header, attempt=attempt, provider=provider, at=at, response=response
             )
         case Status.SENDING:
             return events.deferred(
                 message.header,
-                attempt=row.attempt,
+                attempt=attempt,
                 provider=provider,
                 at=at,
-                reason=row.reason,
-                response=row.response,
+                reason=settlement.reason,
+                response=response,
             )
         case _:
             return events.failed(
                 message.header,
-                reason=row.reason,
+                reason=settlement.reason,
                 at=at,
-                attempt=row.attempt,
+                attempt=attempt,
                 provider=provider,
-                response=row.response,
+                response=response,
             )

@@ -1,10 +1,10 @@
-"""What a provider tells us that is no receipt of a message we named: people's words, and receipts
-that carry only the provider's own id.
+"""Handles texts that people wrote, and receipts that have only the provider's own id.
 
-The receipt desk hands over everything a parser found and gets back the receipts of messages of
-ours. A person who writes STOP (`consumers.receipts.stopwords`) is put on the suppression list of
-every tenant that has written to them through that provider within 30 days: the text does not say
-whom of them it is meant for, and the number it came to is usually shared.
+The receipt processor passes everything that a parser read, and gets back receipts that have the id
+of a message of ours. A person who writes STOP (`consumers.receipts.stopwords`) is put on the
+suppression list of every tenant that has written to that person through the provider within 30
+days. The text does not say which of them it is meant for, and the number it came to is usually
+shared.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from schemas.vocabulary import Channel, SuppressionReason
 log = structlog.get_logger(__name__)
 
 WROTE_WITHIN = timedelta(days=30)
-LOOK_BACK = timedelta(days=4)  # for a message by a provider's id; receipts come within three
+LOOK_BACK = timedelta(days=4)  # for messages by the provider's id; receipts come within three
 
 _WROTE_TO_THEM = """
 SELECT tenant, message_id
@@ -39,9 +39,9 @@ ON CONFLICT DO NOTHING
 RETURNING tenant
 """
 
-# Adapters send our id along, so that this is for a provider that cannot give it back, and for what
-# was sent by hand.
-BY_PROVIDERS_ID = """
+# Adapters send our id with each message. This is for providers that do not return it, and for
+# messages that were sent by hand.
+FIND_BY_PROVIDER_ID = """
 SELECT o.provider_message_id, o.message_id
 FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
 WHERE o.provider_message_id = ANY(%(ids)s) AND o.message_id >= %(since)s::uuid
@@ -50,26 +50,29 @@ WHERE o.provider_message_id = ANY(%(ids)s) AND o.message_id >= %(since)s::uuid
 
 
 class AttemptLookup:
-    """Every method raises `DatabaseError` when it must be told again."""
+    """Finds the messages that receipts are about.
+
+    Every method raises `DatabaseError` if the provider must send the same again.
+    """
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
-    async def sort_out(
-        self, channel: Channel, provider: str, said: Sequence[ReceiptEvent]
+    async def match(
+        self, channel: Channel, provider: str, events: Sequence[ReceiptEvent]
     ) -> list[Receipt]:
-        """Act on what people wrote; the receipts among `said`, each of a message of ours."""
-        receipts = [one for one in said if isinstance(one, Receipt)]
-        unplaced = [one for one in said if isinstance(one, UnmatchedReceipt)]
-        if unplaced:
-            receipts += await self._place(channel, provider, unplaced)
-        for one in said:
-            if isinstance(one, Inbound):
-                await self._hear(channel, provider, one)
+        """Act on texts that people wrote, and return the receipts of our messages."""
+        receipts = [event for event in events if isinstance(event, Receipt)]
+        unmatched = [event for event in events if isinstance(event, UnmatchedReceipt)]
+        if unmatched:
+            receipts += await self._match_by_provider_id(channel, provider, unmatched)
+        for event in events:
+            if isinstance(event, Inbound):
+                await self._handle_text(channel, provider, event)
         return receipts
 
     async def find(self, channel: Channel, provider: str, ids: Sequence[str]) -> dict[str, UUID]:
-        """Our ids of messages that a provider has taken in the last days, by its own ids."""
+        """Return our ids of messages that a provider accepted in the last days, by its own ids."""
         values = {
             "ids": list(ids),
             "since": _lowest_id(),
@@ -78,24 +81,29 @@ class AttemptLookup:
         }
         with translated():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(BY_PROVIDERS_ID, values)
-                return {str(theirs): ours for theirs, ours in await cursor.fetchall()}
+                cursor = await connection.execute(FIND_BY_PROVIDER_ID, values)
+                rows = await cursor.fetchall()
+        return {str(provider_id): message_id for provider_id, message_id in rows}
 
-    async def _place(
-        self, channel: Channel, provider: str, unplaced: Sequence[UnmatchedReceipt]
+    async def _match_by_provider_id(
+        self, channel: Channel, provider: str, unmatched: Sequence[UnmatchedReceipt]
     ) -> list[Receipt]:
-        ids = [one.response.provider_message_id for one in unplaced]
-        known = await self.find(channel, provider, [i for i in ids if i is not None])
-        found = [(one, known.get(i or "")) for one, i in zip(unplaced, ids, strict=True)]
+        provider_ids = [receipt.response.provider_message_id for receipt in unmatched]
+        message_ids = await self.find(channel, provider, [i for i in provider_ids if i is not None])
+        receipts = [
+            receipt.of(message_ids[provider_id])
+            for receipt, provider_id in zip(unmatched, provider_ids, strict=True)
+            if provider_id in message_ids
+        ]
         metrics.receipts_total.labels(channel, provider, "unknown").inc(
-            sum(ours is None for _, ours in found)
+            len(unmatched) - len(receipts)
         )
-        return [one.of(ours) for one, ours in found if ours is not None]
+        return receipts
 
-    async def _hear(self, channel: Channel, provider: str, inbound: Inbound) -> None:
-        stop = inbound.stop or is_stop(inbound.text)
-        metrics.inbound_total.labels(channel, provider, "stop" if stop else "other").inc()
-        if not stop:
+    async def _handle_text(self, channel: Channel, provider: str, inbound: Inbound) -> None:
+        is_opt_out = inbound.stop or is_stop(inbound.text)
+        metrics.inbound_total.labels(channel, provider, "stop" if is_opt_out else "other").inc()
+        if not is_opt_out:
             log.info("inbound.ignored", channel=channel, provider=provider)
             return
         tenants = await self._suppress(channel, provider, normal(channel, inbound.from_))
@@ -120,6 +128,6 @@ class AttemptLookup:
 
 
 def _lowest_id() -> UUID:
-    """The lowest id (UUIDv7) that a message accepted within `LOOK_BACK` can have."""
+    """Return the lowest id (UUIDv7) that a message accepted within `LOOK_BACK` can have."""
     milliseconds = int((utc_now() - LOOK_BACK).timestamp() * 1000)
     return UUID(int=milliseconds << 80)

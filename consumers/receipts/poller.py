@@ -1,12 +1,14 @@
-"""Asks providers what became of the messages they took, where they do not say it by themselves.
+"""Polls providers for receipts, where a provider does not send them by itself.
 
 A task on the channel's event loop, one for each such provider (`consumers.sdk.receipt_polling`),
-looks for messages that have come of an age to be asked about, asks, and gives the answers to the
-receipt desk. What is open stands in the ledger: a message that the provider took, whose receipt is
-not there. So nothing is forgotten by a process that ends, and what is answered is not asked again.
+finds messages that are due for a query, asks the provider, and passes the answers to the receipt
+processor. The ledger shows which messages are open: the provider accepted them, and their receipt
+is not there. So a process that ends forgets nothing, and a message that has its answer is not asked
+about again.
 
-Of a channel's processes one asks at a time. What had no answer is asked by each of them, at ages
-that double, until the provider has forgotten: seven times in a day, a thousand in a request.
+Of a channel's processes one polls at a time. A message without an answer is asked about by each
+process, at ages that double, until the provider has deleted its receipt: seven times in a day, a
+thousand messages in a request.
 """
 
 import asyncio
@@ -33,15 +35,17 @@ from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
 
-EVERY_SECONDS = 60.0
-LONGEST_WAIT = 900.0  # seconds between looks, of a provider that does not answer
+POLL_SECONDS = 60.0
+MAX_WAIT_SECONDS = 900.0  # between polls of a provider that does not answer
 PIECE = timedelta(minutes=10)
 PAGE = 1000
 _LOCKS = 7_214  # advisory locks of this module, one a provider
+_LOCK = "SELECT pg_try_advisory_lock(%s, hashtext(%s)), clock_timestamp()"
+_UNLOCK = "SELECT pg_advisory_unlock(%s, hashtext(%s))"
 
-# The newest attempt of a message, which the provider took and has not spoken of since. What a
-# provider says is kept before it is announced.
-_FIND = """
+# The newest attempt of a message, if the provider accepted it and has sent no receipt since. A
+# receipt is stored before its event is published.
+_FIND_OPEN = """
 SELECT o.occurred_at, o.message_id, o.provider_message_id, o.response
 FROM consumers.outcome o JOIN consumers.attempt a USING (message_id, attempt)
 WHERE o.status = 'sent' AND a.channel = %s AND a.provider = %s
@@ -58,13 +62,13 @@ ORDER BY o.occurred_at, o.message_id LIMIT %s
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Messages that were taken after `begin`, and not after `end`."""
+    """Messages that were accepted after `begin`, and not after `end`."""
 
     begin: datetime
     end: datetime
 
-    def pieces(self) -> Iterator["Span"]:
-        """The same in short ones, each of which the ledger reads and sorts at once."""
+    def split(self) -> Iterator["Span"]:
+        """Split it into short spans, each of which the ledger reads and sorts at once."""
         begin = self.begin
         while begin < self.end:
             end = min(begin + PIECE, self.end)
@@ -72,110 +76,125 @@ class Span:
             begin = end
 
 
-def spans(since: datetime, now: datetime, keeping: PollSchedule) -> list[Span]:
-    """What has come of an age to be asked about between two looks, the oldest first."""
-    found = list[Span]()
-    for age in reversed(keeping.moments):
-        begin, end = max(since - age, now - keeping.kept_for), now - age
+def find_due_spans(since: datetime, now: datetime, schedule: PollSchedule) -> list[Span]:
+    """Return the spans that became due for a query between two polls, the oldest first."""
+    spans = list[Span]()
+    for age in reversed(schedule.moments):
+        begin, end = max(since - age, now - schedule.kept_for), now - age
         if begin >= end:
             continue
-        if found and begin <= found[-1].end:
-            begin = found.pop().begin
-        found.append(Span(begin, end))
-    return found
+        if spans and begin <= spans[-1].end:
+            begin = spans.pop().begin
+        spans.append(Span(begin, end))
+    return spans
 
 
-def wait_after(error: Exception, wait: float) -> float:
-    """Seconds until the next look after one that failed, and that had been waited for so long: as
-    long as the provider asks for, else twice as long up to a bound."""
-    asked_for = error.after if isinstance(error, ReceiptPollError) else None
-    return max(min(wait * 2, LONGEST_WAIT), asked_for or 0.0)
+def wait_after_error(error: Exception, last_wait: float) -> float:
+    """Return the seconds until the next poll after one that failed.
+
+    That is twice the last wait up to a limit, or what the provider asks for if that is longer.
+    """
+    retry_after = error.after if isinstance(error, ReceiptPollError) else None
+    return max(min(last_wait * 2, MAX_WAIT_SECONDS), retry_after or 0.0)
 
 
 class ReceiptPoller:
-    """Asks one provider.
+    """Polls one provider.
 
     Args:
-        tell: takes what it answers.
+        store: stores the receipts that it answers.
+        name: the provider's name in the settings.
     """
 
     def __init__(
         self,
         pool: AsyncConnectionPool,
         provider: PollableProvider,
-        tell: StoreReceipts,
+        store: StoreReceipts,
         *,
         channel: Channel,
         name: str,
     ) -> None:
-        self._pool, self._provider, self._tell = pool, provider, tell
-        self._channel, self._name = channel, name
-        self._asked_until: datetime | None = None  # by the database's clock
+        self._pool = pool
+        self._provider = provider
+        self._store = store
+        self._channel = channel
+        self._name = name
+        self._polled_until: datetime | None = None  # by the database's clock
 
     async def run(self) -> None:
-        """Ask now and then, until cancelled; less often where nobody answers."""
-        wait = EVERY_SECONDS
+        """Poll now and then until cancelled, less often while the provider does not answer."""
+        wait = POLL_SECONDS
         while True:
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # noqa: S311 - no secret
             try:
-                await self.look()
+                await self.poll()
             except (DatabaseUnavailableError, ReceiptNotStoredError, ReceiptPollError) as error:
-                log.warning("receipts.not_asked", provider=self._name, problem=str(error))
-                wait = wait_after(error, wait)
+                log.warning("receipts.not_polled", provider=self._name, problem=str(error))
+                wait = wait_after_error(error, wait)
             else:
-                wait = EVERY_SECONDS
+                wait = POLL_SECONDS
 
-    async def look(self) -> int:
-        """Ask about what has come of age since the last look; how many were spoken of. None where
-        another process is at it.
+    async def poll(self) -> int:
+        """Ask about the messages that became due since the last poll.
+
+        Returns:
+            The number of receipts; 0 if another process is polling.
 
         Raises:
-            DatabaseUnavailableError, NotTakenError, UnansweredError: what is not answered for is
-                asked about again by the next look.
+            DatabaseUnavailableError, ReceiptNotStoredError, ReceiptPollError: the next poll asks
+                again about everything that has no receipt.
         """
-        async with self._turn() as turn:
-            if turn is None:
+        async with self._lock() as lock:
+            if lock is None:
                 return 0
-            connection, now = turn
-            since = self._asked_until or now - self._provider.poll_schedule.kept_for
+            connection, now = lock
+            since = self._polled_until or now - self._provider.poll_schedule.kept_for
             count = 0
-            for span in spans(since, now, self._provider.poll_schedule):
-                for piece in span.pieces():
-                    count += await self._ask_all(connection, piece, now)
-            self._asked_until = now
+            for span in find_due_spans(since, now, self._provider.poll_schedule):
+                for piece in span.split():
+                    count += await self._poll_span(connection, piece, now)
+            self._polled_until = now
         if count:
-            log.info("receipts.answered", provider=self._name, count=count)
+            log.info("receipts.polled", provider=self._name, count=count)
         return count
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[tuple[AsyncConnection, datetime] | None]:
-        """A connection that holds the lock, and its time; None where another process has it."""
-        which = (_LOCKS, f"{self._channel}/{self._name}")
+    async def _lock(self) -> AsyncIterator[tuple[AsyncConnection, datetime] | None]:
+        """Hold the provider's lock; None if another process holds it.
+
+        Yields:
+            The connection that holds it, and the database's time.
+        """
+        key = (_LOCKS, f"{self._channel}/{self._name}")
         async with self._pool.connection() as connection:
             with translated():
-                cursor = await connection.execute(
-                    "SELECT pg_try_advisory_lock(%s, hashtext(%s)), clock_timestamp()", which
-                )
-                held, now = await cursor.fetchone() or (False, None)
-            if not held or not isinstance(now, datetime):
+                cursor = await connection.execute(_LOCK, key)
+                is_held, now = await cursor.fetchone() or (False, None)
+            if not is_held or not isinstance(now, datetime):
                 yield None
                 return
             try:
                 yield connection, now
             finally:
-                with suppress(DatabaseError), translated():  # it ends with a lost connection too
-                    await connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", which)
+                with suppress(DatabaseError), translated():  # a lost connection releases it too
+                    await connection.execute(_UNLOCK, key)
 
-    async def _ask_all(self, connection: AsyncConnection, span: Span, now: datetime) -> int:
+    async def _poll_span(self, connection: AsyncConnection, span: Span, now: datetime) -> int:
         count, after = 0, (span.begin, UUID(int=0))
         while page := await self._page(connection, span, after):
-            questions = [
-                ReceiptQuery(message_id=i, provider_message_id=theirs, response=said, age=now - at)
-                for at, i, theirs, said in page
+            queries = [
+                ReceiptQuery(
+                    message_id=message_id,
+                    provider_message_id=provider_message_id,
+                    response=response,
+                    age=now - accepted_at,
+                )
+                for accepted_at, message_id, provider_message_id, response in page
             ]
-            if said := await self._provider.fetch_receipts(questions):
-                await self._tell(said)
-            count += len(said)
+            if receipts := await self._provider.fetch_receipts(queries):
+                await self._store(receipts)
+            count += len(receipts)
             after = page[-1][0], page[-1][1]
         return count
 
@@ -184,4 +203,4 @@ class ReceiptPoller:
     ) -> Sequence[tuple[datetime, UUID, str, str | None]]:
         values = (self._channel, self._name, span.begin, span.end, *after, PAGE)
         with translated():
-            return await (await connection.execute(_FIND, values)).fetchall()
+            return await (await connection.execute(_FIND_OPEN, values)).fetchall()

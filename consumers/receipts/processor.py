@@ -1,29 +1,27 @@
-"""The receipt desk: a provider's later word, kept and announced on `comms.status`.
+"""Processes receipts: what a provider reports about a message after it accepted the message.
 
-It is the same however the word came: by webhook (`consumers.receipts.webhooks`), over the
-connection that a provider is called by (`consumers.sdk.receipt_stream`), or as the answer to a
-question (`consumers.receipts.poller`). It finds whose message is spoken of in the ledger of
-attempts, keeps the event there, publishes it, and returns once the broker has it. What comes
-together shares the statements and one wait for the broker. An event that the broker loses is found
+Receipts come by webhook (`consumers.receipts.webhooks`), over the connection that the provider is
+called by (`consumers.sdk.receipt_stream`), or by polling (`consumers.receipts.poller`). The
+processor treats them alike. It looks up the attempt that a receipt is about, stores the event in
+the ledger, publishes it on `comms.status`, and returns once the broker has it. Receipts that come
+together share the statements and one wait for the broker. An event that the broker loses is found
 in the ledger by `consumers.pipeline.recovery`.
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
 import structlog
-from prometheus_client import Counter
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform import metrics
 from comms.platform.database import DatabaseError, translated
 from comms.platform.kafka import Ack, KafkaFault
+from consumers.receipts.batching import BatchAcks, ReceiptSource, Submission
 from consumers.receipts.inbound import AttemptLookup
 from consumers.sdk.receipt_stream import ReceiptNotStoredError, StoreReceipts
 from consumers.sdk.receipts import HandedToCarrier, Receipt, ReceiptEvent
@@ -37,10 +35,10 @@ from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
 
-MOST_WAITING = 20_000  # receipts; more than that is answered 503 at once
-MOST_AT_ONCE = 1_000
+MAX_WAITING = 20_000  # receipts; with more than that, the answer is 503 at once
+MAX_BATCH = 1_000
 
-# The attempts made through the provider that speaks: another's messages are not its to judge.
+# Only attempts made through the provider that sends the receipt: others are not its to judge.
 _LOOK_UP = """
 SELECT message_id, channel, provider, tenant, attempt, o.provider_message_id,
     o.status IS NULL OR o.reason = 'ambiguous'
@@ -51,255 +49,197 @@ WHERE message_id = ANY(%(ids)s) AND (channel, provider) IN
 ORDER BY attempt DESC
 """
 
-# A provider that repeats itself says the same event.
-_KEEP = """
+# A repeated receipt has the same event id.
+_STORE = """
 INSERT INTO consumers.receipt (message_id, event_id, channel, value)
 SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::text[], %b::bytea[])
 ON CONFLICT DO NOTHING
 """
 
 
-@cache  # finding a counter by its labels costs more than the rest of counting
-def _counter(channel: Channel, provider: str, result: str) -> Counter:
-    return metrics.receipts_total.labels(channel.value, provider, result)
-
-
 @dataclass(frozen=True, slots=True)
-class ReceiptSource:
-    """Who speaks."""
-
-    channel: Channel
-    provider: str
-
-    def count(self, result: str) -> None:
-        _counter(self.channel, self.provider, result).inc()
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempted:
-    """What the ledger knows of a message; `in_doubt` while nothing is known of its answer."""
+class _Attempt:
+    """An attempt in the ledger; `is_in_doubt` while its answer is not known."""
 
     tenant: str
-    attempt: int
+    number: int
     provider_message_id: str | None
-    in_doubt: bool
+    is_in_doubt: bool
 
 
-_Known = Mapping[tuple[UUID, ReceiptSource], Sequence[_Attempted]]  # the newest first
+_Attempts = Mapping[tuple[UUID, ReceiptSource], Sequence[_Attempt]]  # the newest first
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """An event made of a receipt, as it will be published, and whose request brought it."""
+class _EncodedReceipt:
+    """The event made of a receipt, as it will be published, and the submission it belongs to."""
 
-    asked: "_Asked"
+    submission: Submission
     event: StatusEvent
     value: bytes
 
 
-@dataclass(slots=True, eq=False)
-class _Asked:
-    """One request's receipts, and who waits for them to be announced."""
-
-    source: ReceiptSource
-    receipts: list[Receipt | HandedToCarrier]
-    done: asyncio.Future[None]
-    problem: Exception | None = None
-
-    def settle(self) -> None:
-        if self.done.done():  # whoever asked has gone
-            return
-        if self.problem is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(self.problem)
-
-
-class _Acks:
-    """Waits for a batch of acknowledgements with one hand-over from the broker's thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        self._open = 1  # one for the batch itself, until `wait`
-        self._all = asyncio.Event()
-
-    def expect(self, asked: _Asked, result: str) -> Ack:
-        """What to call, from any thread, when one more record's fate is known."""
-        with self._lock:
-            self._open += 1
-
-        def on_ack(fault: KafkaFault | None) -> None:
-            if fault is not None:
-                asked.problem = fault
-            asked.source.count(result if fault is None else "unavailable")
-            self._one_less()
-
-        return on_ack
-
-    async def wait(self) -> None:
-        """Until every record's fate is known; the producer bounds the time that takes."""
-        self._one_less()
-        await self._all.wait()
-
-    def _one_less(self) -> None:
-        with self._lock:
-            self._open -= 1
-            last = self._open == 0
-        if last:
-            self._loop.call_soon_threadsafe(self._all.set)
-
-
 class Publisher(Protocol):
-    """Publishes as `comms.platform.kafka.EventProducer` does, and reports without being asked."""
+    """Publishes as `comms.platform.kafka.EventProducer` does, without being polled."""
 
     def publish(self, topic: str, *, key: str, value: bytes, on_ack: Ack) -> None:
-        """Hand a record over; `on_ack` follows, on any thread.
+        """Hand a record over. `on_ack` is called later, on any thread.
 
         Raises:
-            KafkaFault: it is not acceptable now, or ever.
+            KafkaFault: the record is not accepted now, or never will be.
         """
 
 
 class ReceiptProcessor:
-    """Announces receipts, those told at the same time together. Belongs to one event loop."""
+    """Processes receipts, those that come at the same time together.
+
+    Belongs to one event loop.
+    """
 
     def __init__(self, pool: AsyncConnectionPool, producer: Publisher, codec: Codec) -> None:
-        self._pool, self._producer, self._codec = pool, producer, codec
-        self._suppressed, self._correspondence = SuppressionList(pool), AttemptLookup(pool)
-        self._waiting: deque[_Asked] = deque()
-        self._held = 0
+        self._pool = pool
+        self._producer = producer
+        self._codec = codec
+        self._suppression_list = SuppressionList(pool)
+        self._attempt_lookup = AttemptLookup(pool)
+        self._queue: deque[Submission] = deque()
+        self._queued_receipts = 0
         self._worker: asyncio.Task[None] | None = None
 
-    async def announce(self, channel: Channel, provider: str, said: Sequence[ReceiptEvent]) -> None:
-        """Publish what a provider said; returns when the broker has it. What people wrote is acted
-        on and goes no further.
+    async def process(
+        self, channel: Channel, provider: str, receipts: Sequence[ReceiptEvent]
+    ) -> None:
+        """Process what a provider sent; return when the broker has all of it.
+
+        Texts that people wrote are acted on, and nothing is published about them.
 
         Raises:
-            NotTakenError: it has not, and the provider must say it again.
+            ReceiptNotStoredError: the broker does not have it, and the provider must repeat it.
         """
-        if self._held > MOST_WAITING:
+        if self._queued_receipts > MAX_WAITING:
             raise ReceiptNotStoredError("too many receipts are waiting")
         source = ReceiptSource(channel, provider)
         try:
-            receipts = await self._correspondence.sort_out(channel, provider, said)
-            handed_on = [one for one in said if isinstance(one, HandedToCarrier)]
-            await self._queued(source, [*receipts, *handed_on])
+            matched = await self._attempt_lookup.match(channel, provider, receipts)
+            handed_on = [receipt for receipt in receipts if isinstance(receipt, HandedToCarrier)]
+            await self._enqueue(source, [*matched, *handed_on])
         except (DatabaseError, KafkaFault) as error:
             raise ReceiptNotStoredError(str(error)) from error
 
-    def teller(self, channel: Channel, provider: str) -> StoreReceipts:
-        """What takes the words of one provider."""
-        return partial(self.announce, channel, provider)
+    def for_provider(self, channel: Channel, provider: str) -> StoreReceipts:
+        """Return `process` for the receipts of one provider."""
+        return partial(self.process, channel, provider)
 
-    def _queued(
+    def _enqueue(
         self, source: ReceiptSource, receipts: list[Receipt | HandedToCarrier]
     ) -> asyncio.Future[None]:
-        """Hand over to the worker; done when they are announced, with an error if they are not."""
+        """Hand receipts to the worker; the future ends when they are published, or fail."""
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(source, receipts, done))
-        self._held += len(receipts)
+        self._queue.append(Submission(source, receipts, done))
+        self._queued_receipts += len(receipts)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         return done
 
     async def _work(self) -> None:
-        """Take what waits, batch after batch, until nothing does."""
+        """Process batch after batch until nothing is queued."""
         try:
-            while self._waiting:
-                await self._served(self._next_batch())
+            while self._queue:
+                await self._process_batch(self._next_batch())
         finally:
             self._worker = None
 
-    async def _served(self, batch: list[_Asked]) -> None:
+    async def _process_batch(self, batch: list[Submission]) -> None:
         try:
-            await self._announce_all(batch)
-        except Exception as error:  # a defect is for whoever asked: they must not wait for ever
-            for asked in batch:
-                asked.problem = error
-        for asked in batch:
-            asked.settle()
+            await self._store_and_publish(batch)
+        except Exception as error:  # a defect goes to the callers: they must not wait for ever
+            for submission in batch:
+                submission.problem = error
+        for submission in batch:
+            submission.resolve()
 
-    def _next_batch(self) -> list[_Asked]:
+    def _next_batch(self) -> list[Submission]:
         batch, size = [], 0
-        while self._waiting and size < MOST_AT_ONCE:
-            asked = self._waiting.popleft()
-            batch.append(asked)
-            size += len(asked.receipts)
-        self._held -= size
+        while self._queue and size < MAX_BATCH:
+            submission = self._queue.popleft()
+            batch.append(submission)
+            size += len(submission.receipts)
+        self._queued_receipts -= size
         return batch
 
-    async def _announce_all(self, batch: list[_Asked]) -> None:
+    async def _store_and_publish(self, batch: list[Submission]) -> None:
         try:
-            known = await self._look_up(batch)
-            await self._suppress(batch, known)
-            said = self._encoded(batch, known)
-            await self._keep(said)
+            attempts = await self._look_up(batch)
+            await self._suppress(batch, attempts)
+            encoded = self._encode(batch, attempts)
+            await self._store(encoded)
         except DatabaseError as error:
-            for asked in batch:
-                asked.problem = error
-                asked.source.count("unavailable")
+            for submission in batch:
+                submission.problem = error
+                submission.source.count("unavailable")
         else:
-            await self._publish_all(said)
+            await self._publish(encoded)
 
-    async def _suppress(self, batch: list[_Asked], known: _Known) -> None:
-        found = [
+    async def _suppress(self, batch: list[Submission], attempts: _Attempts) -> None:
+        """Put recipients on the suppression list, where a receipt says so."""
+        additions = [
             (receipt.message_id, receipt.suppress)
-            for asked in batch
-            for receipt in asked.receipts
+            for submission in batch
+            for receipt in submission.receipts
             if isinstance(receipt, Receipt)
             and receipt.suppress
-            and (receipt.message_id, asked.source) in known
+            and (receipt.message_id, submission.source) in attempts
         ]
-        if found:
-            await self._suppressed.add_from_receipts(found)
+        if additions:
+            await self._suppression_list.add_from_receipts(additions)
 
-    def _encoded(self, batch: list[_Asked], known: _Known) -> list[_Said]:
-        said = []
-        for asked in batch:
-            for receipt in asked.receipts:
-                found = known.get((receipt.message_id, asked.source))
-                if found is None:
-                    asked.source.count("unknown")
+    def _encode(self, batch: list[Submission], attempts: _Attempts) -> list[_EncodedReceipt]:
+        encoded = []
+        for submission in batch:
+            for receipt in submission.receipts:
+                of_message = attempts.get((receipt.message_id, submission.source))
+                if of_message is None:
+                    submission.source.count("unknown")
                     continue
-                event = _event(receipt, asked.source, found)
+                event = _build_event(receipt, submission.source, of_message)
                 try:
                     value = self._codec.encode(event, topic=STATUS)
                 except ContractError:
-                    # As unwritable the next time: taken, counted, and told to the operator.
+                    # It cannot be encoded the next time either: count it, and tell the operator.
                     log.exception("receipt.not_encodable", message_id=str(event.message_id))
-                    asked.source.count("unreadable")
+                    submission.source.count("unreadable")
                 else:
-                    said.append(_Said(asked, event, value))
-        return said
+                    encoded.append(_EncodedReceipt(submission, event, value))
+        return encoded
 
-    async def _keep(self, said: list[_Said]) -> None:
-        if not said:
+    async def _store(self, encoded: list[_EncodedReceipt]) -> None:
+        if not encoded:
             return
         columns = (
-            [one.event.message_id for one in said],
-            [one.event.id for one in said],
-            [str(one.event.channel) for one in said],
-            [one.value for one in said],
+            [receipt.event.message_id for receipt in encoded],
+            [receipt.event.id for receipt in encoded],
+            [str(receipt.event.channel) for receipt in encoded],
+            [receipt.value for receipt in encoded],
         )
         with translated():
             async with self._pool.connection() as connection:
-                await connection.execute(_KEEP, columns)
+                await connection.execute(_STORE, columns)
 
-    async def _publish_all(self, said: list[_Said]) -> None:
-        acks = _Acks()
-        for one in said:
-            on_ack, key = acks.expect(one.asked, one.event.status), str(one.event.message_id)
+    async def _publish(self, encoded: list[_EncodedReceipt]) -> None:
+        acks = BatchAcks()
+        for receipt in encoded:
+            on_ack = acks.expect(receipt.submission, receipt.event.status)
+            key = str(receipt.event.message_id)
             try:
-                self._producer.publish(STATUS, key=key, value=one.value, on_ack=on_ack)
+                self._producer.publish(STATUS, key=key, value=receipt.value, on_ack=on_ack)
             except KafkaFault as fault:
                 on_ack(fault)
         await acks.wait()
 
-    async def _look_up(self, batch: list[_Asked]) -> _Known:
-        sources = {asked.source for asked in batch}
+    async def _look_up(self, batch: list[Submission]) -> _Attempts:
+        sources = {submission.source for submission in batch}
         values = {
-            "ids": list({receipt.message_id for asked in batch for receipt in asked.receipts}),
+            "ids": list({r.message_id for submission in batch for r in submission.receipts}),
             "channels": [str(source.channel) for source in sources],
             "providers": [source.provider for source in sources],
         }
@@ -307,42 +247,47 @@ class ReceiptProcessor:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LOOK_UP, values)
                 rows = await cursor.fetchall()
-        known: dict[tuple[UUID, ReceiptSource], list[_Attempted]] = {}
-        for message_id, channel, provider, *attempted in rows:
+        attempts: dict[tuple[UUID, ReceiptSource], list[_Attempt]] = {}
+        for message_id, channel, provider, *columns in rows:
             source = ReceiptSource(Channel(channel), provider)
-            known.setdefault((message_id, source), []).append(_Attempted(*attempted))
-        return known
+            attempts.setdefault((message_id, source), []).append(_Attempt(*columns))
+        return attempts
 
 
-def _spoken_of(receipt: Receipt | HandedToCarrier, attempts: Sequence[_Attempted]) -> _Attempted:
-    """The attempt that the provider answered with the same id, else the newest whose answer is not
-    known: a late word on a first attempt says nothing of a second."""
-    said = receipt.response.provider_message_id
-    answered = (a for a in attempts if said is not None and a.provider_message_id == said)
-    in_doubt = (a for a in attempts if a.in_doubt)
-    return next(answered, None) or next(in_doubt, None) or attempts[0]
+def _select_attempt(receipt: Receipt | HandedToCarrier, attempts: Sequence[_Attempt]) -> _Attempt:
+    """Select the attempt that a receipt is about.
+
+    That is the attempt that the provider answered with the same id, else the newest whose answer is
+    not known, else the newest. A late receipt for a first attempt says nothing about a second.
+    """
+    provider_id = receipt.response.provider_message_id
+    with_same_id = (
+        a for a in attempts if provider_id is not None and a.provider_message_id == provider_id
+    )
+    in_doubt = (a for a in attempts if a.is_in_doubt)
+    return next(with_same_id, None) or next(in_doubt, None) or attempts[0]
 
 
-def _event(
-    receipt: Receipt | HandedToCarrier, source: ReceiptSource, attempts: Sequence[_Attempted]
+def _build_event(
+    receipt: Receipt | HandedToCarrier, source: ReceiptSource, attempts: Sequence[_Attempt]
 ) -> StatusEvent:
-    found = _spoken_of(receipt, attempts)
+    attempt = _select_attempt(receipt, attempts)
     if isinstance(receipt, HandedToCarrier):
         return events.handed_to_carrier(
             message_id=receipt.message_id,
-            tenant=found.tenant,
+            tenant=attempt.tenant,
             channel=source.channel,
             provider=source.provider,
-            attempt=found.attempt,
+            attempt=attempt.number,
             at=receipt.occurred_at,
             response=receipt.response,
         )
     return events.receipt(
         message_id=receipt.message_id,
-        tenant=found.tenant,
+        tenant=attempt.tenant,
         channel=source.channel,
         provider=source.provider,
-        attempt=found.attempt,
+        attempt=attempt.number,
         delivered=receipt.delivered,
         at=receipt.occurred_at,
         response=receipt.response,

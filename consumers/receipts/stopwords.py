@@ -1,8 +1,8 @@
-"""Words by which a person says that they want no more messages, in the languages we are asked for.
+"""Recognises texts by which a person opts out, in many languages.
 
-`consumers.receipts.inbound` asks here about every text that comes in. A whole text that is one of
-the words is an objection; a sentence that contains one is not, for "I cannot stop laughing" is
-none.
+`consumers.receipts.inbound` asks about every text that comes in. A text that consists of one of the
+words is an opt-out. A sentence that contains one is not, because "I cannot stop laughing" is no
+opt-out.
 """
 
 import re
@@ -16,14 +16,16 @@ _WORDS = """
     stoppa avsluta afmeld afmelden uitschrijven lopeta slutt
     стоп отписка 停止 退订 取消 中止 توقف
 """
-STOP_WORDS = frozenset(_WORDS.split()) | {"stop all", "opt out"}  # plain: small, without accents
+# In small letters and without accents.
+STOP_WORDS = frozenset(_WORDS.split()) | {"stop all", "opt out"}
 
 _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 def is_stop(text: str) -> bool:
-    """Whether a text, as a whole, asks to be left alone."""
-    plain = "".join(
+    """Whether a text as a whole is an opt-out."""
+    without_accents = "".join(
         c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)
-    ).casefold()
-    return _EDGES.sub("", " ".join(plain.split())) in STOP_WORDS
+    )
+    plain = " ".join(without_accents.casefold().split())
+    return _EDGES.sub("", plain) in STOP_WORDS

@@ -1,12 +1,12 @@
-"""Says of a message that nobody confirmed for too long that no receipt came for it.
+"""Reports receipts that did not come in time.
 
-A provider that sends receipts owes one for every message it took, and for a call whose answer was
-lost. A task on the channel's event loop looks for attempts that have waited longer than the channel
-allows, and announces `no_receipt` for each: the message stays `sent` or `unknown`, and a receipt
-that comes later still wins. Several processes that find the same message announce the same event.
+A provider that sends receipts owes one for every message it accepted, and for a call whose answer
+was lost. A task on the channel's event loop looks for attempts that have waited longer than the
+channel allows, and publishes `no_receipt` for each. The message stays `sent` or `unknown`, and a
+receipt that comes later still wins. Several processes that find the same message publish the same
+event.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from uuid import UUID
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import DatabaseUnavailableError, translated
+from comms.platform.database import translated
+from comms.platform.database_retry import run_periodically
 from consumers.status.publisher import StatusPublisher
 from schemas import events
 from schemas.events import StatusEvent
@@ -24,8 +25,8 @@ from schemas.vocabulary import Channel, Status
 
 log = structlog.get_logger(__name__)
 
-EVERY_SECONDS = 120.0
-FAR_BACK = 7 * 86_400.0  # beyond the time allowed, that a process looks back when it starts
+LOOK_SECONDS = 120.0
+FAR_BACK = 7 * 86_400.0  # beyond the time allowed, how far back a process looks at its start
 OVERLAP = 180.0  # seconds that a row may be written after the time that stands in it
 PAGE = 1000
 
@@ -60,8 +61,8 @@ ORDER BY c.n
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """An attempt that nobody confirmed; `age` in seconds since it was settled."""
+class _UnconfirmedAttempt:
+    """An attempt without a receipt; `age` in seconds since it was settled."""
 
     occurred_at: datetime
     message_id: UUID
@@ -72,64 +73,69 @@ class _Found:
     age: float
 
 
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0)
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0)
 
 
 class ReceiptTimeouts:
-    """Looks for one channel's messages that wait for a receipt in vain.
+    """Looks for the messages of one channel whose receipt did not come in time.
 
     Args:
-        providers: those that send receipts; the `sent` of any other is its end.
-        timeout_hours: how long a receipt may take; 0 for ever.
+        providers: those that send receipts. For any other, `sent` is final.
+        timeout_hours: how long a receipt may take; 0 for no limit.
     """
 
     def __init__(
         self,
         pool: AsyncConnectionPool,
-        announcer: StatusPublisher,
+        publisher: StatusPublisher,
         *,
         channel: Channel,
         providers: Sequence[str],
         timeout_hours: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pool, self._announcer = pool, announcer
-        self._channel, self._providers = channel, list(providers)
-        self._timeout, self._monotonic = timedelta(hours=timeout_hours), monotonic
-        self._told_until = monotonic() - FAR_BACK  # what was overdue before is told and recorded
+        self._pool = pool
+        self._publisher = publisher
+        self._channel = channel
+        self._providers = list(providers)
+        self._timeout = timedelta(hours=timeout_hours)
+        self._monotonic = monotonic
+        # Every timeout from before this is published and recorded.
+        self._reported_until = monotonic() - FAR_BACK
 
     async def run(self) -> None:
-        """Look now and then, until cancelled; at once done where there is nothing to look for."""
-        while self._providers and self._timeout:
-            await asyncio.sleep(EVERY_SECONDS)
-            try:
-                await self.look()
-            except DatabaseUnavailableError as error:
-                log.warning("ledger.unavailable", problem=str(error))
+        """Look until cancelled. Ends at once if no provider owes receipts, or without a limit."""
+        if self._providers and self._timeout:
+            await run_periodically(self.report_overdue, seconds=LOOK_SECONDS, wait_first=True)
 
-    async def look(self) -> int:
-        """Announce what has become overdue and is not recorded as such; how many.
+    async def report_overdue(self) -> int:
+        """Publish the timeouts that are not recorded yet.
+
+        Returns:
+            How many there were.
 
         Raises:
             DatabaseUnavailableError: look again later.
         """
-        now, count, after = self._monotonic(), 0, _FIRST
+        now, count, after = self._monotonic(), 0, _BEGINNING
         oldest = self._timeout.total_seconds()
-        within = oldest + now - self._told_until
+        within = oldest + now - self._reported_until
         while page := await self._unconfirmed(within, after):
             waiting = await self._still_waiting(page)
-            for found in waiting:
-                self._announcer.announce(self._event(found))
-            oldest = max([oldest, *(found.age for found in waiting[:1])])
+            for attempt in waiting:
+                self._publisher.publish(self._build_event(attempt))
+            oldest = max([oldest, *(attempt.age for attempt in waiting[:1])])
             count += len(waiting)
             after = page[-1].occurred_at, page[-1].message_id
-        # The oldest announced now is looked for again, until the store has heard of it.
-        self._told_until = now - (oldest - self._timeout.total_seconds()) - OVERLAP
+        # The oldest of these is looked for again, until the audit service has recorded it.
+        self._reported_until = now - (oldest - self._timeout.total_seconds()) - OVERLAP
         if count:
             log.warning("receipts.overdue", count=count)
         return count
 
-    async def _unconfirmed(self, within: float, after: tuple[datetime, UUID]) -> list[_Found]:
+    async def _unconfirmed(
+        self, within: float, after: tuple[datetime, UUID]
+    ) -> list[_UnconfirmedAttempt]:
         """Return a page of the ledger's attempts that have waited longer than is allowed."""
         values = {
             "channel": self._channel,
@@ -143,32 +149,34 @@ class ReceiptTimeouts:
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_UNCONFIRMED, values)
-                return [_Found(*row) for row in await cursor.fetchall()]
+                return [_UnconfirmedAttempt(*row) for row in await cursor.fetchall()]
 
-    async def _still_waiting(self, page: Sequence[_Found]) -> list[_Found]:
+    async def _still_waiting(
+        self, page: Sequence[_UnconfirmedAttempt]
+    ) -> list[_UnconfirmedAttempt]:
         """Return those of a page that the audit service shows unconfirmed too.
 
         It is read after the ledger. A receipt that was recorded in between is seen here; one that
         is recorded later wins over the timeout.
         """
         columns = (
-            [found.message_id for found in page],
-            [found.attempt for found in page],
-            [found.status for found in page],
+            [attempt.message_id for attempt in page],
+            [attempt.attempt for attempt in page],
+            [attempt.status for attempt in page],
         )
         with translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_STILL_WAITING, columns)
                 return [page[n - 1] for (n,) in await cursor.fetchall()]
 
-    def _event(self, found: _Found) -> StatusEvent:
+    def _build_event(self, attempt: _UnconfirmedAttempt) -> StatusEvent:
         return events.no_receipt(
-            message_id=found.message_id,
-            tenant=found.tenant,
+            message_id=attempt.message_id,
+            tenant=attempt.tenant,
             channel=self._channel,
-            provider=found.provider,
-            attempt=found.attempt,
-            status=Status(found.status),
-            since=found.occurred_at,
+            provider=attempt.provider,
+            attempt=attempt.attempt,
+            status=Status(attempt.status),
+            since=attempt.occurred_at,
             allowed=self._timeout,
         )

@@ -1,8 +1,8 @@
-"""The receipt endpoint: a provider's later word, verified and handed to the desk.
+"""The webhook endpoint: `POST /receipts/{channel}/{provider}`.
 
-`POST /receipts/{channel}/{provider}` proves who speaks, hands what was said to
-`consumers.receipts.processor`, and answers 204 once it is announced. Whenever that cannot be done
-now the answer is 503, and the provider says it again.
+It verifies that the provider sent the request, passes its receipts to
+`consumers.receipts.processor`, and answers 204 once they are published. If that is not possible now
+the answer is 503, and the provider repeats the request.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.kafka import EventProducer
 from comms.platform.problems import Problem
-from consumers.receipts.processor import ReceiptProcessor, ReceiptSource
+from consumers.receipts.batching import ReceiptSource
+from consumers.receipts.processor import ReceiptProcessor
 from consumers.sdk.receipt_stream import ReceiptNotStoredError
 from consumers.sdk.receipts import (
     BadSignatureError,
@@ -27,7 +28,7 @@ from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
 
-BODY_LIMIT = 1024 * 1024  # bytes; providers' requests are a few kilobytes
+MAX_BODY = 1024 * 1024  # bytes; providers' requests have a few kilobytes
 
 Parsers = Mapping[tuple[Channel, str], ReceiptParser]
 
@@ -40,14 +41,14 @@ def router(
     parsers: Parsers,
     public_url: str,
 ) -> APIRouter:
-    """The endpoint, for the application or for a process of its own.
+    """Build the endpoint, for the application or for a process of its own.
 
     Args:
-        parsers: of `consumers.registry.receipt_parsers`.
-        public_url: where this is reached from outside; some signatures cover it.
+        parsers: as `consumers.registry.receipt_parsers` returns them.
+        public_url: the address of the application from outside; some signatures cover it.
     """
     routes = APIRouter(tags=["receipts"])
-    desk = ReceiptProcessor(pool, producer, codec)
+    processor = ReceiptProcessor(pool, producer, codec)
 
     @routes.post(
         "/receipts/{channel}/{provider}",
@@ -55,29 +56,30 @@ def router(
         response_class=Response,
         summary="A provider's webhook; its signature is verified",
     )
-    async def take(request: Request, channel: str, provider: str) -> Response:
-        source, parser = _parser(parsers, channel, provider)
-        body = await _body(request)
+    async def receive(request: Request, channel: str, provider: str) -> Response:
+        source, parser = _find_parser(parsers, channel, provider)
+        body = await _read_body(request)
         url = f"{public_url}{request.url.path}"
         if request.url.query:
             url += f"?{request.url.query}"
-        await _announce(desk, source, _parse(parser, source, request.headers, body, url))
+        receipts = _parse(parser, source, request.headers, body, url)
+        await _process(processor, source, receipts)
         return Response(status_code=204)
 
     return routes
 
 
-async def _announce(
-    desk: ReceiptProcessor, source: ReceiptSource, said: Sequence[ReceiptEvent]
+async def _process(
+    processor: ReceiptProcessor, source: ReceiptSource, receipts: Sequence[ReceiptEvent]
 ) -> None:
     try:
-        await desk.announce(source.channel, source.provider, said)
+        await processor.process(source.channel, source.provider, receipts)
     except ReceiptNotStoredError as error:
-        log.warning("receipt.not_announced", provider=source.provider, problem=str(error))
-        raise _say_it_again() from error
+        log.warning("receipt.not_published", provider=source.provider, problem=str(error))
+        raise _ask_to_repeat() from error
 
 
-def _say_it_again() -> Problem:
+def _ask_to_repeat() -> Problem:
     return Problem(
         503,
         "Service unavailable",
@@ -86,20 +88,22 @@ def _say_it_again() -> Problem:
     )
 
 
-def _parser(parsers: Parsers, channel: str, provider: str) -> tuple[ReceiptSource, ReceiptParser]:
-    for (known, name), parser in parsers.items():
-        if known == channel and name == provider:
-            return ReceiptSource(known, name), parser
+def _find_parser(
+    parsers: Parsers, channel: str, provider: str
+) -> tuple[ReceiptSource, ReceiptParser]:
+    for (configured_channel, name), parser in parsers.items():
+        if configured_channel == channel and name == provider:
+            return ReceiptSource(configured_channel, name), parser
     raise Problem(404, "Not Found", "No provider of that name sends receipts here")
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         parts.append(part)
         size += len(part)
-        if size > BODY_LIMIT:
-            raise Problem(413, "Content Too Large", f"At most {BODY_LIMIT} bytes")
+        if size > MAX_BODY:
+            raise Problem(413, "Content Too Large", f"At most {MAX_BODY} bytes")
     return b"".join(parts)
 
 
@@ -115,7 +119,7 @@ def _parse(
     except NotSetUpError as error:
         source.count("unavailable")
         log.warning("receipts.setup_needed", provider=source.provider, problem=str(error))
-        raise _say_it_again() from error
+        raise _ask_to_repeat() from error
     except UnreadableReceiptError as error:
         source.count("unreadable")
         raise Problem(400, "Bad Request", str(error)) from error

@@ -19,7 +19,7 @@ from comms.platform.auth import Authenticator, Caller
 from comms.platform.clock import Clock, utc_now
 from comms.platform.kafka import EventProducer, KafkaFault
 from comms.platform.problems import Problem, invalid
-from consumers.ledger.delivery import ORDINARY
+from consumers.ledger.delivery import RETRY_NONCE
 from consumers.redrive.requests import REFUSALS, ResendAnswer, ResendRequests
 from consumers.redrive.resolving import (
     NoSuchMessageError,
@@ -39,7 +39,7 @@ MAX_PAGE_SIZE = 200
 
 def _check_not_ordinary(nonce: UUID | None) -> UUID | None:
     """Refuse the nonce of the ordinary retry."""
-    if nonce == ORDINARY:
+    if nonce == RETRY_NONCE:
         raise ValueError("must not be the UUID of zeros")
     return nonce
 

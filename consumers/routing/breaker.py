@@ -1,9 +1,10 @@
-"""The circuit breaker of one provider: a dead one is left alone and tried again now and then.
+"""The circuit breaker of one provider: while it is open the provider is not called, but for probes.
 
-Pure: the router tells it what happened and what time it is. Closed, it lets everything through.
-After so many failures with no success between it opens, and rests. When the rest is over one call
-is let through as a probe; its success closes the breaker, its failure doubles the rest. A provider
-that refuses the account is left alone at once, and for longer: waiting alone does not mend that.
+It is pure: the router reports what happened and what time it is. A closed breaker lets all calls
+through. After so many failures with no success between them it opens, and the provider rests. When
+the rest is over, one call is let through as a probe. Its success closes the breaker, and its
+failure doubles the rest. The breaker of a provider that refuses our account opens at once and for
+longer, because waiting alone does not repair an account.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ from enum import StrEnum
 
 from comms.platform.settings import RoutingPolicy
 
-PROBE_SECONDS = 30.0  # a probe not heard of by then is given up
+PROBE_SECONDS = 30.0  # a probe that has no outcome by then is given up
 
 
-class State(StrEnum):
-    """Where a breaker stands."""
+class BreakerState(StrEnum):
+    """The states of a breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -24,12 +25,14 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class Breaker:
-    """One provider's. Times are seconds since the epoch.
+    """The breaker of one provider. Times are seconds since the epoch.
 
     Args:
-        open_until: end of the rest; None while closed.
-        rest: seconds of the present rest.
-        changed: opened or closed here since the processes last compared notes.
+        failures: in a row.
+        open_until: the end of the rest; None while it is closed.
+        rest: the length of the present rest in seconds.
+        probe_until: when the running probe is given up.
+        is_unshared: it opened or closed here since the processes last synchronized.
     """
 
     policy: RoutingPolicy
@@ -37,74 +40,83 @@ class Breaker:
     open_until: float | None = None
     rest: float = 0.0
     probe_until: float = 0.0
-    changed: bool = False
+    is_unshared: bool = False
 
-    def state(self, now: float) -> State:
-        """Where it stands now."""
+    def state(self, now: float) -> BreakerState:
+        """Its state now."""
         if self.open_until is None:
-            return State.CLOSED
-        return State.PROBING if now >= self.open_until else State.OPEN
+            return BreakerState.CLOSED
+        return BreakerState.PROBING if now >= self.open_until else BreakerState.OPEN
 
     def allows(self, now: float) -> bool:
         """Whether a call may be made now."""
         match self.state(now):
-            case State.CLOSED:
+            case BreakerState.CLOSED:
                 return True
-            case State.PROBING:
+            case BreakerState.PROBING:
                 return now >= self.probe_until
-            case State.OPEN:
+            case BreakerState.OPEN:
                 return False
 
-    def begin(self, now: float) -> None:
-        """A call that was allowed is about to be made."""
+    def record_start(self, now: float) -> None:
+        """Record that a call that was allowed is about to be made."""
         if self.open_until is not None:
             self.probe_until = now + PROBE_SECONDS
 
-    def not_begun(self) -> None:
-        """The call that was to be the probe is not made."""
+    def cancel_start(self) -> None:
+        """Record that the call is not made, so that another may be the probe."""
         self.probe_until = 0.0
 
-    def succeeded(self) -> None:
-        """A call was answered as a provider that works answers."""
+    def record_success(self) -> None:
+        """Record a call that was answered as by a provider that works."""
         self.failures = 0
         if self.open_until is not None:
             self.close()
-            self.changed = True
+            self.is_unshared = True
 
-    def failed(self, now: float) -> None:
-        """A call came to nothing for a reason that lies with the provider."""
+    def record_failure(self, now: float) -> None:
+        """Record a call that failed because of the provider."""
         self.failures += 1
         match self.state(now):
-            case State.CLOSED if self.failures >= self.policy.breaker_failures:
+            case BreakerState.CLOSED if self.failures >= self.policy.breaker_failures:
                 self._open(now, self.policy.breaker_rest_seconds)
-            case State.PROBING:
+            case BreakerState.PROBING:
                 self._open(now, min(2 * self.rest, self.policy.breaker_rest_cap_seconds))
-            case _:  # a call that began before it opened
+            case _:  # the call began before the breaker opened
                 pass
 
-    def blocked(self, now: float) -> None:
-        """The provider refused the account: no other call would fare better."""
+    def record_account_error(self, now: float) -> None:
+        """Record a call whose account the provider refused: every other call would fail too."""
         self.failures += 1
         rest = self.policy.account_rest_seconds
-        if self.state(now) is not State.OPEN or self.rest < rest:
+        if self.state(now) is not BreakerState.OPEN or self.rest < rest:
             self._open(now, rest)
 
     def close(self) -> None:
-        """Let everything through again."""
-        self.failures, self.open_until, self.rest, self.probe_until = 0, None, 0.0, 0.0
+        """Let all calls through again."""
+        self.failures = 0
+        self.open_until = None
+        self.rest = 0.0
+        self.probe_until = 0.0
 
-    def adopt(self, open_until: float | None, rest: float) -> bool:
-        """Another process of the channel may know better; whether it opened what was closed here,
-        or keeps it open for longer."""
+    def merge_shared(self, open_until: float | None, rest: float) -> bool:
+        """Take over the state that the processes of the channel share.
+
+        Returns:
+            Whether that opened a breaker that was closed here, or keeps it open for longer.
+        """
         if open_until is None:
             if self.open_until is not None:
                 self.close()
             return False
         if self.open_until is not None and open_until <= self.open_until:
             return False
-        self.open_until, self.rest = open_until, rest
+        self.open_until = open_until
+        self.rest = rest
         return True
 
     def _open(self, now: float, rest: float) -> None:
-        self.rest, self.open_until, self.probe_until = rest, now + rest, 0.0
-        self.changed = True
+        self.rest = rest
+        self.open_until = now + rest
+        self.probe_until = 0.0
+        self.is_unshared = True

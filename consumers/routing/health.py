@@ -1,7 +1,7 @@
-"""What a channel process has seen of its providers: the evidence behind `/v1/channels`.
+"""Remembers what a channel process has seen of its providers: the evidence behind `/v1/channels`.
 
-The dispatcher reports every outcome; the reporter writes what is remembered here into
-`consumers.worker`, where the audit service reads it.
+The pipeline records every outcome, and the reporter every probe. The reporter writes what is
+remembered here into `consumers.worker`, where the audit service reads it.
 """
 
 from dataclasses import dataclass
@@ -17,61 +17,72 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Seen:
-    """The last good and bad word of one provider.
+class ProviderRecord:
+    """What was last seen of one provider.
 
     Args:
-        last_success: when it last took a message.
-        problem: what its last probe found wrong, or None; probed_at: when one last succeeded.
-        fault: what it last said against the account, until it takes something again.
+        last_success: when it last accepted a message.
+        last_error: the last problem of a call, masked, and `last_error_at` its time.
+        probe_problem: what the last probe found wrong, or None.
+        probed_at: when a probe last succeeded.
+        account_problem: the last account error, until the provider accepts or refuses a message.
     """
 
     last_success: datetime | None = None
     last_error: str | None = None
     last_error_at: datetime | None = None
-    problem: str | None = None
-    fault: str | None = None
+    probe_problem: str | None = None
     probed_at: datetime | None = None
+    account_problem: str | None = None
 
 
 class ProviderHealth:
-    """Remembers, for each provider by name, what it last said."""
+    """The records of a channel's providers, by name."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, Seen] = {}
+        self._records: dict[str, ProviderRecord] = {}
 
-    def of(self, provider: str) -> Seen:
-        """What is known of a provider."""
-        return self._seen.setdefault(provider, Seen())
+    def get(self, provider: str) -> ProviderRecord:
+        """Return the record of a provider."""
+        return self._records.setdefault(provider, ProviderRecord())
 
-    def probed(self, provider: str, problem: str | None, *, at: datetime) -> None:
-        """A probe of the provider ended: well, or with a problem."""
-        seen = self.of(provider)
-        seen.problem = problem
+    def record_probe(self, provider: str, problem: str | None, *, at: datetime) -> None:
+        """Record a probe.
+
+        Args:
+            problem: what it found wrong; None if it succeeded.
+        """
+        record = self.get(provider)
+        record.probe_problem = problem
         if problem is None:
-            seen.probed_at = at
+            record.probed_at = at
 
-    def observe(self, provider: str, outcome: Outcome, *, at: datetime) -> None:
-        """A call of the provider ended."""
-        seen = self.of(provider)
+    def record_outcome(self, provider: str, outcome: Outcome, *, at: datetime) -> None:
+        """Record the outcome of a call."""
+        record = self.get(provider)
         if isinstance(outcome, Accepted):
-            seen.last_success = at
-        if isinstance(outcome, Accepted | Refused):  # a refusal of one message is a good answer
-            seen.problem, seen.fault = None, None
+            record.last_success = at
+        if isinstance(outcome, Accepted | Refused):  # to refuse one message is a valid answer
+            record.probe_problem = None
+            record.account_problem = None
         else:
             response = outcome.response
-            said = response.detail or response.code or label_of(outcome)
-            seen.last_error = masked(said)
-            seen.last_error_at = at
-        if isinstance(outcome, AccountError) and seen.fault != (
-            fault := without_recipients(outcome.response)
-        ):
-            seen.fault = fault
-            log.error("provider.account_fault", provider=provider, problem=fault)
+            record.last_error = masked(response.detail or response.code or label_of(outcome))
+            record.last_error_at = at
+        if isinstance(outcome, AccountError):
+            self._record_account_error(provider, record, mask_response(outcome.response))
+
+    def _record_account_error(self, provider: str, record: ProviderRecord, problem: str) -> None:
+        """Log an account error, unless it is the one that is known already."""
+        if record.account_problem != problem:
+            record.account_problem = problem
+            log.error("provider.account_fault", provider=provider, problem=problem)
 
 
-def without_recipients(response: ProviderResponse) -> str:
-    """A provider's sentence and code as operators and logs may see it: it may quote a number or an
-    address."""
-    said = masked(response.detail or "no words")
-    return said if response.code is None else f"{said} ({response.code})"
+def mask_response(response: ProviderResponse) -> str:
+    """Return a provider's detail and code as operators and logs may see them.
+
+    The detail may quote a number or an address, so those are masked.
+    """
+    detail = masked(response.detail or "no detail")
+    return detail if response.code is None else f"{detail} ({response.code})"

@@ -1,39 +1,36 @@
-"""Providers' rate limits, held by all processes of a channel together, without a query a message.
+"""Holds providers' rate limits across all processes of a channel, without a query per message.
 
-What a limit allows accumulates in one row per provider. Each process takes a lease of some calls at
-a time, spends them from memory, and lets go of what it has not spent within a second. A provider
-without a limit is not looked at.
+What a limit allows accumulates in one row per provider. Each process leases some calls at a time
+and spends them from memory. What it has not spent within a second is forfeited. The router asks
+before it chooses a provider, and reports the calls that it makes.
 """
 
-import asyncio
 from collections.abc import Mapping
 
-import structlog
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.clock import Clock, utc_now
 from comms.platform.database import DatabaseError
+from comms.platform.database_retry import run_periodically
 from comms.platform.limits import Limit
 from comms.platform.rate_limit import TokenBuckets, TokenLease, lease_of
 from schemas.vocabulary import Channel
 
-log = structlog.get_logger(__name__)
-
-EVERY_SECONDS = 0.05
-BURST_SECONDS = 1.0  # of the rate, that may accumulate while nobody sends
+LEASE_INTERVAL_SECONDS = 0.05
+BURST_SECONDS = 1.0  # of the rate, that may accumulate while nothing is sent
 
 
-class Allowance:
-    """What this process may still call, by provider.
+class ProviderRateLimits:
+    """The calls that this process may still make, by provider.
 
     Args:
-        limits: calls a second, by provider; those without a limit are absent.
+        rates: calls per second by provider. A provider without a limit is absent.
     """
 
     def __init__(
         self,
         pool: AsyncConnectionPool,
-        limits: Mapping[str, float],
+        rates: Mapping[str, float],
         *,
         channel: Channel,
         clock: Clock = utc_now,
@@ -41,49 +38,50 @@ class Allowance:
         self._buckets = TokenBuckets(pool, ("consumers", "allowance"), ("channel", "provider"))
         self._limits = {
             provider: Limit(rate=rate, burst=max(1.0, rate * BURST_SECONDS))
-            for provider, rate in limits.items()
+            for provider, rate in rates.items()
         }
-        self._channel, self._clock = channel, clock
-        self._purses = {provider: TokenLease() for provider in limits}
-        self._asked: set[str] = set()
+        self._channel = channel
+        self._clock = clock
+        self._leases = {provider: TokenLease() for provider in rates}
+        self._exhausted: set[str] = set()  # providers that need another lease
+        self._has_rows = False
 
-    def permits(self, provider: str) -> bool:
-        """Whether one more call may be made now; when not, more is asked for."""
-        purse = self._purses.get(provider)
-        if purse is None or purse.holds(self._clock().timestamp()) > 0:
+    def allows(self, provider: str) -> bool:
+        """Whether one more call may be made now. If not, `run` takes another lease."""
+        lease = self._leases.get(provider)
+        if lease is None or lease.holds(self._clock().timestamp()) > 0:
             return True
-        self._asked.add(provider)
+        self._exhausted.add(provider)
         return False
 
     def spend(self, provider: str) -> None:
-        """One call is made."""
-        if provider in self._purses:
-            self._purses[provider].spend()
+        """Count a call that is made."""
+        if provider in self._leases:
+            self._leases[provider].spend()
 
     def refund(self, provider: str) -> None:
-        """One call that was spent is not made."""
-        if provider in self._purses:
-            self._purses[provider].spend(-1)
+        """Give back a call that was counted and is not made."""
+        if provider in self._leases:
+            self._leases[provider].spend(-1)
 
     async def run(self) -> None:
-        """Take leases while there is need for them, until cancelled."""
-        introduced = False
-        while self._limits:
-            try:
-                if not introduced:
-                    await self._introduce()
-                    introduced = True
-                for provider in tuple(self._asked):
-                    await self.lease(provider)
-            except DatabaseError as error:
-                log.warning("allowance.unavailable", problem=str(error))
-            await asyncio.sleep(EVERY_SECONDS)
+        """Take leases as they are needed, until cancelled. Ends at once if nothing is limited."""
+        if self._limits:
+            await run_periodically(
+                self._lease_exhausted,
+                seconds=LEASE_INTERVAL_SECONDS,
+                event="rate_limit.unavailable",
+                retry_on=DatabaseError,
+            )
 
     async def lease(self, provider: str) -> int:
-        """Take what there is, up to a lease; the number of calls it permits.
+        """Take what is available, up to a lease.
+
+        Returns:
+            The number of calls that it allows.
 
         Raises:
-            DatabaseError: none was taken.
+            DatabaseError: nothing was taken.
         """
         limit = self._limits[provider]
         taken = await self._buckets.take(
@@ -91,10 +89,17 @@ class Allowance:
         )
         if taken is None or taken.count == 0:
             return 0
-        self._asked.discard(provider)
-        self._purses[provider].fill(taken.count, self._clock().timestamp())
+        self._exhausted.discard(provider)
+        self._leases[provider].fill(taken.count, self._clock().timestamp())
         return taken.count
 
-    async def _introduce(self) -> None:
+    async def _lease_exhausted(self) -> None:
+        if not self._has_rows:
+            await self._insert_rows()
+            self._has_rows = True
+        for provider in tuple(self._exhausted):
+            await self.lease(provider)
+
+    async def _insert_rows(self) -> None:
         for provider in self._limits:
             await self._buckets.introduce(self._channel, provider, tokens=0)

@@ -1,24 +1,29 @@
-"""Chooses a provider for each attempt, by weight, among those that take its message and can be
-called now."""
+"""Chooses a provider for each attempt, by weight, among those that can be called now.
+
+The pipeline's selector and claimer ask for a choice before a call, and report its outcome after it.
+The router holds one process's view of the channel's providers. `consumers.routing.sharing` updates
+that view from what all processes of the channel have seen.
+"""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from comms.platform.masking import masked
 from comms.platform.settings import RoutingPolicy
-from consumers.routing.breaker import Breaker, State
-from consumers.routing.health import without_recipients
-from consumers.routing.weights import Window
+from consumers.routing.breaker import Breaker, BreakerState
+from consumers.routing.health import mask_response
+from consumers.routing.weights import CallCounts
 from consumers.sdk.capabilities import Capabilities, explain_no_provider
 from consumers.sdk.outcomes import AccountError, Ambiguous, Outcome, TryLater
 from consumers.sdk.provider import Provider
 from schemas.messages import Message
 from schemas.vocabulary import Mode, Reason
 
-# How the problem of a provider that refuses the account begins, here and in what processes share.
+# How the problem of a provider that refuses our account begins, here and in the shared state.
 _ACCOUNT = "account fault: "
-LEAST_ASIDE = 5.0  # seconds until it is seen again whether a message's providers can be called
+MIN_DEFER_SECONDS = 5.0  # between looks whether a message's providers can be called
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +31,18 @@ class Route:
     """A provider and its share of the traffic as configured.
 
     Args:
-        missing: what it lacks to be called at all (a secret that is not set); it is never chosen.
-        takes: which messages it may be given.
-        kind: of the provider, as its table names it; probes: whether a probe proves its account.
-        knows_repeats: a call that is made twice is carried out once there.
+        missing: what it lacks to be called at all (a secret that is not set). Such a provider is
+            never chosen.
+        capabilities: which messages it accepts.
+        kind: the type of the provider, as its table names it.
+        probes: whether a probe proves its account.
+        knows_repeats: whether it recognises a repeated call, and carries it out once.
     """
 
     provider: Provider[Message]
     weight: int
     missing: str | None = None
-    takes: Capabilities = field(default_factory=Capabilities)
+    capabilities: Capabilities = field(default_factory=Capabilities)
     kind: str = ""
     probes: bool = True
     knows_repeats: bool = False
@@ -43,7 +50,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The provider of an attempt, its weight at that moment, and why it was taken."""
+    """The provider of an attempt, its weight at that moment, and why it was chosen."""
 
     provider: Provider[Message]
     weight: int
@@ -51,17 +58,45 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
-    """The providers that take a message are left alone for so many seconds, and others are not."""
+class ProvidersResting:
+    """The providers that accept a message all rest for so many seconds, and others do not."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class NoWay:
-    """No provider of the channel takes the message."""
+class NoProvider:
+    """No provider of the channel accepts the message."""
 
     why: str
+
+
+class RateLimits(Protocol):
+    """The rate limits of a channel's providers."""
+
+    def allows(self, provider: str) -> bool:
+        """Whether one more call may be made now."""
+
+    def spend(self, provider: str) -> None:
+        """Count a call that is made."""
+
+    def refund(self, provider: str) -> None:
+        """Give back a call that was counted and is not made."""
+
+
+class Unlimited:
+    """No limits."""
+
+    def allows(self, provider: str) -> bool:
+        """Every call may be made."""
+        del provider
+        return True
+
+    def spend(self, provider: str) -> None:
+        """Nothing is counted."""
+
+    def refund(self, provider: str) -> None:
+        """Nothing is counted."""
 
 
 @dataclass(slots=True)
@@ -69,13 +104,15 @@ class RouteState:
     """What the router knows of one provider.
 
     Args:
-        weight: its present share; seen: calls since the processes last compared notes.
+        weight: its present share.
+        counts: its calls since the processes last synchronized.
+        problem: the last error, masked.
     """
 
     route: Route
     breaker: Breaker
     weight: int
-    seen: Window = field(default_factory=Window)
+    counts: CallCounts = field(default_factory=CallCounts)
     problem: str | None = None
 
 
@@ -83,9 +120,13 @@ class Router:
     """One process's view of a channel's providers. Times are seconds since the epoch.
 
     Args:
-        routes: the channel's providers; of weight 0 are those for when no other can be called.
-        has_allowance: whether a provider's rate limit permits a call now; spend: one is made;
-            refund: it was not made after all.
+        routes: the channel's providers. Those of weight 0 are chosen only if no other can be
+            called.
+        limits: the providers' rate limits.
+
+    Attributes:
+        states: what is known of each provider, by name.
+        are_routes_alike: whether all providers accept the same messages.
     """
 
     def __init__(
@@ -94,155 +135,180 @@ class Router:
         policy: RoutingPolicy,
         *,
         source: random.Random,
-        has_allowance: Callable[[str], bool] = lambda _: True,
-        spend: Callable[[str], None] = lambda _: None,
-        refund: Callable[[str], None] = lambda _: None,
+        limits: RateLimits | None = None,
     ) -> None:
-        self.standings = {
+        self.states = {
             route.provider.name: RouteState(route, Breaker(policy), route.weight)
             for route in routes
         }
-        self._policy, self._source = policy, source
-        self._has_allowance, self._spend, self._refund = has_allowance, spend, refund
-        self.are_alike = len({route.takes for route in routes}) < 2
+        self.are_routes_alike = len({route.capabilities for route in routes}) < 2
+        self._policy = policy
+        self._source = source
+        self._limits = limits or Unlimited()
 
     def choose(self, message: Message, now: float) -> Choice | None:
-        """The provider of the message's next attempt; None when none can be called now."""
-        able = [s for s in self._takers(message) if self._can_be_called(s, now)]
-        if message.mode is Mode.TEST:  # no probe: it would tell nothing
+        """Choose the provider of a message's next attempt; None if none can be called now."""
+        able = [s for s in self._accepting(message) if self._can_be_called(s, now)]
+        if message.mode is Mode.TEST:  # a probe with a test message would show nothing
             able = [s for s in able if s.breaker.open_until is None]
         if not able:
             return None
-        probes = [s for s in able if s.breaker.state(now) is State.PROBING]
+        probes = [s for s in able if s.breaker.state(now) is BreakerState.PROBING]
         if probes:
-            return self._take(probes[0], "as a probe: does it work again?", now)
+            return self._choose(probes[0], "as a probe: does it work again?", now)
         total = sum(s.weight for s in able)
         if total == 0:
-            live = message.mode is Mode.LIVE
-            why = "as no other can be called" if live else f"for a {message.mode} message"
-            return self._take(self._source.choice(able), why, now)
-        chosen = self._source.choices(able, [s.weight for s in able])[0]
-        return self._take(chosen, self._why(chosen, total, now), now)
+            is_live = message.mode is Mode.LIVE
+            why = "as no other can be called" if is_live else f"for a {message.mode} message"
+            return self._choose(self._source.choice(able), why, now)
+        chosen = self._choose_by_weight(able)
+        return self._choose(chosen, self._explain(total, now), now)
 
-    def held_up(self, message: Message, now: float) -> Aside | NoWay | None:
-        """Why nobody is chosen for a message: None where it has to wait as all that are meant as
-        it is have to, or for its turn with a provider whose rate is limited."""
-        takers = self._takers(message)
-        if not takers:
-            return NoWay(explain_no_provider(message))
-        rests = [self._rest(standing, now) for standing in takers]
-        alike = [s for s in self.standings.values() if message.mode in s.route.takes.modes]
-        others_work = any(self._rest(standing, now) is None for standing in alike)
+    def find_obstacle(self, message: Message, now: float) -> ProvidersResting | NoProvider | None:
+        """Find out why no provider was chosen for a message.
+
+        Returns:
+            None if the message has to wait: as all messages of its mode do, or for a provider
+            whose rate is limited.
+        """
+        accepting = self._accepting(message)
+        if not accepting:
+            return NoProvider(explain_no_provider(message))
+        rests = [self._rest_seconds(state, now) for state in accepting]
+        of_same_mode = [
+            s for s in self.states.values() if message.mode in s.route.capabilities.modes
+        ]
+        others_work = any(self._rest_seconds(state, now) is None for state in of_same_mode)
         if not others_work or any(rest is None for rest in rests):
             return None
-        return Aside(max(LEAST_ASIDE, min(rest for rest in rests if rest is not None)))
+        shortest = min(rest for rest in rests if rest is not None)
+        return ProvidersResting(max(MIN_DEFER_SECONDS, shortest))
 
     def same_provider(self, name: str, now: float) -> Choice | None:
-        """The same provider, for a call whose answer was lost; None while it cannot be called.
+        """Choose a provider again, for a call whose answer was lost.
+
+        Returns:
+            None while it cannot be called.
 
         Raises:
-            KeyError: it is no longer configured.
+            KeyError: it is not configured any more.
         """
-        standing = self.standings[name]
-        if not self._can_be_called(standing, now):
+        state = self.states[name]
+        if not self._can_be_called(state, now):
             return None
-        return self._take(standing, "as before: its answer was lost", now)
+        return self._choose(state, "as before: its answer was lost", now)
 
     def alternative_to(self, message: Message, name: str, now: float) -> Choice | None:
-        """Another provider than the one that failed a message; None where there is none that works
-        and has a weight."""
-        others = [s for s in self._takers(message) if s.route.provider.name != name and s.weight]
-        works = [s for s in others if s.breaker.state(now) is State.CLOSED]
-        able = [s for s in works if self._can_be_called(s, now)]
+        """Choose another provider than the one that failed; None if no other works.
+
+        A provider of weight 0 is not chosen.
+        """
+        others = [s for s in self._accepting(message) if s.route.provider.name != name and s.weight]
+        able = [
+            s
+            for s in others
+            if s.breaker.state(now) is BreakerState.CLOSED and self._can_be_called(s, now)
+        ]
         if not able:
             return None
-        chosen = self._source.choices(able, [s.weight for s in able])[0]
-        return self._take(chosen, f"instead of {name}", now)
+        return self._choose(self._choose_by_weight(able), f"instead of {name}", now)
 
     def knows_repeats(self, name: str) -> bool:
-        """Whether a call that was made through this provider may be made through it again, and is
-        carried out once; not so where it is configured no more."""
-        standing = self.standings.get(name)
-        return standing is not None and standing.route.knows_repeats
+        """Whether a provider recognises a repeated call, and carries it out once.
 
-    def give_back(self, choice: Choice) -> None:
-        """The call that was chosen for is not made: another one may be, also as a probe."""
+        False for a provider that is not configured any more.
+        """
+        state = self.states.get(name)
+        return state is not None and state.route.knows_repeats
+
+    def release(self, choice: Choice) -> None:
+        """Give back a choice whose call is not made: another call may be, also as a probe."""
         name = choice.provider.name
-        if name in self.standings:
-            self.standings[name].breaker.not_begun()
-            self._refund(name)
+        if name in self.states:
+            self.states[name].breaker.cancel_start()
+            self._limits.refund(name)
 
-    def observe(self, name: str, outcome: Outcome, *, seconds: float, now: float) -> None:
-        """A call ended, after so many seconds."""
-        standing = self.standings[name]
+    def record_outcome(self, name: str, outcome: Outcome, *, seconds: float, now: float) -> None:
+        """Record a call that ended after so many seconds."""
+        state = self.states[name]
         is_error = isinstance(outcome, Ambiguous | AccountError) or (
             isinstance(outcome, TryLater) and outcome.reason is not Reason.RATE_LIMITED
         )
-        slow = seconds > self._policy.slow_seconds
-        standing.seen = standing.seen.with_call(error=is_error, slow=slow)
+        is_slow = seconds > self._policy.slow_seconds
+        state.counts = state.counts.with_call(is_error=is_error, is_slow=is_slow)
         if is_error:
-            standing.problem = masked(
-                outcome.response.detail or outcome.response.code or "no answer"
-            )
+            state.problem = masked(outcome.response.detail or outcome.response.code or "no answer")
         if isinstance(outcome, AccountError):
-            standing.problem = f"{_ACCOUNT}{without_recipients(outcome.response)}"
-            standing.breaker.blocked(now)
+            state.problem = f"{_ACCOUNT}{mask_response(outcome.response)}"
+            state.breaker.record_account_error(now)
         elif is_error:
-            standing.breaker.failed(now)
-        elif not isinstance(outcome, TryLater):  # being asked to wait says nothing either way
-            standing.breaker.succeeded()
+            state.breaker.record_failure(now)
+        elif not isinstance(outcome, TryLater):  # a rate limit shows neither success nor failure
+            state.breaker.record_success()
 
-    def resting(self, name: str) -> str | None:
-        """Why a provider is left alone; None if it is not."""
-        standing = self.standings[name]
-        if standing.breaker.open_until is None:
+    def pause_reason(self, name: str) -> str | None:
+        """Why a provider is not called for now; None if it is."""
+        state = self.states[name]
+        if state.breaker.open_until is None:
             return None
-        return f"left alone after failures in a row; the last: {standing.problem or 'elsewhere'}"
+        return f"paused after failures in a row; the last: {state.problem or 'in another process'}"
 
-    def needs_setup(self, name: str) -> str | None:
-        """What a person has to put right before a provider can be used; None if nothing."""
-        standing = self.standings[name]
-        if standing.route.missing is not None:
-            return standing.route.missing
-        is_open, problem = standing.breaker.open_until is not None, standing.problem or ""
+    def setup_problem(self, name: str) -> str | None:
+        """What a person has to repair before a provider can be used; None if nothing."""
+        state = self.states[name]
+        if state.route.missing is not None:
+            return state.route.missing
+        is_open, problem = state.breaker.open_until is not None, state.problem or ""
         return problem if is_open and problem.startswith(_ACCOUNT) else None
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether every provider is left alone, those for tests apart."""
-        everybody = list(self.standings.values())
-        meant = [s for s in everybody if Mode.LIVE in s.route.takes.modes] or everybody
-        return all(s.breaker.open_until is not None or s.route.missing is not None for s in meant)
+    def has_available_provider(self) -> bool:
+        """Whether a provider can be called that does not rest, those for tests not counted."""
+        states = list(self.states.values())
+        live = [s for s in states if Mode.LIVE in s.route.capabilities.modes] or states
+        return any(s.breaker.open_until is None and s.route.missing is None for s in live)
 
-    def may_probe(self, now: float) -> bool:
+    def can_probe(self, now: float) -> bool:
         """Whether a provider's rest is over, so that one call may find out how it is."""
-        able = [s for s in self.standings.values() if s.route.missing is None]
-        return any(s.breaker.state(now) is State.PROBING and s.breaker.allows(now) for s in able)
+        return any(
+            s.breaker.state(now) is BreakerState.PROBING and s.breaker.allows(now)
+            for s in self.states.values()
+            if s.route.missing is None
+        )
 
-    def _takers(self, message: Message) -> list[RouteState]:
-        standings = list(self.standings.values())
-        if self.are_alike and standings and standings[0].route.takes.accepts(message):
-            return standings
-        return [s for s in standings if s.route.takes.accepts(message)]
+    def _accepting(self, message: Message) -> list[RouteState]:
+        """Return the providers that accept a message."""
+        states = list(self.states.values())
+        if self.are_routes_alike and states and states[0].route.capabilities.accepts(message):
+            return states
+        return [s for s in states if s.route.capabilities.accepts(message)]
 
-    def _rest(self, standing: RouteState, now: float) -> float | None:
-        """Seconds for which a provider is left alone; None while it is not."""
-        if standing.route.missing is not None:
+    def _rest_seconds(self, state: RouteState, now: float) -> float | None:
+        """Return the seconds for which a provider rests; None if it does not."""
+        if state.route.missing is not None:
             return self._policy.account_rest_seconds
-        until = standing.breaker.open_until
+        until = state.breaker.open_until
         return None if until is None else max(0.0, until - now)
 
-    def _can_be_called(self, standing: RouteState, now: float) -> bool:
-        if standing.route.missing is not None or not standing.breaker.allows(now):
+    def _can_be_called(self, state: RouteState, now: float) -> bool:
+        if state.route.missing is not None or not state.breaker.allows(now):
             return False
-        return self._has_allowance(standing.route.provider.name)
+        return self._limits.allows(state.route.provider.name)
 
-    def _take(self, standing: RouteState, why: str, now: float) -> Choice:
-        standing.breaker.begin(now)
-        self._spend(standing.route.provider.name)
-        return Choice(standing.route.provider, standing.weight, f"weight {standing.weight} {why}")
+    def _choose_by_weight(self, states: Sequence[RouteState]) -> RouteState:
+        return self._source.choices(states, [s.weight for s in states])[0]
 
-    def _why(self, chosen: RouteState, total: int, now: float) -> str:
-        away = [n for n, s in self.standings.items() if s.breaker.state(now) is not State.CLOSED]
-        left = f"of {total}"
-        return f"{left}; left alone: {', '.join(away)}" if away else left
+    def _choose(self, state: RouteState, why: str, now: float) -> Choice:
+        state.breaker.record_start(now)
+        self._limits.spend(state.route.provider.name)
+        return Choice(state.route.provider, state.weight, f"weight {state.weight} {why}")
+
+    def _explain(self, total: int, now: float) -> str:
+        """Say among which weight the choice was made, and which providers are paused."""
+        paused = [
+            name
+            for name, state in self.states.items()
+            if state.breaker.state(now) is not BreakerState.CLOSED
+        ]
+        share = f"of {total}"
+        return f"{share}; paused: {', '.join(paused)}" if paused else share

@@ -1,8 +1,8 @@
-"""How a provider's share moves: away from it in steps while it does badly, back in steps after.
+"""Moves a provider's weight: away from it in steps while it does badly, back in steps afterwards.
 
-Pure, and run by one process of a channel at a time for all of them. What is judged are the calls of
-slots of time that are over, so that a slow minute is not taken for a quiet one. The steps are those
-that a public notification service published of itself: ten points away for more errors or slow
+It is pure. One process of a channel at a time runs it, for all of them. It judges the calls of time
+slots that are over, so that a slow minute is not mistaken for a quiet one. The steps are those that
+a public notification service published about itself: ten points away for more errors or slow
 answers than is normal, ten points back for every five good minutes.
 """
 
@@ -12,16 +12,22 @@ from comms.platform.settings import RoutingPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Calls that ended lately."""
+class CallCounts:
+    """Counts of calls that ended within some time."""
 
     calls: int = 0
     errors: int = 0
     slow: int = 0
 
-    def with_call(self, *, error: bool, slow: bool) -> "Window":
-        """One more."""
-        return Window(self.calls + 1, self.errors + error, self.slow + slow)
+    def with_call(self, *, is_error: bool, is_slow: bool) -> "CallCounts":
+        """Return the counts with one more call."""
+        return CallCounts(self.calls + 1, self.errors + is_error, self.slow + is_slow)
+
+    def minus(self, other: "CallCounts") -> "CallCounts":
+        """Return the counts without those that were counted before."""
+        return CallCounts(
+            self.calls - other.calls, self.errors - other.errors, self.slow - other.slow
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,39 +38,39 @@ class Share:
     changed_at: float
 
 
-def judge(
+def adjust_share(
     share: Share,
-    window: Window,
+    counts: CallCounts,
     *,
     configured: int,
     policy: RoutingPolicy,
     now: float,
-    left_alone: bool = False,
+    is_open: bool = False,
 ) -> Share:
-    """The share that follows from how the provider did.
+    """Return the share that follows from how the provider did.
 
     Args:
-        configured: the weight in the settings, which is never exceeded; one of 0 stays 0.
-        left_alone: its breaker is open. It comes back with the least share, and by steps.
+        configured: the weight in the settings, which is never exceeded. A weight of 0 stays 0.
+        is_open: its breaker is open. It comes back with the smallest share, and by steps.
     """
     since = now - share.changed_at
     weight = min(share.weight, configured)
     floor = min(policy.floor, configured)
-    if left_alone:
+    if is_open:
         return Share(floor, now)
-    if _does_badly(window, policy):
+    if _does_badly(counts, policy):
         if since >= policy.step_seconds:
             weight = max(floor, weight - policy.step)
         changed_at = now if weight != share.weight or weight == floor else share.changed_at
-        return Share(weight, changed_at)  # the good minutes are counted from the last bad one
+        return Share(weight, changed_at)  # good minutes are counted from the last bad one
     if weight < configured and since >= policy.recover_seconds:
         weight = min(configured, weight + policy.step)
     weight = max(floor, weight)
     return share if weight == share.weight else replace(share, weight=weight, changed_at=now)
 
 
-def _does_badly(window: Window, policy: RoutingPolicy) -> bool:
-    if window.calls < policy.minimum_calls:
+def _does_badly(counts: CallCounts, policy: RoutingPolicy) -> bool:
+    if counts.calls < policy.minimum_calls:
         return False
-    bad = window.errors >= policy.error_rate * window.calls
-    return bad or window.slow >= policy.slow_rate * window.calls
+    has_errors = counts.errors >= policy.error_rate * counts.calls
+    return has_errors or counts.slow >= policy.slow_rate * counts.calls

@@ -1,7 +1,7 @@
-"""What a channel process says of itself: a row in `consumers.worker`, every other second.
+"""Reports the state of a channel process: a row in `consumers.worker`, every other second.
 
-The audit service reads these rows for `/v1/channels`; a row that grows old is a process that died.
-Providers are probed here too, now and then, without sending anything.
+The audit service reads these rows for `/v1/channels`. A row that grows old belongs to a process
+that died. The reporter also probes the providers now and then, without sending anything.
 """
 
 import asyncio
@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import structlog
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.clock import Clock, utc_now
 from comms.platform.database import DatabaseError, translated
+from comms.platform.database_retry import run_periodically
 from consumers.routing import Route, Router
 from consumers.routing.health import ProviderHealth
 from consumers.sdk.error_codes import unknown_codes
-from consumers.status.readiness import judged
+from consumers.status.readiness import assess
 from schemas.vocabulary import Channel, Mode
-
-log = structlog.get_logger(__name__)
 
 REPORT_SECONDS = 2.0
 PROBE_SECONDS = 20.0
@@ -34,11 +32,12 @@ ON CONFLICT (owner) DO UPDATE SET seen_at = now(), in_flight = excluded.in_fligh
     lag_messages = excluded.lag_messages, lag_seconds = excluded.lag_seconds,
     providers = excluded.providers
 """
+_DELETE = "DELETE FROM consumers.worker WHERE owner = %s"
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy the process is; lag in messages and in seconds."""
+    """How busy the process is: calls that run, and its lag."""
 
     in_flight: int
     lag_messages: int
@@ -46,10 +45,14 @@ class Load:
 
 
 class Reporter:
-    """Writes the process's row.
+    """Writes the row of one process.
 
     Args:
-        load: asked for the present load before each report.
+        owner: the id of the process.
+        measure_load: returns the present load; called before each report.
+
+    Attributes:
+        database_problem: why the last report failed; None if it did not.
     """
 
     def __init__(
@@ -61,91 +64,97 @@ class Reporter:
         routes: Sequence[Route],
         router: Router,
         health: ProviderHealth,
-        load: Callable[[], Load],
+        measure_load: Callable[[], Load],
         clock: Clock = utc_now,
     ) -> None:
-        self._pool, self._channel, self._owner = pool, channel, owner
-        self._routes, self._router = routes, router
-        self._health, self._load, self._clock = health, load, clock
+        self._pool = pool
+        self._channel = channel
+        self._owner = owner
+        self._routes = routes
+        self._router = router
+        self._health = health
+        self._measure_load = measure_load
+        self._clock = clock
         self.database_problem: str | None = None
 
     async def run(self) -> None:
-        """Report, and probe, until cancelled."""
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._report_for_ever())
-            both.create_task(self._probe_for_ever())
+        """Report and probe until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                run_periodically(
+                    self._report,
+                    seconds=REPORT_SECONDS,
+                    event="worker.not_reported",
+                    retry_on=DatabaseError,
+                    on_error=self._remember_problem,
+                )
+            )
+            group.create_task(self._probe_forever())
 
-    async def _report_for_ever(self) -> None:
-        while True:
-            try:
-                await self._report()
-                self.database_problem = None
-            except DatabaseError as error:
-                self.database_problem = str(error)
-                log.warning("worker.not_reported", problem=str(error))
-            await asyncio.sleep(REPORT_SECONDS)
-
-    async def _probe_for_ever(self) -> None:
-        """All at once: one that does not answer keeps nobody from being asked."""
-        while True:
-            await asyncio.gather(*(self._probe(r) for r in self._routes if r.missing is None))
-            await asyncio.sleep(PROBE_SECONDS)
-
-    async def _probe(self, route: Route) -> None:
-        problem = await route.provider.probe()
-        self._health.probed(route.provider.name, problem, at=self._clock())
-
-    async def leave(self) -> None:
-        """Take the row away: the process ends on purpose.
+    async def delete_row(self) -> None:
+        """Delete the row: the process ends on purpose.
 
         Raises:
             DatabaseError: the row stays and grows old.
         """
         with translated():
             async with self._pool.connection() as connection:
-                await connection.execute(
-                    "DELETE FROM consumers.worker WHERE owner = %s", (self._owner,)
-                )
+                await connection.execute(_DELETE, (self._owner,))
+
+    async def _probe_forever(self) -> None:
+        """Probe all providers at once: one that does not answer delays no other."""
+        while True:
+            await asyncio.gather(*(self._probe(r) for r in self._routes if r.missing is None))
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def _probe(self, route: Route) -> None:
+        problem = await route.provider.probe()
+        self._health.record_probe(route.provider.name, problem, at=self._clock())
 
     async def _report(self) -> None:
-        load = self._load()
+        load = self._measure_load()
         row = (
             self._owner,
             self._channel,
             load.in_flight,
             load.lag_messages,
             load.lag_seconds,
-            json.dumps([self._provider(route) for route in self._routes]),
+            json.dumps([self._describe(route) for route in self._routes]),
         )
         with translated():
             async with self._pool.connection() as connection:
                 await connection.execute(_REPORT, row)
+        self.database_problem = None
 
-    def _provider(self, route: Route) -> dict[str, object]:
+    def _remember_problem(self, error: DatabaseError) -> None:
+        self.database_problem = str(error)
+
+    def _describe(self, route: Route) -> dict[str, object]:
+        """Return a provider as the audit service reads it."""
         name = route.provider.name
-        seen = self._health.of(name)
-        verdict = judged(
-            seen,
+        record = self._health.get(name)
+        assessment = assess(
+            record,
             is_simulated=route.kind == "simulated",
             probes=route.probes,
-            missing=self._router.needs_setup(name),
-            resting=self._router.resting(name),
+            setup_problem=self._router.setup_problem(name),
+            pause_reason=self._router.pause_reason(name),
         )
         return {
             "name": name,
             "kind": route.kind,
-            "weight": self._router.standings[name].weight,
-            "readiness": verdict.word,
-            "problem": verdict.problem,
-            "evidence": verdict.evidence,
-            "for_tests": Mode.LIVE not in route.takes.modes,
-            "probed_at": _text(seen.probed_at if route.probes else None),
-            "last_success": _text(seen.last_success),
+            "weight": self._router.states[name].weight,
+            "readiness": assessment.readiness,
+            "problem": assessment.problem,
+            "evidence": assessment.evidence,
+            "for_tests": Mode.LIVE not in route.capabilities.modes,
+            "probed_at": _format(record.probed_at if route.probes else None),
+            "last_success": _format(record.last_success),
             "unknown_codes": unknown_codes(self._channel, name),
-            "last_error": seen.last_error,
-            "last_error_at": _text(seen.last_error_at),
+            "last_error": record.last_error,
+            "last_error_at": _format(record.last_error_at),
         }
 
 
-def _text(at: datetime | None) -> str | None:
+def _format(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from comms.cli.app import run
 from comms.platform.kafka import TopicPartition
-from consumers.ledger.store import Claim, Ledger
+from consumers.ledger.store import Claim, Ledger, Suppressions
 from consumers.pipeline.offsets import OffsetTracker
 from producer import queue
 from producer.relay import Relay
@@ -19,25 +19,25 @@ from producer.relay import Relay
 def commit_on_fetch() -> None:
     """Commit the offset of a record when it is fetched, not when it is settled."""
     furthest: dict[TopicPartition, int] = {}
-    fetched = OffsetTracker.fetched
+    track = OffsetTracker.track
 
-    def record_offset(
-        self: OffsetTracker, place: TopicPartition, offset: int, timestamp: int
+    def track_as_done(
+        self: OffsetTracker, partition: TopicPartition, offset: int, timestamp: int
     ) -> object:
-        furthest[place] = offset + 1
-        return fetched(self, place, offset, timestamp)
+        furthest[partition] = offset + 1
+        return track(self, partition, offset, timestamp)
 
-    OffsetTracker.fetched = record_offset  # type: ignore[assignment,method-assign]
-    OffsetTracker.to_commit = lambda self: {  # type: ignore[method-assign]
-        place: furthest[place] for place in self.places() if place in furthest
+    OffsetTracker.track = track_as_done  # type: ignore[assignment,method-assign]
+    OffsetTracker.offsets_to_commit = lambda self: {  # type: ignore[method-assign]
+        partition: furthest[partition] for partition in self.partitions() if partition in furthest
     }
 
 
 def skip_the_claim() -> None:
     """Let every process make every call."""
 
-    async def claim(_: Ledger, claims: Sequence[Claim]) -> dict[UUID, str | None]:
-        return {request.delivery.message.id: None for request in claims}
+    async def claim(_: Ledger, claims: Sequence[Claim]) -> dict[UUID, Suppressions]:
+        return {claim.delivery.message.id: {} for claim in claims}
 
     Ledger.claim = claim  # type: ignore[assignment,method-assign]
 

@@ -28,9 +28,9 @@ from consumers.ledger.decisions import (
     Suppress,
 )
 from consumers.ledger.delivery import Delivery, Lease
-from consumers.ledger.store import Claim, Ledger, Listed, Settlement
-from consumers.pipeline.claiming import CLAIM_IS_STALE, Claimer
-from consumers.pipeline.settlement import Call, Settled, Settler
+from consumers.ledger.store import Claim, Ledger, Settlement, Suppressions
+from consumers.pipeline.claiming import CLAIM_MAX_AGE, Claimer, compute_doubt_after
+from consumers.pipeline.settlement import Call, SettledAttempt, Settler
 from consumers.routing import Choice, Router
 from consumers.sdk.outcomes import Ambiguous, Outcome
 from schemas.vocabulary import Channel
@@ -82,7 +82,7 @@ class PacedLedger(Ledger):
         super().__init__(pool, channel=Channel.SMS, owner=owner)
         self._pace = pace
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Listed]:
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Suppressions]:
         ours = await self._paced(Where.CLAIM, partial(super().claim, claims))
         await self._pace.stop(Where.HEAR)
         return ours
@@ -93,8 +93,8 @@ class PacedLedger(Ledger):
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         await self._paced(Where.SETTLE, partial(super().settle, settlements))
 
-    async def step_aside(self, deliveries: Sequence[tuple[Delivery, float]]) -> None:
-        await self._paced(Where.STEP_ASIDE, partial(super().step_aside, deliveries))
+    async def defer(self, deliveries: Sequence[tuple[Delivery, float]]) -> None:
+        await self._paced(Where.STEP_ASIDE, partial(super().defer, deliveries))
 
     async def _paced(self, where: Where, statement: Callable[[], Awaitable[T]]) -> T:
         fares = await self._pace.stop(where)
@@ -173,14 +173,16 @@ class Flight:
         match verdict:
             case Begin(choice=other):
                 name = (other or self._choice).provider.name
-                await self._make(Call.of(verdict, self.delivery, name), asked)
+                await self._make(Call.from_decision(verdict, self.delivery, name), asked)
             case AlreadySettled():
                 await self._finish()
             case Suppress(begin=begin, why=why):
-                call = Call.of(begin, self.delivery, (begin.choice or self._choice).provider.name)
-                await self._settle(self.process.settler.suppressed(call, why))
+                call = Call.from_decision(
+                    begin, self.delivery, (begin.choice or self._choice).provider.name
+                )
+                await self._settle(self.process.settler.suppress(call, why))
             case HoldUnknown():
-                await self._settle(self.process.settler.held(self.delivery, verdict))
+                await self._settle(self.process.settler.hold(self.delivery, verdict))
             case Defer(seconds=seconds):
                 await self._step_aside(seconds)
             case _:
@@ -190,28 +192,28 @@ class Flight:
         while True:
             asked = self._now()
             try:
-                verdicts = await self._claimer.verdicts([(self.delivery, self._choice)])
+                [decision] = await self._claimer.claim([(self.delivery, self._choice)])
             except DatabaseUnavailableError:
                 continue
-            return verdicts[id(self.delivery)], asked
+            return decision, asked
 
     async def _make(self, call: Call, asked: float) -> None:
         await self._pace.stop(Where.CALL)
-        if self._now() - asked > CLAIM_IS_STALE:
-            await self._step_aside(self._claimer.doubt_after)
+        if self._now() - asked > CLAIM_MAX_AGE:
+            await self._step_aside(compute_doubt_after(self.process.settings))
             return
         self.call, began = call, self._now()
         await self._pace.stop(Where.ANSWER)
-        if self._now() - began >= self.process.settings.call_timeout_seconds + CLAIM_IS_STALE:
+        if self._now() - began >= self.process.settings.call_timeout_seconds + CLAIM_MAX_AGE:
             self.outcome = Ambiguous()
         await self._settle(self.process.settler.settle(call, self.outcome))
 
-    async def _settle(self, settled: Settled) -> None:
-        await _until_heard(partial(self._ledger.settle, [settled.row]))
+    async def _settle(self, settled: SettledAttempt) -> None:
+        await _until_heard(partial(self._ledger.settle, [settled.settlement]))
         await self._finish()
 
     async def _step_aside(self, seconds: float) -> None:
-        await _until_heard(partial(self._ledger.step_aside, [(self.delivery, seconds)]))
+        await _until_heard(partial(self._ledger.defer, [(self.delivery, seconds)]))
         await self._finish()
 
     async def _finish(self) -> None:

@@ -1,7 +1,8 @@
 """Whose turn it is: in order within a key, one at a time, and nobody waits for ever.
 
-`Lanes` against a line per key; `FairQueue` against a bound on the turns that a message waits, which
-depends on how many stand before it in its own line and on nothing that arrives after it.
+`RecipientQueues` against a line per key; `FairQueue` against a bound on the turns that a message
+waits, which depends on how many stand before it in its own line and on nothing that arrives after
+it.
 """
 
 from collections import deque
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.pipeline.fair_queue import TURNS, FairQueue
-from consumers.pipeline.lanes import Lanes
+from consumers.pipeline.recipient_queues import RecipientQueues
 from schemas.vocabulary import Priority
 from tests.consumers.harness import sms
 from tests.properties.effort import effort
@@ -45,7 +46,7 @@ class LinesOfRecipients(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.lanes = Lanes()
+        self.lanes = RecipientQueues()
         self.lines: dict[str, Line] = {}
 
     @rule(tenant=tenants, to=st.sampled_from("ab"), priority=priorities)

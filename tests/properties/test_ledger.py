@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consumers.pipeline.claiming import CLAIM_IS_STALE
+from consumers.pipeline.claiming import CLAIM_MAX_AGE
 from consumers.sdk.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
 from schemas.messages import Message
 from schemas.vocabulary import OnDoubt, Reason, Status
@@ -34,7 +34,7 @@ from tests.properties.world import KNOWS_REPEATS, SETTINGS, World
 PROCESSES = 3
 PROVIDERS = ("a", "b")
 MOST_FLIGHTS = 4
-LONGEST_CALL = SETTINGS.call_timeout_seconds + CLAIM_IS_STALE
+LONGEST_CALL = SETTINGS.call_timeout_seconds + CLAIM_MAX_AGE
 ENDS = frozenset({Status.SENT, Status.FAILED, Status.UNKNOWN, Status.CANCELLED})
 
 IDS = [UUID(f"01890a5d-ac96-774b-bcce-b302099a800{n}") for n in range(2)]  # the same every time

@@ -85,7 +85,7 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
             if place in self.held:
                 self._read(place, gap)
             else:
-                assert self.watermark.fetched(place, 7, 0) is None
+                assert self.watermark.track(place, 7, 0) is None
         for number in newest if self.ever_read else ():
             self._ends(self.ever_read[-1 - number % len(self.ever_read)])
 
@@ -96,44 +96,44 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
         if offset is None:
             offset = (log[-1] + 1 if log else 0) + gap
             log.append(offset)
-        source = self.watermark.fetched(place, offset, offset * SECOND)
+        source = self.watermark.track(place, offset, offset * SECOND)
         assert source is not None
         held.read.append(source)
         self.ever_read.append(source)
 
     def _ends(self, source: Offset) -> None:
-        held = self.held.get(source.place)
+        held = self.held.get(source.partition)
         if held is None or source not in held.read:
-            before = self.watermark.to_commit()
-            self.watermark.done(source)
-            assert self.watermark.to_commit() == before
+            before = self.watermark.offsets_to_commit()
+            self.watermark.mark_done(source)
+            assert self.watermark.offsets_to_commit() == before
         elif source.offset not in held.abandoned:  # nobody works on those any more
-            self.watermark.done(source)
+            self.watermark.mark_done(source)
             held.done.add(source.offset)
-            self.settled[source.place].add(source.offset)
+            self.settled[source.partition].add(source.offset)
 
     @precondition(lambda self: bool(self.ever_read))
     @rule(newest=st.integers(0, 15))
     def is_given_up(self, newest: int) -> None:
         source = self.ever_read[-1 - newest % len(self.ever_read)]
-        held = self.held.get(source.place)
+        held = self.held.get(source.partition)
         if held is None or source not in held.read:
-            self.watermark.abandoned(source)
+            self.watermark.mark_abandoned(source)
         elif source.offset not in held.done | held.abandoned:
-            self.watermark.abandoned(source)
+            self.watermark.mark_abandoned(source)
             held.abandoned.add(source.offset)
 
     @rule(is_heard=st.booleans())
     def commits(self, is_heard: bool) -> None:
-        offsets = self.watermark.to_commit()
+        offsets = self.watermark.offsets_to_commit()
         for place, offset in offsets.items():
             assert offset > self.kept[place]
             below = {known for known in self.log[place] if known < offset}
             assert below <= self.settled[place]
         if is_heard:
             self.kept |= offsets
-            self.watermark.committed(offsets)
-            assert self.watermark.to_commit() == {}
+            self.watermark.mark_committed(offsets)
+            assert self.watermark.offsets_to_commit() == {}
 
     @rule()
     def everything_ends(self) -> None:
@@ -148,15 +148,15 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
 
     @invariant()
     def agree(self) -> None:
-        assert set(self.watermark.places()) == self.held.keys()
-        for place, offset in self.watermark.to_commit().items():
+        assert set(self.watermark.partitions()) == self.held.keys()
+        for place, offset in self.watermark.offsets_to_commit().items():
             assert offset == self.held[place].safe()
         for place, held in self.held.items():
             assert self.watermark.position(place) == held.safe()
             left = len(held.read) - len(held.done) - len(held.abandoned)
-            assert self.watermark.open([place]) == left
+            assert self.watermark.count_open([place]) == left
         for source in self.ever_read:
-            of = self.held.get(source.place)
+            of = self.held.get(source.partition)
             expected = of is not None and not of.leaving and source in of.read
             assert self.watermark.is_current(source) == expected
 
@@ -168,7 +168,7 @@ class PartitionsComeAndGo(RuleBasedStateMachine):
             for source in held.read
             if source.offset not in held.done
         ]
-        seconds = self.watermark.oldest_seconds(now=1_000_000)
+        seconds = self.watermark.oldest_age(now=1_000_000)
         assert seconds == (1_000_000 - min(waiting) if waiting else 0)
 
 

@@ -1,8 +1,8 @@
 """Who may be called is called, who rests is left alone, and whoever recovers gets everything back.
 
-One process's router, with its weights judged as the processes of a channel judge them together. The
-model knows of each provider the failures since its last success, until when it rests, when a probe
-was last sent, and when its weight last moved. The time is a number that is passed in.
+One process's router, with its weights assess as the processes of a channel adjust_share them
+together. The model knows of each provider the failures since its last success, until when it rests,
+when a probe was last sent, and when its weight last moved. The time is a number that is passed in.
 """
 
 import random
@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from comms.platform.settings import RoutingPolicy
 from consumers.routing import Choice, Route, Router
 from consumers.routing.breaker import PROBE_SECONDS
-from consumers.routing.weights import Share, Window, judge
+from consumers.routing.weights import CallCounts, Share, adjust_share
 from consumers.sdk.outcomes import Accepted, Ambiguous, Outcome, Refused, TryLater
 from schemas.vocabulary import Reason
 from tests.consumers.harness import Named, sms
@@ -79,6 +79,22 @@ class Known:
         self.failures, self.rests_until, self.probe_until = 0, None, 0.0
 
 
+class ModelRateLimits:
+    """Rate limits as the model has them: a provider may be called or not."""
+
+    def __init__(self, known: dict[str, Known]) -> None:
+        self._known = known
+
+    def allows(self, provider: str) -> bool:
+        return self._known[provider].may_be_called
+
+    def spend(self, provider: str) -> None:
+        """The model does not count calls."""
+
+    def refund(self, provider: str) -> None:
+        """The model does not count calls."""
+
+
 class ProvidersComeAndGo(RuleBasedStateMachine):
     """Three providers, calls that end in any way and any order, and time."""
 
@@ -91,7 +107,7 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
             [Route(Named(name), known.configured) for name, known in self.known.items()],
             POLICY,
             source=random.Random(7),
-            has_allowance=lambda name: self.known[name].may_be_called,
+            limits=ModelRateLimits(self.known),
         )
         self.now = 0.0
         self.calls: list[str] = []  # being made, by provider
@@ -118,7 +134,7 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
             return
         name = choice.provider.name
         assert name in (probes or able)
-        weighted = {n for n in able if self.router.standings[n].weight > 0}
+        weighted = {n for n in able if self.router.states[n].weight > 0}
         assert probes or name in (weighted or able)
         self._call_begins(choice)
 
@@ -134,7 +150,7 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
     def _call_begins(self, choice: Choice) -> None:
         name = choice.provider.name
         known = self.known[name]
-        assert choice.weight == self.router.standings[name].weight
+        assert choice.weight == self.router.states[name].weight
         if known.rests_until is not None:
             known.probe_until = self.now + PROBE_SECONDS
         self.calls.append(name)
@@ -154,7 +170,7 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
             self._ends(name, outcome, 0.1)
 
     def _ends(self, name: str, outcome: Outcome, seconds: float) -> None:
-        self.router.observe(name, outcome, seconds=seconds, now=self.now)
+        self.router.record_outcome(name, outcome, seconds=seconds, now=self.now)
         if outcome in FAILURES:
             self.known[name].fails(self.now)
         elif outcome in ANSWERS:
@@ -164,7 +180,7 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
     def are_judged(self) -> None:
         """By their calls since they were judged last."""
         for name, known in self.known.items():
-            window, before = self.router.standings[name].seen, known.share
+            window, before = self.router.states[name].counts, known.share
             moved = self._judge(name).weight - before.weight
             since = self.now - before.changed_at
             is_bad = window.calls > 0 and (
@@ -177,11 +193,11 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
             assert moved == 0 or since >= pause
 
     def _judge(self, name: str) -> Share:
-        standing, known = self.router.standings[name], self.known[name]
-        after = judge(
-            known.share, standing.seen, configured=known.configured, policy=POLICY, now=self.now
+        standing, known = self.router.states[name], self.known[name]
+        after = adjust_share(
+            known.share, standing.counts, configured=known.configured, policy=POLICY, now=self.now
         )
-        known.share, standing.weight, standing.seen = after, after.weight, Window()
+        known.share, standing.weight, standing.counts = after, after.weight, CallCounts()
         return after
 
     @rule(name=names)
@@ -195,18 +211,18 @@ class ProvidersComeAndGo(RuleBasedStateMachine):
             assert choice is not None
             self._ends(name, Accepted(), 0.1)
             self._judge(name)
-        assert self.router.standings[name].weight == known.configured
-        assert self.router.resting(name) is None
+        assert self.router.states[name].weight == known.configured
+        assert self.router.pause_reason(name) is None
 
     @invariant()
     def agree(self) -> None:
         for name, known in self.known.items():
-            standing = self.router.standings[name]
+            standing = self.router.states[name]
             assert standing.breaker.open_until == known.rests_until
             assert min(POLICY.floor, known.configured) <= standing.weight <= known.configured
-            assert (self.router.resting(name) is None) == (known.rests_until is None)
+            assert (self.router.pause_reason(name) is None) == (known.rests_until is None)
         every_one_rests = all(known.rests_until is not None for known in self.known.values())
-        assert self.router.is_waiting == every_one_rests
+        assert self.router.has_available_provider != every_one_rests
 
 
 class Evenly(random.Random):

@@ -130,7 +130,7 @@ class World:
             self._ledger(process).requeue_abandoned_claims(
                 claimed_within=FAR_BACK,
                 older_than=DOUBT_AFTER,
-                even_of_the_living=RUNNING_OWNER_SECONDS,
+                running_owner_seconds=RUNNING_OWNER_SECONDS,
             )
         )
 
@@ -139,7 +139,7 @@ class World:
         self.run(flight.step(fares))
 
     def _fly(self, process: Process, delivery: Delivery, provider: str) -> Flight:
-        standing = process.router.standings[provider]
+        standing = process.router.states[provider]
         flight = Flight(process, delivery, Choice(standing.route.provider, 50, "by the test"))
         self.run(flight.take_off())
         return flight

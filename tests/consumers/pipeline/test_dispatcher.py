@@ -11,10 +11,12 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform.database import async_pool
 from comms.platform.kafka import Broker
 from comms.platform.settings import ChannelSettings, RoutingPolicy
-from consumers.ledger.delivery import Delivery, DeliverySource, Lease
-from consumers.ledger.store import Claim, Ledger, Listed
-from consumers.pipeline.claiming import CLAIM_IS_STALE
-from consumers.pipeline.dispatcher import Dispatcher
+from consumers.ledger.delivery import Delivery, Lease
+from consumers.ledger.store import Claim, Ledger, Suppressions
+from consumers.pipeline.acks import AckRouter
+from consumers.pipeline.assembly import build_dispatcher
+from consumers.pipeline.claiming import CLAIM_MAX_AGE
+from consumers.pipeline.progress import LeaseProgress
 from consumers.routing import Route, Router
 from consumers.routing.health import ProviderHealth
 from consumers.sdk.outcomes import Accepted, Outcome
@@ -40,6 +42,17 @@ class Recording(Named):
         return Accepted()
 
 
+class EndedLeases(LeaseProgress):
+    """Puts every lease that ended into a queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Queue[Lease]()
+
+    def mark_done(self, lease: Lease) -> None:
+        self.ended.put_nowait(lease)
+
+
 class HeardLate(Ledger):
     """Its claims are made at once, and the process hears of them after `passes`."""
 
@@ -47,7 +60,7 @@ class HeardLate(Ledger):
         super().__init__(pool, channel=Channel.SMS, owner=uuid4())
         self._passes = passes
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Listed]:
+    async def claim(self, claims: Sequence[Claim]) -> dict[UUID, Suppressions]:
         ours = await super().claim(claims)
         self._passes()
         return ours
@@ -67,25 +80,20 @@ async def test_a_claim_that_was_heard_of_late_is_not_called_under(
 ) -> None:
     now = [0.0]
     provider, producer = Recording("p"), broker.producer(threaded=False)
-    ended = asyncio.Event()
-
-    def done(_: DeliverySource) -> None:
-        ended.set()
+    leases = EndedLeases()
 
     def passes() -> None:
         now[0] += seconds
 
-    dispatcher = Dispatcher(
-        channel=Channel.SMS,
-        settings=ChannelSettings(),
+    dispatcher = build_dispatcher(
+        Channel.SMS,
+        ChannelSettings(),
         ledger=HeardLate(pool, passes),
         router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
-        announcer=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
+        publisher=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
         health=ProviderHealth(),
-        done=done,
-        abandoned=done,
-        is_current=lambda _: True,
-        failed=lambda error: pytest.fail(str(error)),
+        acks=AckRouter({}, leases),
+        on_failure=lambda error: pytest.fail(str(error)),
         monotonic=lambda: now[0],
     )
     dispatcher.start()
@@ -94,7 +102,7 @@ async def test_a_claim_that_was_heard_of_late_is_not_called_under(
         [Delivery(message, CODEC.encode(message, topic="comms.sms"), Lease(message.id))]
     )
     async with asyncio.timeout(60):
-        await ended.wait()
+        await leases.ended.get()
     await dispatcher.stop(within=10)
     producer.close()
     assert len(provider.taken) == calls
@@ -110,23 +118,21 @@ async def test_what_follows_waits_until_the_call_elsewhere_has_begun_or_will_not
     )
     elsewhere = Ledger(pool, channel=Channel.SMS, owner=uuid4())
     await elsewhere.claim([Claim(delivery=first, attempt=1, provider="p")])
-    ended = asyncio.Queue[DeliverySource]()
-    dispatcher = Dispatcher(
-        channel=Channel.SMS,
-        settings=ChannelSettings(),
+    leases = EndedLeases()
+    dispatcher = build_dispatcher(
+        Channel.SMS,
+        ChannelSettings(),
         ledger=Ledger(pool, channel=Channel.SMS, owner=uuid4()),
         router=Router([Route(provider, 100)], RoutingPolicy(), source=random.Random(1)),
-        announcer=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
+        publisher=StatusPublisher(producer, CODEC, asyncio.get_running_loop()),
         health=ProviderHealth(),
-        done=ended.put_nowait,
-        abandoned=ended.put_nowait,
-        is_current=lambda _: True,
-        failed=lambda error: pytest.fail(str(error)),
+        acks=AckRouter({}, leases),
+        on_failure=lambda error: pytest.fail(str(error)),
     )
     dispatcher.start()
     dispatcher.submit([first, second])
     async with asyncio.timeout(60):
-        assert await ended.get() == first.source
+        assert await leases.ended.get() == first.source
         async with pool.connection() as connection:
             cursor = await connection.execute(
                 "SELECT extract(epoch FROM clock_timestamp() - claimed_at) FROM consumers.attempt"
@@ -134,8 +140,8 @@ async def test_what_follows_waits_until_the_call_elsewhere_has_begun_or_will_not
                 (first.message.id,),
             )
             [age] = await cursor.fetchone() or [0]
-        assert await ended.get() == second.source
+        assert await leases.ended.get() == second.source
     await dispatcher.stop(within=10)
     producer.close()
-    assert age >= CLAIM_IS_STALE
+    assert age >= CLAIM_MAX_AGE
     assert provider.taken == [second.message.id]

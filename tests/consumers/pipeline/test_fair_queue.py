@@ -4,7 +4,7 @@ from collections import Counter
 
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.pipeline.fair_queue import TURNS, FairQueue
-from consumers.pipeline.lanes import Lanes
+from consumers.pipeline.recipient_queues import RecipientQueues
 from schemas.vocabulary import Priority
 from tests.consumers.harness import sms
 
@@ -70,7 +70,7 @@ def test_removing_leaves_the_rest_in_order() -> None:
 
 
 def test_what_an_urgent_message_waits_behind_goes_as_urgently() -> None:
-    lanes = Lanes()
+    lanes = RecipientQueues()
     for number in range(50):
         lanes.add(delivery("acme", Priority.BULK, number, to=f"+1202555{number:04d}"))
     first = delivery("acme", Priority.BULK, to="+12025559999")
@@ -88,7 +88,7 @@ def test_what_an_urgent_message_waits_behind_goes_as_urgently() -> None:
 
 
 def test_what_leaves_its_turn_is_not_taken() -> None:
-    lanes = Lanes()
+    lanes = RecipientQueues()
     kept, gone = (
         delivery("acme", Priority.BULK, 1),
         delivery("acme", Priority.BULK, 2, to="+12025550122"),

@@ -1,4 +1,4 @@
-"""Lanes, verdicts, retries and settlements: the decisions, with a clock and a ledger passed in."""
+"""Queues, decisions, retries and settlements, with a clock and a ledger passed in."""
 
 import random
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from comms.platform.settings import ChannelSettings, RetryPolicy
 from consumers.ledger.decisions import (
-    LOOK_AGAIN,
+    RECHECK_SECONDS,
     AlreadySettled,
     AttemptHistory,
     Begin,
@@ -22,9 +22,9 @@ from consumers.ledger.decisions import (
     decide,
 )
 from consumers.ledger.delivery import Delivery, Lease, Offset
-from consumers.pipeline.lanes import Lanes
+from consumers.pipeline.recipient_queues import RecipientQueues
 from consumers.pipeline.retry import is_past_deadline, wait_seconds
-from consumers.pipeline.settlement import Call, Settled, Settler
+from consumers.pipeline.settlement import Call, SettledAttempt, Settler
 from consumers.sdk.outcomes import Accepted, AccountError, Ambiguous, Outcome, Refused, TryLater
 from consumers.sdk.provider import Attempt
 from schemas.events import NO_RESPONSE
@@ -72,11 +72,11 @@ def verdict(
 ) -> ClaimDecision:
     """The decision, with doubt after 25 s and six attempts."""
     known = AttemptHistory(newest=newest, cycle_start=cycle_start, resend_request=resend_request)
-    return decide(known, wanted, on_doubt=on_doubt, doubt_after=25.0, most=6)
+    return decide(known, wanted, on_doubt=on_doubt, doubt_after=25.0, max_attempts=6)
 
 
 def test_what_is_discarded_leaves_the_rest_in_order() -> None:
-    lanes = Lanes()
+    lanes = RecipientQueues()
     unwanted, kept = delivery(), delivery()
     for item in (unwanted, kept):
         lanes.add(item)
@@ -134,7 +134,7 @@ def test_a_wish_that_was_made_is_not_made_again() -> None:
 
 def test_a_wish_waits_for_an_open_call_and_does_not_settle_it() -> None:
     assert verdict(entry(None, age=5.0), wished()) == Defer(20.0)
-    assert verdict(entry(None, age=90.0), wished()) == Defer(LOOK_AGAIN)
+    assert verdict(entry(None, age=90.0), wished()) == Defer(RECHECK_SECONDS)
 
 
 def test_a_wish_whose_own_call_was_cut_off_is_in_doubt_as_any() -> None:
@@ -182,7 +182,7 @@ def settled(
     cycle_start: int = 1,
     doubt: bool = False,
     **changes: object,
-) -> Settled:
+) -> SettledAttempt:
     """What a settler with three attempts makes of an outcome."""
     settings = ChannelSettings(retry=RetryPolicy(attempts=3, base_seconds=10))
     settler = Settler(settings, lambda: NOW, random.Random(1))
@@ -212,13 +212,13 @@ def test_no_attempt_begins_past_the_deadline(
     call = Call(delivery=item, attempt=1, provider="p")
     settler = Settler(ChannelSettings(retry=policy), lambda: NOW, random.Random(1))
     later = settler.settle(call, TryLater(reason=Reason.PROVIDER_ERROR, after=after))
-    if later.row.retry_after is None:
+    if later.settlement.retry_after is None:
         assert later.event.reason is Reason.RETRIES_EXHAUSTED
         assert age + (after or 0) + 10 > deadline  # a wait of the longest jitter is past it
     else:
-        begins = NOW + timedelta(seconds=later.row.retry_after)
+        begins = NOW + timedelta(seconds=later.settlement.retry_after)
         assert begins <= due + timedelta(seconds=deadline, microseconds=1)
-    ended = settler.too_late(call)
+    ended = settler.end_if_too_late(call)
     assert (ended is not None) == is_past_deadline(policy, item.message, now=NOW)
 
 
@@ -228,11 +228,11 @@ def test_past_the_deadline_doubt_is_unknown_and_a_persons_wish_is_granted() -> N
     call = Call(
         delivery=delivery(TO, created_at=NOW - timedelta(seconds=61)), attempt=2, provider="p"
     )
-    ended = settler.too_late(call)
+    ended = settler.end_if_too_late(call)
     assert ended is not None
     assert (ended.event.status, ended.event.reason) == (Status.FAILED, Reason.RETRIES_EXHAUSTED)
     repetition = replace(call, reason=Reason.AMBIGUOUS, repeats_doubt=True)
-    in_doubt = settler.too_late(repetition)
+    in_doubt = settler.end_if_too_late(repetition)
     assert in_doubt is not None
     assert in_doubt.event.status is Status.UNKNOWN
     assert settler.settle(call, Ambiguous()).event.status is Status.UNKNOWN
@@ -240,7 +240,7 @@ def test_past_the_deadline_doubt_is_unknown_and_a_persons_wish_is_granted() -> N
     assert settler.settle(repetition, limited).event.status is Status.UNKNOWN, (
         "the first may be out"
     )
-    assert settler.too_late(replace(call, reason=Reason.RESENT)) is None
+    assert settler.end_if_too_late(replace(call, reason=Reason.RESENT)) is None
 
 
 def test_without_a_deadline_age_ends_nothing() -> None:
@@ -256,14 +256,14 @@ def test_outcomes_become_statuses() -> None:
 
 def test_a_refusal_for_the_moment_is_queued_until_attempts_run_out() -> None:
     later = TryLater(reason=Reason.PROVIDER_ERROR)
-    assert settled(later).row.retry_after is not None
+    assert settled(later).settlement.retry_after is not None
     last = settled(later, attempt=3)
-    assert (last.row.retry_after, last.event.reason) == (None, Reason.RETRIES_EXHAUSTED)
+    assert (last.settlement.retry_after, last.event.reason) == (None, Reason.RETRIES_EXHAUSTED)
 
 
 def test_a_resend_has_the_attempts_of_a_new_message() -> None:
     later = TryLater(reason=Reason.PROVIDER_ERROR)
-    assert settled(later, attempt=5, cycle_start=4).row.retry_after is not None
+    assert settled(later, attempt=5, cycle_start=4).settlement.retry_after is not None
     assert settled(later, attempt=6, cycle_start=4).event.reason is Reason.RETRIES_EXHAUSTED
 
 
@@ -277,13 +277,13 @@ def test_a_provider_knows_a_repetition_from_a_resend() -> None:
 def test_an_account_fault_burns_no_attempt_however_often_it_comes() -> None:
     blocked = settled(AccountError(), attempt=400)
     assert (blocked.event.status, blocked.event.reason) == (Status.SENDING, Reason.ACCOUNT_FAULT)
-    assert blocked.row.retry_after is not None
+    assert blocked.settlement.retry_after is not None
     begin = Begin(4, uncounted_attempts=2)
-    assert Call.of(begin, delivery(), "p").tries == 2
+    assert Call.from_decision(begin, delivery(), "p").counted_attempts == 2
     uncounted_attempts = AttemptHistory(
         newest=entry(Status.SENDING, Reason.ACCOUNT_FAULT, attempt=9), uncounted_attempts=8
     )
-    assert uncounted_attempts.tries == 1
+    assert uncounted_attempts.counted_attempts == 1
 
 
 def test_an_account_fault_does_not_outlive_the_message() -> None:
@@ -293,13 +293,13 @@ def test_an_account_fault_does_not_outlive_the_message() -> None:
 
 def test_a_refusal_may_say_that_the_recipient_must_not_be_reached_again() -> None:
     refused = Refused(reason=Reason.SUPPRESSED, suppress=SuppressionReason.OPT_OUT)
-    assert settled(refused).row.suppress is SuppressionReason.OPT_OUT
-    assert settled(Refused(reason=Reason.REJECTED)).row.suppress is None
+    assert settled(refused).settlement.suppress is SuppressionReason.OPT_OUT
+    assert settled(Refused(reason=Reason.REJECTED)).settlement.suppress is None
 
 
 def test_waiting_for_a_rate_limit_burns_no_attempt() -> None:
     limited = TryLater(reason=Reason.RATE_LIMITED, after=2.0)
-    wait = settled(limited, attempt=3).row.retry_after
+    wait = settled(limited, attempt=3).settlement.retry_after
     assert wait is not None
     assert wait >= 2.0
 
@@ -323,12 +323,12 @@ def test_what_another_provider_refuses_says_nothing_of_a_call_in_doubt(
     reason: Reason, elsewhere: bool, status: Status
 ) -> None:
     begin = Begin(2, Reason.AMBIGUOUS, "p")
-    call = Call.of(begin, delivery(), "another" if elsewhere else "p")
+    call = Call.from_decision(begin, delivery(), "another" if elsewhere else "p")
     settler = Settler(ChannelSettings(), lambda: NOW, random.Random(1))
     assert settler.settle(call, Refused(reason=reason)).event.status is status
 
 
 def test_doubt_is_repeated_once_or_held() -> None:
-    assert settled(Ambiguous()).row.retry_after is not None
+    assert settled(Ambiguous()).settlement.retry_after is not None
     assert settled(Ambiguous(), on_doubt=OnDoubt.HOLD).event.status is Status.UNKNOWN
     assert settled(Ambiguous(), doubt=True).event.status is Status.UNKNOWN

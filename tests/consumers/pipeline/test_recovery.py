@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -18,7 +17,7 @@ from consumers.ledger.store import Claim, Ledger, Settlement
 from consumers.ledger.unpublished import Progress, UnpublishedEvents, Window
 from consumers.pipeline.decoding import Decoder
 from consumers.pipeline.recovery import Recovery, _missing_after
-from consumers.status.publisher import StatusPublisher
+from consumers.status.publisher import OnPublished, StatusPublisher
 from schemas.codec import Codec
 from schemas.events import ProviderResponse, StatusEvent, accepted, receipt
 from schemas.messages import SmsMessage
@@ -91,7 +90,7 @@ def settlement(delivery: Delivery, at: datetime) -> Settlement:
 
 async def adopt(ledger: Ledger) -> int:
     return await ledger.requeue_abandoned_claims(
-        claimed_within=3600, older_than=25, even_of_the_living=900
+        claimed_within=3600, older_than=25, running_owner_seconds=900
     )
 
 
@@ -145,7 +144,7 @@ async def test_an_outcome_that_was_never_announced_is_announced(
     producer = broker.producer()
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
     recovery = Recovery(ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
-    await recovery.look()
+    await recovery.recover()
     with listener(broker) as heard:
         event = await asyncio.to_thread(heard.wait_for, delivery.message.id, Status.SENT)
     expected = accepted(
@@ -197,7 +196,7 @@ async def test_a_receipt_whose_event_was_lost_is_announced_again(
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
     await Recovery(
         ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25
-    ).look()
+    ).recover()
     with listener(broker) as heard:
         assert await asyncio.to_thread(heard.wait_for, message.id, Status.DELIVERED) == event
     producer.close()
@@ -222,9 +221,9 @@ async def test_who_is_done_with_a_message_leaves_it_to_who_has_leased_it_since(
     ledger: Ledger, database: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     delivery = delivery_of(sms())
-    await ledger.step_aside([(delivery, 0.0)])
+    await ledger.defer([(delivery, 0.0)])
     [(first, _)] = await ledger.lease_due(10)
-    await ledger.step_aside([(delivery, 0.0)])  # to be tried again, and its time has come
+    await ledger.defer([(delivery, 0.0)])  # to be tried again, and its time has come
     [(second, _)] = await ledger.lease_due(10)
     await ledger.finish([first])
     database.execute("UPDATE consumers.deferred SET leased_until = now()")  # the second one died
@@ -247,10 +246,10 @@ async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
     producer = broker.producer()
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
     recovery = Recovery(ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
-    await recovery.look()
+    await recovery.recover()
     assert producer.serve() == 0
     listens(database)
-    await recovery.look()
+    await recovery.recover()
     with listener(broker) as heard:
         await asyncio.to_thread(heard.wait_for, silent.message.id, Status.SENT)
     producer.close()
@@ -263,9 +262,9 @@ class RecordingPublisher(StatusPublisher):
         super().__init__(producer, CODEC, asyncio.get_running_loop())
         self.published: list[UUID] = []
 
-    def announce(self, event: StatusEvent, done: Any = None) -> None:
+    def publish(self, event: StatusEvent, on_published: OnPublished | None = None) -> None:
         self.published.append(event.message_id)
-        super().announce(event, done)
+        super().publish(event, on_published)
 
 
 async def settled(ledger: Ledger, *, seconds_ago: float) -> UUID:
@@ -294,17 +293,17 @@ async def test_a_row_that_was_written_late_is_found_by_the_look_of_the_minute(
         doubt_after=25,
         monotonic=lambda: now,
     )
-    await recovery.look()  # everything until now is in order
+    await recovery.recover()  # everything until now is in order
     late = await settled(ledger, seconds_ago=100)
     listens(database)
     now += 10
-    await recovery.look()
+    await recovery.recover()
     assert publisher.published == []
     on_time = await settled(ledger, seconds_ago=10)
-    await recovery.look()
+    await recovery.recover()
     assert publisher.published == [on_time]
     now += 50
-    await recovery.look()
+    await recovery.recover()
     assert set(publisher.published) == {late, on_time}
     producer.close()
 

@@ -8,8 +8,9 @@ import pytest
 
 from comms.platform.settings import RetryPolicy, RoutingPolicy
 from consumers.ledger.delivery import Delivery, Lease
-from consumers.pipeline.selection import Chooser, Sorted, is_nobody
+from consumers.pipeline.selection import Selection, Selector, is_no_provider
 from consumers.routing import Route, Router
+from consumers.routing.router import Unlimited
 from consumers.sdk.capabilities import ANY_MODE, LIVE, LIVE_AND_TEST, NEVER_LIVE, Capabilities
 from consumers.sdk.outcomes import TryLater
 from schemas.ids import new_message_id
@@ -36,26 +37,34 @@ def push(platform: Platform | None, **changes: object) -> PushMessage:
     return PushMessage(**(values | changes))  # type: ignore[arg-type]
 
 
+class Exhausted(Unlimited):
+    """Rate limits that allow no call now."""
+
+    def allows(self, provider: str) -> bool:
+        del provider
+        return False
+
+
 class Channel:
     """A router and a chooser over providers by name, each with what it takes."""
 
-    def __init__(self, has_allowance: bool = True, **providers: Capabilities) -> None:
-        routes = [Route(Named(name), 100, takes=takes) for name, takes in providers.items()]
+    def __init__(self, has_room: bool = True, **providers: Capabilities) -> None:
+        routes = [Route(Named(name), 100, capabilities=takes) for name, takes in providers.items()]
         self.router = Router(
-            routes, POLICY, source=random.Random(7), has_allowance=lambda _: has_allowance
+            routes, POLICY, source=random.Random(7), limits=None if has_room else Exhausted()
         )
-        self._chooser = Chooser(self.router, RetryPolicy(), lambda: NOW)
+        self._selector = Selector(self.router, RetryPolicy(), lambda: NOW)
 
     def breaks(self, *names: str) -> None:
         for name in names:
-            self.router.observe(name, BROKEN, seconds=0.1, now=NOW.timestamp())
+            self.router.record_outcome(name, BROKEN, seconds=0.1, now=NOW.timestamp())
 
-    def sort(self, *messages: Message) -> Sorted:
-        return self._chooser.sort([Delivery(m, b"", Lease(m.id)) for m in messages])
+    def sort(self, *messages: Message) -> Selection:
+        return self._selector.select([Delivery(m, b"", Lease(m.id)) for m in messages])
 
 
-def by(found: Sorted) -> list[str]:
-    return [choice.provider.name for _, choice in found.chosen]
+def by(found: Selection) -> list[str]:
+    return [choice.provider.name for _, choice in found.candidates]
 
 
 def test_each_notification_goes_by_a_provider_of_its_platform() -> None:
@@ -68,8 +77,8 @@ def test_each_notification_goes_by_a_provider_of_its_platform() -> None:
 def test_a_platform_that_nobody_sends_to_is_nobodys_message() -> None:
     channel = Channel(fcm=TO[Platform.FCM])
     found = channel.sort(push(Platform.APNS), push(Platform.FCM))
-    (_, nobody), (_, choice) = found.chosen
-    assert is_nobody(nobody)
+    (_, nobody), (_, choice) = found.candidates
+    assert is_no_provider(nobody)
     assert nobody.why == "no provider of the channel sends to apns"
     assert choice.provider.name == "fcm"
 
@@ -79,15 +88,15 @@ def test_the_outage_of_one_platform_holds_up_no_other() -> None:
     channel.breaks("fcm")
     found = channel.sort(*[push(Platform.FCM) for _ in range(3)], push(Platform.APNS))
     assert by(found) == ["apns"]
-    assert [seconds for _, seconds in found.aside] == [30, 30, 30]
+    assert [seconds for _, seconds in found.deferrals] == [30, 30, 30]
 
 
 def test_what_expired_meanwhile_is_ended() -> None:
     channel = Channel(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
     channel.breaks("fcm")
     late = push(Platform.FCM, expires_at=NOW - timedelta(seconds=1))
-    (one,) = channel.sort(late).chosen
-    assert is_nobody(one[1])
+    (one,) = channel.sort(late).candidates
+    assert is_no_provider(one[1])
 
 
 def test_with_the_whole_channel_left_alone_everything_waits_in_its_place() -> None:
@@ -101,7 +110,7 @@ def test_with_the_whole_channel_left_alone_everything_waits_in_its_place() -> No
 
 
 def test_a_rate_limit_makes_messages_wait_and_not_step_aside() -> None:
-    channel = Channel(has_allowance=False, fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
+    channel = Channel(has_room=False, fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
     assert len(channel.sort(push(Platform.FCM), push(Platform.APNS)).waiting) == 2
 
 
@@ -133,5 +142,5 @@ def test_no_outage_leads_a_live_message_to_a_provider_for_tests() -> None:
 @pytest.mark.parametrize("mode", [Mode.TEST, Mode.SIMULATED])
 def test_what_is_not_meant_to_arrive_reaches_no_live_provider_even_as_the_last(mode: Mode) -> None:
     channel = Channel(live=Capabilities(LIVE))
-    ((_, choice),) = channel.sort(replace(sms(), mode=mode)).chosen
-    assert is_nobody(choice)
+    ((_, choice),) = channel.sort(replace(sms(), mode=mode)).candidates
+    assert is_no_provider(choice)

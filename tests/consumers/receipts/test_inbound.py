@@ -8,7 +8,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.database import async_pool
-from consumers.receipts.inbound import BY_PROVIDERS_ID, AttemptLookup
+from consumers.receipts.inbound import FIND_BY_PROVIDER_ID, AttemptLookup
 from consumers.receipts.stopwords import is_stop
 from consumers.sdk.receipts import Inbound, Receipt, UnmatchedReceipt
 from schemas.events import ProviderResponse
@@ -80,7 +80,7 @@ async def test_stop_reaches_every_tenant_that_wrote_lately_by_that_provider(
     desk = AttemptLookup(pool)
     for text in ("Thank you", "STOP", "STOP"):
         inbound = Inbound(from_=PERSON, to="+15005550006", text=text)
-        assert await desk.sort_out(Channel.SMS, "twilio", [inbound]) == []
+        assert await desk.match(Channel.SMS, "twilio", [inbound]) == []
     assert await listed(pool) == {("acme", PERSON, "opt_out"), ("zeta", PERSON, "opt_out")}
 
 
@@ -110,9 +110,9 @@ async def test_a_receipt_with_the_providers_id_alone_finds_its_message(
         for theirs in ("SM1", "SM2")
     ]
     desk = AttemptLookup(pool)
-    found = await desk.sort_out(Channel.SMS, "twilio", said)
+    found = await desk.match(Channel.SMS, "twilio", said)
     assert [(type(one), one.message_id) for one in found] == [(Receipt, ours)]
-    assert await desk.sort_out(Channel.SMS, "vonage", said) == []
+    assert await desk.match(Channel.SMS, "vonage", said) == []
 
 
 _TEN_THOUSAND = """
@@ -138,7 +138,7 @@ async def test_the_ledger_is_not_read_through_for_a_providers_id(
     async with pool.connection() as connection:
         await connection.execute(_TEN_THOUSAND)
         await connection.execute("ANALYZE consumers.outcome, consumers.attempt")
-        cursor = await connection.execute(f"EXPLAIN {BY_PROVIDERS_ID}", values)
+        cursor = await connection.execute(f"EXPLAIN {FIND_BY_PROVIDER_ID}", values)
         plan = "\n".join(line for (line,) in await cursor.fetchall())
         cursor = await connection.execute(
             "SELECT DISTINCT tableoid::regclass::text FROM consumers.outcome"

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from consumers.receipts.poller import PIECE, Span, spans, wait_after
+from consumers.receipts.poller import PIECE, Span, find_due_spans, wait_after_error
 from consumers.sdk.receipt_polling import PollSchedule, ReceiptPollError
 from consumers.sdk.receipt_stream import ReceiptNotStoredError
 
@@ -13,12 +13,12 @@ KEEPING = PollSchedule(ready_after=timedelta(minutes=15), kept_for=timedelta(hou
 
 def test_a_first_look_covers_all_that_the_provider_keeps() -> None:
     since = NOON - KEEPING.kept_for
-    assert spans(since, NOON, KEEPING) == [Span(since, NOON - timedelta(minutes=15))]
+    assert find_due_spans(since, NOON, KEEPING) == [Span(since, NOON - timedelta(minutes=15))]
 
 
 def test_a_span_is_the_sum_of_its_pieces() -> None:
     whole = Span(NOON - timedelta(minutes=25), NOON)
-    pieces = list(whole.pieces())
+    pieces = list(whole.split())
     assert (pieces[0].begin, pieces[-1].end) == (whole.begin, whole.end)
     assert all(one.end == other.begin for one, other in pairwise(pieces))
     assert {piece.end - piece.begin for piece in pieces} == {PIECE, timedelta(minutes=5)}
@@ -30,14 +30,14 @@ def test_a_message_is_asked_about_at_ages_that_double() -> None:
     ages = [
         (now - at).total_seconds() / 60
         for since, now in pairwise(looks)
-        if any(span.begin < at <= span.end for span in spans(since, now, KEEPING))
+        if any(span.begin < at <= span.end for span in find_due_spans(since, now, KEEPING))
     ]
     assert [int(age) for age in ages] == [15, 30, 60, 120, 240, 480, 960]
 
 
 def test_however_long_a_look_was_put_off_none_is_missed_or_asked_about_twice() -> None:
     since, now = NOON, NOON + timedelta(minutes=50)
-    found = spans(since, now, KEEPING)
+    found = find_due_spans(since, now, KEEPING)
     assert all(one.end < other.begin for one, other in pairwise(found))
     for minutes in range(60 * 24):
         at = now - timedelta(minutes=minutes)
@@ -49,8 +49,8 @@ def test_however_long_a_look_was_put_off_none_is_missed_or_asked_about_twice() -
 def test_who_does_not_answer_is_asked_less_often_and_not_before_it_wants() -> None:
     waits = [60.0]
     for _ in range(5):
-        waits.append(wait_after(ReceiptPollError("no answer"), waits[-1]))
+        waits.append(wait_after_error(ReceiptPollError("no answer"), waits[-1]))
     assert waits == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
-    assert wait_after(ReceiptPollError("slow down", after=3600.0), 60.0) == 3600.0
-    assert wait_after(ReceiptPollError("slow down", after=5.0), 60.0) == 120.0
-    assert wait_after(ReceiptNotStoredError("no broker"), 900.0) == 900.0
+    assert wait_after_error(ReceiptPollError("slow down", after=3600.0), 60.0) == 3600.0
+    assert wait_after_error(ReceiptPollError("slow down", after=5.0), 60.0) == 120.0
+    assert wait_after_error(ReceiptNotStoredError("no broker"), 900.0) == 900.0

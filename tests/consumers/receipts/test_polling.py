@@ -101,7 +101,7 @@ async def asking(
     provider = only_provider(settings, Channel.PUSH)
     assert isinstance(provider, ExpoPush)
     await provider.open()
-    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
     yield ReceiptPoller(pool, provider, tell, channel=Channel.PUSH, name="expo")
     await provider.close()
 
@@ -122,9 +122,9 @@ async def test_an_answer_is_announced_once_and_not_asked_for_again(
     handed_on, failed = taken(session, "t-1"), taken(session, "t-2")
     expo.receipts = {"t-1": OK, "t-2": bad("MessageTooBig")}
     async with asking(pool, producer, expo) as one, asking(pool, producer, expo) as other:
-        assert await one.look() == 2
-        assert await one.look() == 0
-        assert await other.look() == 0  # nor by a process that has never looked
+        assert await one.poll() == 2
+        assert await one.poll() == 0
+        assert await other.poll() == 0  # nor by a process that has never looked
     assert expo.asked == [["t-1", "t-2"]]
     event = await heard(broker, handed_on, Status.SENT)
     assert (event.reason, event.attempt, event.provider) == (Reason.ACCEPTED, 1, "expo")
@@ -151,13 +151,13 @@ async def test_only_what_is_open_and_of_an_age_is_asked_about(
         (answered,),
     )
     async with asking(pool, producer, expo) as inquiry:
-        assert await inquiry.look() == 0
+        assert await inquiry.poll() == 0
         assert expo.tickets_asked == ["old", "second"]
         expo.receipts["old"] = OK
-        assert await inquiry.look() == 0  # its next moment is not there
+        assert await inquiry.poll() == 0  # its next moment is not there
         assert expo.tickets_asked == ["old", "second"]
     async with asking(pool, producer, expo) as after_a_restart:
-        assert await after_a_restart.look() == 1
+        assert await after_a_restart.poll() == 1
         assert expo.tickets_asked[2:] == ["old", "second"]
     assert session.execute("SELECT message_id FROM consumers.receipt").fetchall() == [
         (answered,),
@@ -176,7 +176,7 @@ async def test_after_a_resend_the_new_attempt_is_asked_about(
     )
     taken(session, "second", minutes=20, message_id=message_id, attempt=2)
     async with asking(pool, producer, expo) as inquiry:
-        await inquiry.look()
+        await inquiry.poll()
     assert expo.tickets_asked == ["second"]
 
 
@@ -199,7 +199,7 @@ async def test_a_device_that_is_gone_is_suppressed_where_it_is_the_only_one(
         )
     expo.receipts = {f"t-{n}": bad("DeviceNotRegistered") for n in range(3)}
     async with asking(pool, producer, expo) as inquiry:
-        assert await inquiry.look() == 2
+        assert await inquiry.poll() == 2
     for message_id in (only, several):
         event = await heard(broker, message_id, Status.FAILED)
         assert event.reason is Reason.INVALID_RECIPIENT
@@ -220,14 +220,14 @@ async def test_what_had_no_answer_is_asked_by_the_next_look(
     reply: Reply,
 ) -> None:
     async with asking(pool, producer, expo) as inquiry:
-        await inquiry.look()
+        await inquiry.poll()
         taken(session, "t-1", minutes=15)
         expo.receipts, expo.reply = {"t-1": OK}, reply
         with pytest.raises(ReceiptPollError):
-            await inquiry.look()
+            await inquiry.poll()
         assert session.execute("SELECT count(*) FROM consumers.receipt").fetchone() == (0,)
         expo.reply = None
-        assert await inquiry.look() == 1
+        assert await inquiry.poll() == 1
 
 
 async def test_what_could_not_be_kept_is_asked_by_the_next_look(
@@ -238,9 +238,9 @@ async def test_what_could_not_be_kept_is_asked_by_the_next_look(
     session.execute("ALTER TABLE consumers.receipt ADD CONSTRAINT no_room CHECK (false) NOT VALID")
     async with asking(pool, producer, expo) as inquiry:
         with pytest.raises(ReceiptNotStoredError):
-            await inquiry.look()
+            await inquiry.poll()
         session.execute("ALTER TABLE consumers.receipt DROP CONSTRAINT no_room")
-        assert await inquiry.look() == 1
+        assert await inquiry.poll() == 1
 
 
 async def test_while_one_process_asks_another_does_not(
@@ -248,11 +248,11 @@ async def test_while_one_process_asks_another_does_not(
 ) -> None:
     taken(session, "t-1")
     async with asking(pool, producer, expo) as one, asking(pool, producer, expo) as other:
-        async with one._turn() as turn:
+        async with one._lock() as turn:
             assert turn is not None
-            assert await other.look() == 0
+            assert await other.poll() == 0
             assert expo.asked == []
-        await other.look()
+        await other.poll()
         assert expo.asked == [["t-1"]]
 
 
@@ -268,7 +268,7 @@ async def test_all_are_asked_about_page_by_page(
         taken(session, f"t-{number}", minutes=20 + number)
         expo.receipts[f"t-{number}"] = OK
     async with asking(pool, producer, expo) as inquiry:
-        assert await inquiry.look() == 5
+        assert await inquiry.poll() == 5
     assert expo.asked == [["t-4", "t-3"], ["t-2", "t-1"], ["t-0"]]
 
 

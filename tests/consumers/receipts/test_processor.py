@@ -68,7 +68,7 @@ async def test_what_is_handed_on_is_sent_by_the_attempt_that_is_spoken_of(
     pool: AsyncConnectionPool,
 ) -> None:
     producer = Kept()
-    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
     message_id = await attempted(pool, "t-1", "t-2")
     await tell([handed_on(message_id), handed_on(new_message_id())])  # of the other nobody knows
     await tell([handed_on(message_id)])
@@ -82,7 +82,7 @@ async def test_what_is_handed_on_is_another_event_than_a_receipt(
     pool: AsyncConnectionPool,
 ) -> None:
     producer = Kept()
-    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
     word = handed_on(await attempted(pool, "t-1"))
     failed = Receipt(
         message_id=word.message_id,
@@ -96,7 +96,7 @@ async def test_what_is_handed_on_is_another_event_than_a_receipt(
 
 async def test_without_a_broker_it_must_be_said_again(pool: AsyncConnectionPool) -> None:
     producer = Kept()
-    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
     word = handed_on(await attempted(pool, "t-1"))
     producer.problem = KafkaUnavailableError("the producer's buffer is full")
     with pytest.raises(ReceiptNotStoredError, match="buffer is full"):
@@ -107,7 +107,7 @@ async def test_a_defect_is_for_whoever_told_it_and_the_next_is_taken(
     pool: AsyncConnectionPool,
 ) -> None:
     producer = Kept()
-    tell = ReceiptProcessor(pool, producer, Codec()).teller(Channel.PUSH, "expo")
+    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
     word = handed_on(await attempted(pool, "t-1"))
     producer.problem = ZeroDivisionError("a mistake of ours")
     with pytest.raises(ZeroDivisionError):

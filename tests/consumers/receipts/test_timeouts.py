@@ -54,9 +54,9 @@ class Kept(StatusPublisher):
         super().__init__(producer, CODEC, asyncio.get_running_loop())
         self.events: list[StatusEvent] = []
 
-    def announce(self, event: StatusEvent, done: Any = None) -> None:
+    def publish(self, event: StatusEvent, done: Any = None) -> None:
         self.events.append(event)
-        super().announce(event, done)
+        super().publish(event, done)
 
 
 def settled(
@@ -113,7 +113,7 @@ async def test_what_waits_too_long_is_told_and_stays_what_it_is(
     sent, lost = settled(store, 3), settled(store, 4, status=Status.UNKNOWN)
     settled(store, 1)  # has time left
     told = Kept(producer)
-    assert await overdue(pool, told).look() == 2
+    assert await overdue(pool, told).report_overdue() == 2
     assert {(e.message_id, e.status, e.reason) for e in told.events} == {
         (sent.id, Status.SENT, Reason.NO_RECEIPT),
         (lost.id, Status.UNKNOWN, Reason.NO_RECEIPT),
@@ -133,13 +133,13 @@ async def test_it_is_told_until_it_is_recorded_and_then_no_more(
     settled(store, 3)
     one, other = Kept(producer), Kept(producer)
     looking = overdue(pool, one)
-    assert await looking.look() == 1
-    assert await looking.look() == 1  # the broker may have lost it
-    assert await overdue(pool, other).look() == 1
+    assert await looking.report_overdue() == 1
+    assert await looking.report_overdue() == 1  # the broker may have lost it
+    assert await overdue(pool, other).report_overdue() == 1
     assert one.events == [*other.events, *other.events]  # the same event, whoever tells it
     merge.merge(store, one.events, {})
-    assert await looking.look() == 0
-    assert await overdue(pool, other).look() == 0
+    assert await looking.report_overdue() == 0
+    assert await overdue(pool, other).report_overdue() == 0
 
 
 async def test_what_was_confirmed_or_tried_again_or_ended_is_left_alone(
@@ -161,14 +161,14 @@ async def test_what_was_confirmed_or_tried_again_or_ended_is_left_alone(
         [events.failed(ended.header, reason=Reason.REJECTED, at=datetime.now(UTC), attempt=1)],
         {},
     )
-    assert await overdue(pool, Kept(producer)).look() == 0
+    assert await overdue(pool, Kept(producer)).report_overdue() == 0
 
 
 async def test_a_provider_without_receipts_owes_none(
     pool: AsyncConnectionPool, store: Session, producer: EventProducer
 ) -> None:
     settled(store, 3, provider="smtp")
-    assert await overdue(pool, Kept(producer)).look() == 0
+    assert await overdue(pool, Kept(producer)).report_overdue() == 0
     configured = [
         ProviderSettings(name="main", type="smtp"),
         ProviderSettings(name="stub", type="simulated"),
@@ -188,14 +188,14 @@ async def test_a_look_goes_no_further_back_than_the_last_one_and_finds_them_all(
     looking = overdue(pool, told, monotonic=lambda: now)
     for minutes in range(5):
         settled(store, 3 + minutes / 60)
-    assert await looking.look() == 5
+    assert await looking.report_overdue() == 5
     merge.merge(store, told.events, {})
-    assert await looking.look() == 0
+    assert await looking.report_overdue() == 0
     settled(store, 3)  # written long after the time that stands in it: a look is not for ever
-    assert await looking.look() == 0
+    assert await looking.report_overdue() == 0
     now += 1800
     settled(store, 2.5)
-    assert await looking.look() == 1
+    assert await looking.report_overdue() == 1
 
 
 async def test_with_nothing_to_look_for_the_task_ends(

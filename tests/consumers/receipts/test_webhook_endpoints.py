@@ -256,8 +256,8 @@ GARBAGE: dict[str, bytes] = {
     "half": b'{"Type": "Notification", "TopicArn"',
     "other types": b'{"Type": [], "TopicArn": {}, "signature": 7, "event-data": "x", "data": 1}',
     "a lone surrogate": b'{"Type": "\\ud800", "signature": {"token": "\\ud800"}}',
-    "size": b"x" * (receipts.BODY_LIMIT - 1),
-    "too much": b"x" * (receipts.BODY_LIMIT + 1),
+    "size": b"x" * (receipts.MAX_BODY - 1),
+    "too much": b"x" * (receipts.MAX_BODY + 1),
 }
 
 

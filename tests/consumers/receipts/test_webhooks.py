@@ -298,7 +298,7 @@ async def test_an_unknown_provider_is_not_found(client: httpx.AsyncClient, path:
 
 
 async def test_too_much_is_refused_before_it_is_read(client: httpx.AsyncClient) -> None:
-    answer = await client.post(PATH, content=bytes(receipts.BODY_LIMIT + 1))
+    answer = await client.post(PATH, content=bytes(receipts.MAX_BODY + 1))
     _is_problem(answer, 413)
 
 

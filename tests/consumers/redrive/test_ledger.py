@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from psycopg_pool import AsyncConnectionPool
 
-from consumers.ledger.delivery import ORDINARY, Delivery, Lease
+from consumers.ledger.delivery import RETRY_NONCE, Delivery, Lease
 from consumers.ledger.store import Claim, Ledger
 from consumers.ledger.unpublished import UnpublishedEvents, Window
 from schemas.vocabulary import Channel, Reason, Status
@@ -46,21 +46,21 @@ async def test_the_ledger_has_the_attempt_of_the_request_and_the_start_of_its_se
     assert known.resend_request is not None
     assert (known.resend_request.attempt, known.newest.attempt, known.cycle_start) == (2, 3, 2)
     [known] = (await ledger.look_up([other])).values()
-    assert (known.resend_request, known.newest.attempt, known.tries) == (None, 3, 2)
+    assert (known.resend_request, known.newest.attempt, known.counted_attempts) == (None, 3, 2)
 
 
 async def test_resend_requests_and_a_retry_wait_side_by_side(ledger: Ledger, play: Play) -> None:
     retried = await play(Status.SENDING, Reason.TIMEOUT, retry_after=0.0)
     requests = [with_request(retried, uuid4()) for _ in range(2)]
-    await ledger.step_aside([(resend_request, 0.0) for resend_request in requests])
+    await ledger.defer([(resend_request, 0.0) for resend_request in requests])
     leases = [lease for lease, _ in await ledger.lease_due(10)]
-    nonces = {ORDINARY, *(resend_request.resend_request for resend_request in requests)}
+    nonces = {RETRY_NONCE, *(resend_request.resend_request for resend_request in requests)}
     assert {lease.nonce for lease in leases} == nonces
-    await ledger.finish([lease for lease in leases if lease.nonce == ORDINARY])
-    await ledger.step_aside([(requests[0], 0.0)])
+    await ledger.finish([lease for lease in leases if lease.nonce == RETRY_NONCE])
+    await ledger.defer([(requests[0], 0.0)])
     await ledger.finish(
         [
-            Lease(resend_request.message.id, resend_request.resend_request or ORDINARY)
+            Lease(resend_request.message.id, resend_request.resend_request or RETRY_NONCE)
             for resend_request in requests
         ]
     )

@@ -10,7 +10,7 @@ import pytest
 from audit import merge
 from comms.platform.kafka import Broker
 from comms.platform.settings import Settings
-from consumers.ledger.delivery import ORDINARY
+from consumers.ledger.delivery import RETRY_NONCE
 from schemas import events
 from schemas.events import StatusEvent
 from schemas.messages import SmsMessage
@@ -198,5 +198,5 @@ async def test_a_worker_that_dies_in_the_call_of_a_resend_leaves_one_doubt(
     assert (Status.SENDING, Reason.AMBIGUOUS) in heard.statuses(message.id)
 
 
-async def test_the_nonce_of_ordinary_retries_is_refused(client: httpx.AsyncClient) -> None:
-    assert await resend(client, uuid4(), ORDINARY) == 422
+async def test_the_nonce_of_retries_is_refused(client: httpx.AsyncClient) -> None:
+    assert await resend(client, uuid4(), RETRY_NONCE) == 422

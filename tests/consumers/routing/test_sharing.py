@@ -18,8 +18,8 @@ from comms.platform.database import async_pool
 from comms.platform.kafka import Broker
 from comms.platform.settings import RoutingPolicy
 from consumers.routing import Route, Router
-from consumers.routing.rate_limit import BURST_SECONDS, Allowance
-from consumers.routing.sharing import Sharing
+from consumers.routing.rate_limit import BURST_SECONDS, ProviderRateLimits
+from consumers.routing.sharing import RouteSharing
 from consumers.sdk.outcomes import Accepted, TryLater
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import (
@@ -45,10 +45,12 @@ async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
     await made.close()
 
 
-def process(pool: AsyncConnectionPool, policy: RoutingPolicy = POLICY) -> tuple[Router, Sharing]:
+def process(
+    pool: AsyncConnectionPool, policy: RoutingPolicy = POLICY
+) -> tuple[Router, RouteSharing]:
     routes = [Route(Named("a"), 70), Route(Named("b"), 30)]
     router = Router(routes, policy, source=random.Random(1))
-    return router, Sharing(pool, router, channel=Channel.SMS, policy=policy)
+    return router, RouteSharing(pool, router, channel=Channel.SMS, policy=policy)
 
 
 async def test_a_breaker_opened_in_one_process_is_open_in_the_other_and_closes_there_too(
@@ -57,14 +59,14 @@ async def test_a_breaker_opened_in_one_process_is_open_in_the_other_and_closes_t
     (one, ones), (other, others) = process(pool), process(pool)
     now = asyncio.get_running_loop().time()
     for _ in range(3):
-        one.observe("a", BROKEN, seconds=0.1, now=now)
-    await ones.compare()
-    await others.compare()
-    assert other.resting("a") is not None
-    other.observe("a", Accepted(), seconds=0.1, now=now)  # its probe succeeds
-    await others.compare()
-    await ones.compare()
-    assert one.resting("a") is None
+        one.record_outcome("a", BROKEN, seconds=0.1, now=now)
+    await ones.synchronize()
+    await others.synchronize()
+    assert other.pause_reason("a") is not None
+    other.record_outcome("a", Accepted(), seconds=0.1, now=now)  # its probe succeeds
+    await others.synchronize()
+    await ones.synchronize()
+    assert one.pause_reason("a") is None
 
 
 async def test_calls_of_all_processes_together_move_a_weight_in_all(
@@ -76,43 +78,43 @@ async def test_calls_of_all_processes_together_move_a_weight_in_all(
     )  # it takes no step itself
     for router in (one, other):
         for _ in range(12):  # too few in each to be judged alone
-            router.observe("a", BROKEN, seconds=0.1, now=0.0)
-            router.observe("a", Accepted(), seconds=0.1, now=0.0)
-    await ones.compare()
-    await others.compare()
-    assert one.standings["a"].weight == 70  # the present slot is not over
+            router.record_outcome("a", BROKEN, seconds=0.1, now=0.0)
+            router.record_outcome("a", Accepted(), seconds=0.1, now=0.0)
+    await ones.synchronize()
+    await others.synchronize()
+    assert one.states["a"].weight == 70  # the present slot is not over
     with psycopg.connect(database_url, autocommit=True) as session:
         session.execute("UPDATE consumers.route_slot SET slot = slot - interval '20 s'")
-    await ones.compare()
-    await others.compare()
-    assert (one.standings["a"].weight, other.standings["a"].weight) == (60, 60)
-    assert one.standings["b"].weight == 30
+    await ones.synchronize()
+    await others.synchronize()
+    assert (one.states["a"].weight, other.states["a"].weight) == (60, 60)
+    assert one.states["b"].weight == 30
 
 
 async def test_leases_never_add_up_to_more_than_the_limit(pool: AsyncConnectionPool) -> None:
     rate = 200.0
-    workers = [Allowance(pool, {"a": rate}, channel=Channel.SMS) for _ in range(4)]
+    workers = [ProviderRateLimits(pool, {"a": rate}, channel=Channel.SMS) for _ in range(4)]
     for worker in workers:
-        assert not worker.permits("a")
-    await workers[0]._introduce()
+        assert not worker.allows("a")
+    await workers[0]._insert_rows()
     began, granted = monotonic(), 0
     while granted < 500:
         granted += sum(await asyncio.gather(*(worker.lease("a") for worker in workers)))
     assert granted <= rate * (monotonic() - began) + rate * BURST_SECONDS
-    assert any(worker.permits("a") for worker in workers)
+    assert any(worker.allows("a") for worker in workers)
 
 
 async def test_what_was_leased_is_spent_call_by_call(pool: AsyncConnectionPool) -> None:
-    allowance = Allowance(pool, {"a": 8.0}, channel=Channel.SMS)
-    await allowance._introduce()
+    limits = ProviderRateLimits(pool, {"a": 8.0}, channel=Channel.SMS)
+    await limits._insert_rows()
     granted = 0
     while granted == 0:
-        granted = await allowance.lease("a")
+        granted = await limits.lease("a")
     for _ in range(granted):
-        assert allowance.permits("a")
-        allowance.spend("a")
-    assert not allowance.permits("a")
-    assert allowance.permits("unlimited")
+        assert limits.allows("a")
+        limits.spend("a")
+    assert not limits.allows("a")
+    assert limits.allows("unlimited")
 
 
 class _Moody(ThreadingHTTPServer):
@@ -185,7 +187,7 @@ def test_when_one_provider_fails_messages_arrive_by_the_other(
             assert {event.provider for event in sent} == {"simulated"}
             assert [provider.calls(message.id) for message in messages] == [1] * 40
     details = [e.detail or "" for events in heard.events.values() for e in events]
-    assert any("left alone: moody" in detail for detail in details)
+    assert any("paused: moody" in detail for detail in details)
 
 
 def test_with_no_provider_left_the_channel_pauses_says_so_and_goes_on_afterwards(
