@@ -329,7 +329,7 @@ def _accepted(result: Accepted, entry: Entry) -> dict[str, Any]:
     waits = Reason.SCHEDULED if entry.due_at else Reason.QUEUED
     reason = waits if result.status is Status.PENDING else None
     return {
-        **to_response(message.header, status=result.status, reason=reason),
+        **to_response(message, status=result.status, reason=reason),
         **segment_summary(message),
     }
 

@@ -7,13 +7,13 @@ audit service's answers, so that clients parse one shape.
 from datetime import datetime
 from typing import Any
 
-from schemas.messages import Message, MessageHeader, SmsMessage
+from schemas.messages import HeaderSource, Message, SmsMessage
 from schemas.segments import segments
 from schemas.vocabulary import Reason, Status
 
 
 def to_response(
-    header: MessageHeader,
+    header: HeaderSource,
     *,
     status: Status,
     reason: Reason | None,

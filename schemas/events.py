@@ -6,7 +6,8 @@ publishes `no_receipt` when no receipt came in time. `resolved` records what a p
 events go to `comms.status`, and the audit service stores them.
 
 Code never builds a `StatusEvent` from a bare status. Each function below takes exactly what its
-status needs. It derives the event's id, so that a repeated event is recognised.
+status needs: the header of the message (a `MessageHeader`, or the message itself, which has the
+same fields) and what happened. It derives the event's id, so that a repeated event is recognised.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from schemas.ids import event_id
-from schemas.messages import MessageHeader
+from schemas.messages import HeaderSource
 from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 RESPONSE_LIMIT = 4096  # characters; a longer raw answer is cut
@@ -73,12 +74,12 @@ class StatusEvent:
         return f"StatusEvent({self.message_id} {self.status} {self.reason} attempt={self.attempt})"
 
 
-def queued(header: MessageHeader) -> StatusEvent:
+def queued(header: HeaderSource) -> StatusEvent:
     """Return the event of a message that was accepted and published to its topic."""
     return _of(header, Status.PENDING, Reason.QUEUED, at=header.created_at)
 
 
-def cancelled(header: MessageHeader, *, at: datetime, attempt: int = 0) -> StatusEvent:
+def cancelled(header: HeaderSource, *, at: datetime, attempt: int = 0) -> StatusEvent:
     """Return the event of a message that was withdrawn before it was sent.
 
     Args:
@@ -88,7 +89,7 @@ def cancelled(header: MessageHeader, *, at: datetime, attempt: int = 0) -> Statu
 
 
 def claimed(
-    header: MessageHeader,
+    header: HeaderSource,
     *,
     attempt: int,
     provider: str,
@@ -115,7 +116,7 @@ def claimed(
 
 
 def accepted(
-    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+    header: HeaderSource, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """Return the event of a message that the provider accepted."""
     return _of(
@@ -130,7 +131,7 @@ def accepted(
 
 
 def devices_unregistered(
-    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+    header: HeaderSource, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """Return the event of a push message some of whose devices are no longer registered.
 
@@ -149,7 +150,7 @@ def devices_unregistered(
 
 
 def deferred(
-    header: MessageHeader,
+    header: HeaderSource,
     *,
     attempt: int,
     provider: str,
@@ -170,7 +171,7 @@ def deferred(
 
 
 def failed(
-    header: MessageHeader,
+    header: HeaderSource,
     *,
     reason: Reason,
     at: datetime,
@@ -185,7 +186,7 @@ def failed(
 
 
 def in_doubt(
-    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+    header: HeaderSource, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """Return the event of a call whose answer was lost, for a message held until it is settled.
 
@@ -345,7 +346,7 @@ def no_receipt(
 
 
 def _of(
-    header: MessageHeader,
+    header: HeaderSource,
     status: Status,
     reason: Reason,
     *,

@@ -91,7 +91,7 @@ class Decoder:
         about_recipient = all(violation.field.startswith("to") for violation in found)
         reason = Reason.INVALID_RECIPIENT if about_recipient else Reason.INVALID_CONTENT
         response = ProviderResponse(detail=detail)
-        event = events.failed(message.header, reason=reason, at=self._clock(), response=response)
+        event = events.failed(message, reason=reason, at=self._clock(), response=response)
         return RejectedRecord(reason, detail, event)
 
     def _decode(self, value: bytes) -> Message:

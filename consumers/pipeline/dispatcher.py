@@ -258,7 +258,7 @@ class Dispatcher:
         afterwards belongs to the chapter that this event opens."""
         self._announcer.announce(
             events.claimed(
-                call.delivery.message.header,
+                call.delivery.message,
                 attempt=call.attempt,
                 provider=call.provider,
                 at=self._clock(),

@@ -239,7 +239,7 @@ def _with_invalid_recipients(
         return settled
     row = replace(settled.row, invalid_recipients=invalid_recipients)
     told = events.devices_unregistered(
-        call.delivery.message.header,
+        call.delivery.message,
         attempt=row.attempt,
         provider=call.provider,
         at=row.occurred_at,
@@ -272,15 +272,15 @@ def announcement(row: Settlement, provider: str) -> StatusEvent:
     match row.status:
         case Status.SENT:
             return events.accepted(
-                message.header, attempt=row.attempt, provider=provider, at=at, response=row.response
+                message, attempt=row.attempt, provider=provider, at=at, response=row.response
             )
         case Status.UNKNOWN:
             return events.in_doubt(
-                message.header, attempt=row.attempt, provider=provider, at=at, response=row.response
+                message, attempt=row.attempt, provider=provider, at=at, response=row.response
             )
         case Status.SENDING:
             return events.deferred(
-                message.header,
+                message,
                 attempt=row.attempt,
                 provider=provider,
                 at=at,
@@ -289,7 +289,7 @@ def announcement(row: Settlement, provider: str) -> StatusEvent:
             )
         case _:
             return events.failed(
-                message.header,
+                message,
                 reason=row.reason,
                 at=at,
                 attempt=row.attempt,

@@ -142,7 +142,7 @@ def test_a_row_stays_until_a_consumer_has_claimed_its_message(
     with relaying(broker, database_url, RelayIntervals()):
         wait_for(lambda: unread(database) == 0)
         assert queued_rows(database) == 2
-        announce(broker, claimed(taken.header, attempt=1, provider="p", at=taken.created_at))
+        announce(broker, claimed(taken, attempt=1, provider="p", at=taken.created_at))
         wait_for(lambda: queued_rows(database) == 1)
     assert database.execute("SELECT message_id FROM producer.outbox").fetchall() == [(kept.id,)]
 
@@ -180,7 +180,7 @@ def test_a_status_event_in_the_queue_is_published_and_gone(
     broker: Broker, database_url: str, database: psycopg.Connection, topics: Topics
 ) -> None:
     message = sms()
-    event = cancelled(message.header, at=message.created_at)
+    event = cancelled(message, at=message.created_at)
     database.execute(
         "INSERT INTO producer.outbox (message_id, topic, key, value) VALUES (%s, %s, %s, %s)",
         (message.id, STATUS, str(message.id), CODEC.encode(event, topic=STATUS)),

@@ -226,11 +226,10 @@ async def test_a_run_sends_each_message_once_however_often_it_is_run(
     with merge.connect(database_url) as connection:
         at = datetime.now(UTC)
         told = [
-            events.failed(m.header, reason=Reason.REJECTED, at=at, attempt=1, provider="p")
-            for m in failed
+            events.failed(m, reason=Reason.REJECTED, at=at, attempt=1, provider="p") for m in failed
         ]
         response = events.NO_RESPONSE
-        told.append(events.accepted(sent.header, attempt=1, provider="p", at=at, response=response))
+        told.append(events.accepted(sent, attempt=1, provider="p", at=at, response=response))
         merge.merge(connection, told, {})
     body = {"where": "status = 'failed' and channel = 'sms'", "dry_run": True}
     preview = (await client.post("/v1/resends", json=body)).json()
