@@ -17,7 +17,7 @@ from comms.platform.metrics import rejected_total
 from comms.platform.problems import Problem
 from comms.platform.toml_config import SettingsError
 from producer import api
-from producer.admission import Admission
+from producer.admission import TenantLimiter
 from schemas.codec import Codec
 
 SLOW = TenantLimits(own={"acme": Limit(rate=0.01, burst=5)})  # nothing comes back within a test
@@ -38,7 +38,7 @@ def wait_of(problem: Problem) -> int:
     return int(problem.headers["Retry-After"])
 
 
-async def refused(admission: Admission, messages: int) -> int:
+async def refused(admission: TenantLimiter, messages: int) -> int:
     """The Retry-After of a request that must not come in."""
     with pytest.raises(Problem) as told:
         await admission.admit("acme", messages)
@@ -48,9 +48,9 @@ async def refused(admission: Admission, messages: int) -> int:
 async def test_all_processes_together_let_in_what_the_limit_allows(
     pool: AsyncConnectionPool,
 ) -> None:
-    doors = [Admission(pool, SLOW) for _ in range(3)]
+    doors = [TenantLimiter(pool, SLOW) for _ in range(3)]
 
-    async def knock(door: Admission) -> bool:
+    async def knock(door: TenantLimiter) -> bool:
         try:
             await door.admit("acme", 1)
         except Problem:
@@ -63,7 +63,7 @@ async def test_all_processes_together_let_in_what_the_limit_allows(
 
 async def test_who_waits_as_long_as_it_was_told_is_let_in(pool: AsyncConnectionPool) -> None:
     limits, now = TenantLimits(default=Limit(rate=0.1, burst=10)), 0.0
-    one, other = Admission(pool, limits), Admission(pool, limits, lambda: now)
+    one, other = TenantLimiter(pool, limits), TenantLimiter(pool, limits, lambda: now)
     await one.admit("acme", 10)
     wait = await refused(other, 10)
     assert 95 <= wait <= 100
@@ -83,7 +83,7 @@ async def test_who_waits_as_long_as_it_was_told_is_let_in(pool: AsyncConnectionP
 
 
 async def test_a_batch_over_what_is_left_takes_nothing(pool: AsyncConnectionPool) -> None:
-    admission = Admission(pool, SLOW)
+    admission = TenantLimiter(pool, SLOW)
     await admission.admit("acme", 3)
     assert await refused(admission, 4) >= 100  # two more, at one in a hundred seconds
     await admission.admit("acme", 2)
@@ -93,7 +93,7 @@ async def test_a_batch_over_what_is_left_takes_nothing(pool: AsyncConnectionPool
 async def test_a_batch_over_the_burst_needs_a_full_bucket_and_is_owed(
     pool: AsyncConnectionPool,
 ) -> None:
-    admission = Admission(pool, SLOW)
+    admission = TenantLimiter(pool, SLOW)
     await admission.admit("acme", 50)
     wait = await refused(admission, 1)
     assert 4500 < wait <= 4600  # forty-five are owed before the next
@@ -103,7 +103,7 @@ async def test_what_was_refused_is_refused_from_memory_until_its_time(
     pool: AsyncConnectionPool,
 ) -> None:
     now = 0.0
-    admission = Admission(pool, SLOW, lambda: now)
+    admission = TenantLimiter(pool, SLOW, lambda: now)
     await admission.admit("acme", 5)
     first = await refused(admission, 1)
     async with pool.connection() as connection:
@@ -115,7 +115,7 @@ async def test_what_was_refused_is_refused_from_memory_until_its_time(
 
 
 async def test_nobody_else_is_held_back_and_no_row_is_kept(pool: AsyncConnectionPool) -> None:
-    admission = Admission(pool, SLOW)
+    admission = TenantLimiter(pool, SLOW)
     for _ in range(20):
         await admission.admit("other", 1000)
     async with pool.connection() as connection:
@@ -128,7 +128,7 @@ async def test_over_http_it_is_429_with_retry_after_and_nothing_is_accepted(
 ) -> None:
     app = FastAPI()
     problems.install(app)
-    door = Admission(pool, SLOW)
+    door = TenantLimiter(pool, SLOW)
     authenticator = Authenticator(pool)
     app.include_router(
         api.router(pool=pool, codec=Codec(), authenticator=authenticator, admission=door)

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from comms.platform.upgrading import sqlalchemy_url
 from producer.connections import AsyncHandle, UnsupportedConnectionError
 from producer.outbox import Outbox
-from producer.statements import Accepted, Conflict
+from producer.statements import Enqueued, KeyConflict
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError
 from schemas.messages import SmsMessage
@@ -47,7 +47,7 @@ def test_a_rolled_back_transaction_sends_nothing(
     database_url: str, database: psycopg.Connection
 ) -> None:
     with psycopg.connect(database_url) as connection:
-        assert isinstance(OUTBOX.enqueue(connection, sms(), idempotency_key="k"), Accepted)
+        assert isinstance(OUTBOX.enqueue(connection, sms(), idempotency_key="k"), Enqueued)
         connection.rollback()
     assert counts(database) == (0, 0, 0)
 
@@ -58,7 +58,7 @@ def test_a_committed_one_queues_the_encoded_message_once(
     message = sms()
     with psycopg.connect(database_url) as connection:
         result = OUTBOX.enqueue(connection, message)
-    assert result == Accepted(message.id, Status.PENDING, replayed=False)
+    assert result == Enqueued(message.id, Status.PENDING, replayed=False)
     assert counts(database) == (1, 1, 0)
     row = database.execute("SELECT topic, key, value FROM producer.outbox").fetchone()
     assert row is not None
@@ -70,13 +70,13 @@ def test_the_same_key_is_one_message_and_other_content_a_conflict(
     database: psycopg.Connection,
 ) -> None:
     first = OUTBOX.enqueue(database, sms(), idempotency_key="k")
-    assert isinstance(first, Accepted)
+    assert isinstance(first, Enqueued)
     again = OUTBOX.enqueue(database, sms(), idempotency_key="k")
     other = OUTBOX.enqueue(database, sms("other"), idempotency_key="k")
     elsewhere = OUTBOX.enqueue(database, replace(sms(), tenant="zeta"), idempotency_key="k")
-    assert again == Accepted(first.id, Status.PENDING, replayed=True)
-    assert other == Conflict(first.id)
-    assert isinstance(elsewhere, Accepted)
+    assert again == Enqueued(first.id, Status.PENDING, replayed=True)
+    assert other == KeyConflict(first.id)
+    assert isinstance(elsewhere, Enqueued)
     assert not elsewhere.replayed
     assert counts(database) == (2, 2, 0)
 
@@ -87,8 +87,8 @@ def test_the_same_message_twice_is_one_even_without_a_key(database: psycopg.Conn
     again = OUTBOX.enqueue(database, message)
     other = OUTBOX.enqueue(database, replace(message, body="other"))
     foreign = OUTBOX.enqueue(database, replace(message, tenant="zeta"))
-    assert again == Accepted(message.id, Status.PENDING, replayed=True)
-    assert other == foreign == Conflict(message.id)
+    assert again == Enqueued(message.id, Status.PENDING, replayed=True)
+    assert other == foreign == KeyConflict(message.id)
     assert counts(database) == (1, 1, 0)
 
 
@@ -98,11 +98,11 @@ def test_many_in_one_call_with_repeated_keys_keep_their_order(
     messages = [sms("a"), sms("b"), sms("a"), sms("c"), sms("z")]
     results = OUTBOX.enqueue(database, messages, idempotency_key=["2", "1", "2", "1", None])
     assert results == (
-        Accepted(messages[0].id, Status.PENDING, replayed=False),
-        Accepted(messages[1].id, Status.PENDING, replayed=False),
-        Accepted(messages[0].id, Status.PENDING, replayed=True),
-        Conflict(messages[1].id),
-        Accepted(messages[4].id, Status.PENDING, replayed=False),
+        Enqueued(messages[0].id, Status.PENDING, replayed=False),
+        Enqueued(messages[1].id, Status.PENDING, replayed=False),
+        Enqueued(messages[0].id, Status.PENDING, replayed=True),
+        KeyConflict(messages[1].id),
+        Enqueued(messages[4].id, Status.PENDING, replayed=False),
     )
     rows = database.execute("SELECT message_id FROM producer.outbox ORDER BY xid, seq").fetchall()
     assert [row[0] for row in rows] == [messages[n].id for n in (0, 1, 4)]
@@ -129,7 +129,7 @@ def test_a_replay_says_where_the_message_stands(database: psycopg.Connection) ->
     OUTBOX.enqueue(database, message, idempotency_key="k")
     database.execute("SELECT consumers.withdraw(%s, 'acme', 'sms')", (message.id,))
     again = OUTBOX.enqueue(database, sms(), idempotency_key="k")
-    assert again == Accepted(message.id, Status.CANCELLED, replayed=True)
+    assert again == Enqueued(message.id, Status.CANCELLED, replayed=True)
 
 
 def test_a_broken_rule_writes_nothing_and_names_the_place(database: psycopg.Connection) -> None:
@@ -146,7 +146,7 @@ def test_no_messages_are_no_results(database: psycopg.Connection) -> None:
 def test_fifty_at_once_with_one_key_are_one_message(
     database_url: str, database: psycopg.Connection
 ) -> None:
-    def post(n: int) -> Accepted | Conflict:
+    def post(n: int) -> Enqueued | KeyConflict:
         with psycopg.connect(database_url) as connection:
             # Among others, whose order would let two of them wait for each other.
             keys = ["one", "two"] if n % 2 else ["two", "one"]
@@ -154,15 +154,15 @@ def test_fifty_at_once_with_one_key_are_one_message(
 
     with ThreadPoolExecutor(25) as threads:
         results = list(threads.map(post, range(50)))
-    assert all(isinstance(result, Accepted) for result in results)
-    assert sum(not result.replayed for result in results if isinstance(result, Accepted)) == 1
+    assert all(isinstance(result, Enqueued) for result in results)
+    assert sum(not result.replayed for result in results if isinstance(result, Enqueued)) == 1
     assert len({result.id for result in results}) == 1
     assert counts(database) == (2, 2, 0)
 
 
 def test_rows_as_dictionaries_do_not_disturb(database_url: str) -> None:
     with psycopg.connect(database_url, row_factory=dict_row) as connection:
-        assert isinstance(OUTBOX.enqueue(connection, sms()), Accepted)
+        assert isinstance(OUTBOX.enqueue(connection, sms()), Enqueued)
 
 
 @pytest.mark.parametrize("commits", [True, False])
@@ -176,8 +176,8 @@ def test_sqlalchemy_connection_and_session(
     with Session(engine) as session:
         again = OUTBOX.enqueue(session, sms(), idempotency_key="k")
         session.commit() if commits else session.rollback()
-    assert isinstance(first, Accepted)
-    assert isinstance(again, Accepted)
+    assert isinstance(first, Enqueued)
+    assert isinstance(again, Enqueued)
     assert again.replayed is commits
     assert counts(database)[0] == int(commits)
 
@@ -223,16 +223,16 @@ async def test_asynchronous_connections(
     async with opened(database_url) as connection:
         first = await OUTBOX.enqueue(connection, sms(), idempotency_key="k")
         again = await OUTBOX.enqueue(connection, [sms(), sms("x")], idempotency_key=["k", "k"])
-    assert again == (Accepted(first.id, Status.PENDING, replayed=True), Conflict(first.id))
+    assert again == (Enqueued(first.id, Status.PENDING, replayed=True), KeyConflict(first.id))
     assert counts(database) == (1, 1, 0)
 
 
 async def test_fifty_tasks_with_one_key_are_one_message(
     database_url: str, database: psycopg.Connection
 ) -> None:
-    async def post() -> Accepted | Conflict:
+    async def post() -> Enqueued | KeyConflict:
         async with by_psycopg(database_url) as connection:
-            waiting: Awaitable[Accepted | Conflict] = OUTBOX.enqueue(
+            waiting: Awaitable[Enqueued | KeyConflict] = OUTBOX.enqueue(
                 connection, sms(), idempotency_key="k"
             )
             return await waiting

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer import queue
-from producer.ordering import in_order
+from producer.ordering import keep_order
 from producer.outbox import Outbox
+from producer.rows import QueueRow
 from producer.shards import BULK, SHARDS, URGENCY, lane_of, take_shards
 from schemas.topics import of_channel
 from schemas.vocabulary import Channel, Priority
@@ -147,7 +148,7 @@ def published(relay: psycopg.Connection) -> list[tuple[UUID, str]]:
     rows, found = queue.read(relay, ALL), []
     for lane in URGENCY:
         if batch := [row for row in rows if row.lane is lane]:
-            found += in_order(batch, queue.pending_for_recipients(relay, batch))
+            found += keep_order(batch, queue.read_pending_for_recipients(relay, batch))
     return [(row.message_id, row.topic) for row in found]
 
 
@@ -178,9 +179,9 @@ def test_what_was_moved_to_another_lane_stays_in_it(relay: psycopg.Connection) -
     for lane in URGENCY:
         batch = [row for row in queue.read(relay, ALL) if row.lane is lane]
         if batch:
-            rows = in_order(batch, queue.pending_for_recipients(relay, batch))
+            rows = keep_order(batch, queue.read_pending_for_recipients(relay, batch))
             queue.advance(relay, batch, [row for row in rows if row.is_moved])
-    assert queue.claimed(relay, [urgent.id]) == 1
+    assert queue.delete_claimed(relay, [urgent.id]) == 1
     another = sms("another newsletter", priority=Priority.BULK)
     OUTBOX.enqueue(relay, another)
     found = published(relay)
@@ -202,7 +203,7 @@ def test_what_stands_in_the_faster_lane_is_not_published_again(relay: psycopg.Co
         OUTBOX.enqueue(relay, sms(f"{number}", priority=Priority.HIGH))
         for lane in URGENCY:
             if batch := [row for row in queue.read(relay, ALL) if row.lane is lane]:
-                rows = in_order(batch, queue.pending_for_recipients(relay, batch))
+                rows = keep_order(batch, queue.read_pending_for_recipients(relay, batch))
                 assert len(rows) <= len(batch) + 1
                 queue.advance(relay, batch, [row for row in rows if row.is_moved])
 
@@ -216,7 +217,7 @@ def test_no_topic_holds_a_recipients_message_before_an_earlier_unclaimed_one(
     accepted: list[tuple[Priority, int, bool]],
 ) -> None:
     """Each is accepted, and then perhaps relayed: the rows are built here, and nobody claims."""
-    rows: list[queue.Row] = []
+    rows: list[QueueRow] = []
     cursors = dict.fromkeys(Priority, 0)
     log: dict[tuple[str, str], list[int]] = defaultdict(list)
 
@@ -225,12 +226,12 @@ def test_no_topic_holds_a_recipients_message_before_an_earlier_unclaimed_one(
             batch = [row for row in rows if row.lane is lane and row.seq > cursors[lane]]
             if batch:
                 company = [
-                    replace(row, is_read=row.seq <= cursors[row.lane])
+                    replace(row, is_published=row.seq <= cursors[row.lane])
                     for row in rows
                     if row.seq <= batch[-1].seq
                 ]
                 cursors[lane] = batch[-1].seq
-                for row in in_order(batch, company):
+                for row in keep_order(batch, company):
                     log[row.topic, row.key].append(row.seq)
                     if row.is_moved:
                         rows[row.seq - 1] = row_of(LANE_OF[row.topic], row.key, row.seq)
@@ -250,9 +251,9 @@ def test_no_topic_holds_a_recipients_message_before_an_earlier_unclaimed_one(
 LANE_OF = {of_channel(Channel.SMS, priority): priority for priority in Priority}
 
 
-def row_of(priority: Priority, key: str, seq: int) -> queue.Row:
+def row_of(priority: Priority, key: str, seq: int) -> QueueRow:
     shard = {Priority.NORMAL: 0, Priority.HIGH: 8, Priority.BULK: 16}[priority]
-    return queue.Row(
+    return QueueRow(
         message_id=UUID(int=seq),
         topic=of_channel(Channel.SMS, priority),
         key=key,
@@ -277,10 +278,10 @@ def test_another_log_is_published_to_from_the_beginning(relay: psycopg.Connectio
     message = sms()
     OUTBOX.enqueue(relay, message)
     assert drain(relay) == [message.id]
-    assert queue.follow_log(relay, ALL, "a") == frozenset(), "the first one known"
-    assert queue.follow_log(relay, ALL, "a") == frozenset()
+    assert queue.set_log_id(relay, ALL, "a") == frozenset(), "the first one known"
+    assert queue.set_log_id(relay, ALL, "a") == frozenset()
     assert drain(relay) == []
-    assert queue.follow_log(relay, ALL, "b") == ALL
+    assert queue.set_log_id(relay, ALL, "b") == ALL
     assert drain(relay) == [message.id]
 
 
@@ -299,13 +300,13 @@ def test_only_what_was_read_and_is_overdue_is_published_again(relay: psycopg.Con
     OUTBOX.enqueue(relay, read)
     drain(relay)
     OUTBOX.enqueue(relay, unread)
-    upto = queue.positions(relay, ALL)
-    assert queue.overdue(relay, upto) == []
+    upto = queue.read_positions(relay, ALL)
+    assert queue.read_unclaimed(relay, upto) == []
     relay.execute("UPDATE producer.outbox SET republish_at = now()")
-    rows = queue.overdue(relay, upto)
+    rows = queue.read_unclaimed(relay, upto)
     assert [row.message_id for row in rows] == [read.id]
     queue.postpone(relay, rows)
-    assert queue.overdue(relay, upto) == []
+    assert queue.read_unclaimed(relay, upto) == []
     waits = relay.execute(
         "SELECT republished, round(extract(epoch FROM republish_at - now())) FROM producer.outbox"
         " WHERE message_id = %s",
@@ -322,8 +323,8 @@ def test_what_consumers_claimed_leaves_and_status_events_stay(relay: psycopg.Con
         " VALUES (%s, 'comms.status', 'k', '')",
         (message.id,),
     )
-    assert queue.backlog(relay)[0] == 1
-    assert queue.claimed(relay, [message.id, message.id, sms().id]) == 1
+    assert queue.measure_backlog(relay)[0] == 1
+    assert queue.delete_claimed(relay, [message.id, message.id, sms().id]) == 1
     assert [row.is_event for row in queue.read(relay, ALL)] == [True]
     assert drain(relay) == [message.id]
     assert relay.execute("SELECT count(*) FROM producer.outbox").fetchone() == (0,)

@@ -17,7 +17,8 @@ from comms.stack.broker import EmbeddedBroker
 from producer import queue
 from producer.health_state import HealthState
 from producer.outbox import Outbox
-from producer.relay import RelayIntervals, relay
+from producer.relay import relay
+from producer.relay_session import RelayIntervals
 from producer.shards import SHARDS
 from schemas.codec import Codec
 from schemas.events import StatusEvent, cancelled, claimed
@@ -74,17 +75,17 @@ def topics(broker: Broker) -> Topics:
 
 @contextmanager
 def relaying(
-    broker: Broker, database_url: str, pace: RelayIntervals = QUICK
+    broker: Broker, database_url: str, intervals: RelayIntervals = QUICK
 ) -> Iterator[HealthState]:
-    stop, conditions = Event(), HealthState()
+    stop, health = Event(), HealthState()
     thread = Thread(
         target=relay,
         args=(broker, database_url, CODEC),
-        kwargs={"conditions": conditions, "stop": stop, "pace": pace},
+        kwargs={"health": health, "stop": stop, "intervals": intervals},
     )
     thread.start()
     try:
-        yield conditions
+        yield health
     finally:
         stop.set()
         thread.join(30)
@@ -220,7 +221,7 @@ def test_a_lost_session_is_reported_and_followed_by_another(
     broker: Broker, database_url: str, database: psycopg.Connection, topics: Topics
 ) -> None:
     message = sms()
-    with relaying(broker, database_url) as conditions:
+    with relaying(broker, database_url) as health:
         wait_for(lambda: len(sessions(database)) == 1)
         former = sessions(database)
         database.execute(
@@ -230,7 +231,7 @@ def test_a_lost_session_is_reported_and_followed_by_another(
         wait_for(lambda: len(sessions(database) - former) == 1)
         OUTBOX.enqueue(database, message)
         topics.read_until(lambda t: t.times(message.id) == 1)
-        wait_for(lambda: conditions.problems() == [])
+        wait_for(lambda: health.problems() == [])
 
 
 def sessions(database: psycopg.Connection) -> set[int]:
@@ -246,8 +247,8 @@ def test_without_kafka_nothing_is_counted_as_published(
 ) -> None:
     nowhere = Broker({"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": "1000"})
     OUTBOX.enqueue(database, sms())
-    with relaying(nowhere, database_url) as conditions:
-        wait_for(lambda: any(line.startswith("kafka") for line in conditions.problems()))
+    with relaying(nowhere, database_url) as health:
+        wait_for(lambda: any(line.startswith("kafka") for line in health.problems()))
         assert unread(database) == 1
 
 
