@@ -95,8 +95,8 @@ class MessageRequest(_Shape):
     on_doubt: OnDoubt | None = Field(
         None,
         description="What to do if a provider was called and its answer was lost: `resend` the"
-        " message, or `hold` it until a receipt or a person settles it. The default is the channel's"
-        " setting.",
+        " message, or `hold` it until a receipt or a person settles it. The default is the setting"
+        " of the channel.",
     )
     metadata: dict[StrictStr, StrictStr] = Field(
         default_factory=dict, description="Your own names and values, passed through unchanged."
@@ -104,8 +104,8 @@ class MessageRequest(_Shape):
     mode: Mode | None = Field(
         None,
         description="`test`: a provider's own test mode checks and answers the message, and does"
-        " not deliver it. `simulated`: only a simulated provider is used. With an API key for tests,"
-        " every message is simulated.",
+        " not deliver it. `simulated`: only a simulated provider is used. With an API key for"
+        " tests, every message is simulated.",
     )
     bypass_suppression: StrictBool = Field(
         False,

@@ -3,8 +3,8 @@
 The shard of a row gives its lane (by its priority) and one of eight parts of the recipients in
 that lane. `producer.relay_session` takes shards with `take_shards`. A shard has one owner, which
 holds an advisory lock in its database session, so that the messages of one recipient are published
-in order. Each relay owns about the same number of shards. A second relay therefore takes over part of the
-work, and is not only a standby.
+in order. Each relay owns about the same number of shards. A second relay therefore takes over part
+of the work, and is not only a standby.
 """
 
 from collections.abc import Iterable
