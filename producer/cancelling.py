@@ -69,16 +69,23 @@ async def cancel(
     with translated():
         async with pool.connection() as connection:
             header = await _read_header(connection, tenant, message_id)
-            attempts = None
-            async with connection.transaction():
-                attempts = await _withdraw(connection, header)
-                if attempts is None:
-                    raise Rollback
-                event = cancelled(header, at=at, attempt=attempts)
-                await _enqueue_event(connection, codec, event)
+            attempts = await _cancel_in_transaction(connection, codec, header, at=at)
     if attempts is None:
         raise TooLateError
     return header, attempts
+
+
+async def _cancel_in_transaction(
+    connection: AsyncConnection, codec: Codec, header: MessageHeader, *, at: datetime
+) -> int | None:
+    """Return the number of attempts before, or None if it is too late and nothing was changed."""
+    attempts = None
+    async with connection.transaction():
+        attempts = await _withdraw(connection, header)
+        if attempts is None:
+            raise Rollback
+        await _enqueue_event(connection, codec, cancelled(header, at=at, attempt=attempts))
+    return attempts
 
 
 async def _read_header(connection: AsyncConnection, tenant: str, message_id: UUID) -> MessageHeader:

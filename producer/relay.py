@@ -123,9 +123,11 @@ class _Backoff:
         self._seconds = FIRST_WAIT
 
     def reset(self) -> None:
+        """Return to the shortest wait."""
         self._seconds = FIRST_WAIT
 
     def wait(self) -> None:
+        """Wait, and double the next wait up to the longest one."""
         self._stop.wait(self._seconds)
         self._seconds = min(self._seconds * 2, LONGEST_WAIT)
 

@@ -76,7 +76,7 @@ class StatusEvent:
 
 def queued(header: HeaderSource) -> StatusEvent:
     """Return the event of a message that was accepted and published to its topic."""
-    return _of(header, Status.PENDING, Reason.QUEUED, at=header.created_at)
+    return _build_event(header, Status.PENDING, Reason.QUEUED, at=header.created_at)
 
 
 def cancelled(header: HeaderSource, *, at: datetime, attempt: int = 0) -> StatusEvent:
@@ -85,7 +85,7 @@ def cancelled(header: HeaderSource, *, at: datetime, attempt: int = 0) -> Status
     Args:
         attempt: the number of attempts made before.
     """
-    return _of(header, Status.CANCELLED, Reason.CANCELLED, at=at, attempt=attempt)
+    return _build_event(header, Status.CANCELLED, Reason.CANCELLED, at=at, attempt=attempt)
 
 
 def claimed(
@@ -104,7 +104,7 @@ def claimed(
             requested it.
     """
     response = NO_RESPONSE if detail is None else ProviderResponse(detail=detail)
-    return _of(
+    return _build_event(
         header,
         Status.SENDING,
         reason,
@@ -119,7 +119,7 @@ def accepted(
     header: HeaderSource, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """Return the event of a message that the provider accepted."""
-    return _of(
+    return _build_event(
         header,
         Status.SENT,
         Reason.ACCEPTED,
@@ -138,7 +138,7 @@ def devices_unregistered(
     It is published before the outcome of the message, so that the sender can drop these devices.
     `response` names them.
     """
-    return _of(
+    return _build_event(
         header,
         Status.SENDING,
         Reason.INVALID_RECIPIENT,
@@ -159,7 +159,7 @@ def deferred(
     response: ProviderResponse,
 ) -> StatusEvent:
     """Return the event of an attempt that failed for now; another attempt will follow."""
-    return _of(
+    return _build_event(
         header,
         Status.SENDING,
         reason,
@@ -180,7 +180,7 @@ def failed(
     response: ProviderResponse = NO_RESPONSE,
 ) -> StatusEvent:
     """Return the event of a message that is never sent, or that the provider refused for good."""
-    return _of(
+    return _build_event(
         header, Status.FAILED, reason, attempt=attempt, provider=provider, at=at, response=response
     )
 
@@ -192,7 +192,7 @@ def in_doubt(
 
     A receipt or a person settles it.
     """
-    return _of(
+    return _build_event(
         header,
         Status.UNKNOWN,
         Reason.AMBIGUOUS,
@@ -233,20 +233,20 @@ def receipt(
 ) -> StatusEvent:
     """Return the event of a receipt: `delivered`, or failed for `reason`."""
     status = Status.DELIVERED if delivered else Status.FAILED
-    why = Reason.DELIVERED if delivered else reason
+    receipt_reason = Reason.DELIVERED if delivered else reason
     return StatusEvent(
         id=event_id(message_id, "receipt", provider, status, response.provider_message_id or ""),
         message_id=message_id,
         tenant=tenant,
         channel=channel,
         status=status,
-        reason=why,
+        reason=receipt_reason,
         attempt=attempt,
         provider=provider,
         provider_message_id=response.provider_message_id,
         code=response.code,
         detail=response.detail,
-        response=_cut(response.raw),
+        response=_truncate(response.raw),
         occurred_at=at,
     )
 
@@ -276,7 +276,7 @@ def handed_to_carrier(
         provider_message_id=response.provider_message_id,
         code=response.code,
         detail=response.detail,
-        response=_cut(response.raw),
+        response=_truncate(response.raw),
         occurred_at=at,
     )
 
@@ -345,7 +345,7 @@ def no_receipt(
     )
 
 
-def _of(
+def _build_event(
     header: HeaderSource,
     status: Status,
     reason: Reason,
@@ -367,7 +367,7 @@ def _of(
         provider_message_id=response.provider_message_id,
         code=response.code,
         detail=response.detail,
-        response=_cut(response.raw),
+        response=_truncate(response.raw),
         occurred_at=at,
         recipient=header.recipient,
         customer_id=header.customer_id,
@@ -382,5 +382,5 @@ def _of(
     )
 
 
-def _cut(raw: str | None) -> str | None:
+def _truncate(raw: str | None) -> str | None:
     return None if raw is None else raw[:RESPONSE_LIMIT]

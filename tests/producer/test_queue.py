@@ -230,16 +230,19 @@ def test_no_topic_has_a_message_before_an_earlier_unclaimed_one(
         for lane in URGENCY:
             batch = [row for row in rows if row.lane is lane and row.seq > positions[lane]]
             if batch:
-                pending = [
-                    replace(row, is_published=row.seq <= positions[row.lane])
-                    for row in rows
-                    if row.seq <= batch[-1].seq
-                ]
-                positions[lane] = batch[-1].seq
-                for row in keep_order(batch, pending):
-                    records[row.topic, row.key].append(row.seq)
-                    if row.is_moved:
-                        rows[row.seq - 1] = make_row(LANE_OF[row.topic], row.key, row.seq)
+                relay_batch(lane, batch)
+
+    def relay_batch(lane: Priority, batch: list[QueueRow]) -> None:
+        pending = [
+            replace(row, is_published=row.seq <= positions[row.lane])
+            for row in rows
+            if row.seq <= batch[-1].seq
+        ]
+        positions[lane] = batch[-1].seq
+        for row in keep_order(batch, pending):
+            records[row.topic, row.key].append(row.seq)
+            if row.is_moved:
+                rows[row.seq - 1] = make_row(LANE_OF[row.topic], row.key, row.seq)
 
     for seq, (priority, recipient, is_relayed) in enumerate(accepted, 1):
         rows.append(make_row(priority, f"acme:{recipient}", seq))

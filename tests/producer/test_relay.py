@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from comms.platform.kafka import Broker
+from comms.platform.kafka import Broker, Record
 from comms.stack.broker import EmbeddedBroker
 from producer import queue
 from producer.health_state import HealthState
@@ -50,12 +50,15 @@ class Topics:
                     f"the expected records were not read within {seconds} s"
                 )
                 for record in consumer.poll(500, 0.1):
-                    if record.topic == STATUS:
-                        self.events.append(CODEC.decode(record.value, StatusEvent))
-                    else:
-                        self.messages.append(CODEC.decode(record.value, SmsMessage))
+                    self._append(record)
         finally:
             consumer.close()
+
+    def _append(self, record: Record) -> None:
+        if record.topic == STATUS:
+            self.events.append(CODEC.decode(record.value, StatusEvent))
+        else:
+            self.messages.append(CODEC.decode(record.value, SmsMessage))
 
     def count(self, message_id: UUID) -> int:
         return sum(message.id == message_id for message in self.messages)
