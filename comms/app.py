@@ -33,7 +33,7 @@ from comms.platform.kafka import Broker, EventProducer
 from comms.platform.registry import codec_of
 from comms.platform.settings import Settings
 from consumers.registry import receipt_parsers
-from producer.admission import Admission
+from producer.admission import TenantLimiter
 from schemas.vocabulary import Channel
 
 log = structlog.get_logger(__name__)
@@ -95,7 +95,7 @@ def application(resources: AppResources) -> FastAPI:
             pool=resources.pool,
             codec=codec,
             authenticator=authenticator,
-            admission=Admission(resources.pool, resources.settings.tenants),
+            admission=TenantLimiter(resources.pool, resources.settings.tenants),
             policies=resources.settings.policies,
         )
     )

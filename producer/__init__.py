@@ -1,5 +1,6 @@
-"""Accepting: the outbox as a library, the HTTP API, and the relay that publishes to the topics.
+"""Accepts messages: the outbox as a library, the HTTP API, and the relay that publishes to Kafka.
 
-A workflow imports `producer.outbox`; services in other languages post to `producer.api`. Either way
-a message is one row in `producer.message` and one in the queue, and `producer.relay` does the rest.
+Workflows import `producer.outbox`. Services in other languages use the HTTP API (`producer.api`).
+Both write a message as one row in `producer.message` and one row in the queue. The relay
+(`producer.relay`) publishes it from there.
 """

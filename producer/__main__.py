@@ -1,4 +1,4 @@
-"""`python -m producer`: the HTTP API's service, by way of the one composition root."""
+"""`python -m producer`: runs the service of the HTTP API, as `comms run app` does."""
 
 from comms.cli import run_service
 

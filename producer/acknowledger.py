@@ -1,8 +1,8 @@
-"""What consumers have claimed leaves the queue.
+"""Removes messages from the queue once a consumer has claimed them.
 
-The relay runs one of these on a thread of its own. It follows `comms.status`: the first event that
-says more than `pending` proves that a message's fate is in the consumers' ledger, so its row here
-is no longer what saves it from being lost.
+The relay runs an `Acknowledger` on a thread of its own. It reads `comms.status`. The first event
+of a message with a status other than `pending` proves that the message is in the consumers' ledger.
+Its row in the queue is then no longer needed to protect it from being lost.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import structlog
 from comms.platform.database import DatabaseError, translated
 from comms.platform.kafka import Broker, KafkaFault, Record, TopicConsumer, TopicPartition
 from producer.health_state import HealthState
-from producer.queue import claimed
+from producer.queue import delete_claimed
 from schemas.codec import Codec
 from schemas.errors import ContractError
 from schemas.events import StatusEvent
@@ -30,54 +30,57 @@ RETRY_SECONDS = 1.0
 
 
 class Acknowledger:
-    """Deletes claimed rows, then commits the offsets; told again after a crash, deletes nothing."""
+    """Deletes the rows of claimed messages, then commits the offsets of the events.
+
+    After a crash it reads events again. Their rows are already deleted, so nothing happens.
+    """
 
     def __init__(
-        self, broker: Broker, database_url: str, codec: Codec, conditions: HealthState
+        self, broker: Broker, database_url: str, codec: Codec, health: HealthState
     ) -> None:
         self._broker = broker
         self._database_url = database_url
         self._codec = codec
-        self._conditions = conditions
+        self._health = health
 
     def run(self, stop: Event, active: Event) -> None:
-        """Follow the topic while `active` is set, until `stop` is."""
+        """Read the topic while `active` is set, until `stop` is set."""
         while not stop.is_set():
             if not active.wait(0.2):
                 continue
             try:
-                self._follow(stop, active)
+                self._run_consumer(stop, active)
             except KafkaFault as fault:
-                self._conditions.set("status topic", str(fault))
-                log.warning("acknowledger.kafka", problem=str(fault))
+                self._health.set("status topic", str(fault))
+                log.warning("acknowledger.kafka_unavailable", problem=str(fault))
                 stop.wait(RETRY_SECONDS)
             except DatabaseError as error:
-                self._conditions.set("acknowledging", str(error))
-                log.warning("acknowledger.database", problem=str(error))
+                self._health.set("acknowledging", str(error))
+                log.warning("acknowledger.database_unavailable", problem=str(error))
                 stop.wait(RETRY_SECONDS)
 
-    def _follow(self, stop: Event, active: Event) -> None:
-        """With one consumer and one connection; what was read and not committed is read again."""
+    def _run_consumer(self, stop: Event, active: Event) -> None:
+        """Read with one consumer and one connection; uncommitted records are read again later."""
         with translated(), _connect(self._database_url) as connection:
             consumer = self._broker.consumer(GROUP, [STATUS])
             try:
                 while active.is_set() and not stop.is_set():
-                    self.take(consumer, connection)
-                    self._conditions.clear("status topic", "acknowledging")
+                    self.process_batch(consumer, connection)
+                    self._health.clear("status topic", "acknowledging")
             finally:
                 consumer.close()
 
-    def take(self, consumer: TopicConsumer, connection: psycopg.Connection[Any]) -> int:
-        """One batch of events; the number of rows that left the queue."""
+    def process_batch(self, consumer: TopicConsumer, connection: psycopg.Connection[Any]) -> int:
+        """Process one batch of events, and return the number of rows deleted from the queue."""
         records = consumer.poll(BATCH, 0.2)
-        gone = 0
-        if ids := [event.message_id for event in self._events(records) if _proves_claim(event)]:
-            gone = claimed(connection, ids)
+        deleted = 0
+        if ids := [event.message_id for event in self._decode(records) if _proves_claim(event)]:
+            deleted = delete_claimed(connection, ids)
         if records:
             consumer.commit(_next_offsets(records))
-        return gone
+        return deleted
 
-    def _events(self, records: Sequence[Record]) -> list[StatusEvent]:
+    def _decode(self, records: Sequence[Record]) -> list[StatusEvent]:
         events = []
         for record in records:
             try:

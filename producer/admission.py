@@ -1,8 +1,9 @@
-"""Tenants' rate limits, at the door: how many messages a second each may have accepted.
+"""The rate limits of tenants: how many messages a second the HTTP API accepts from each tenant.
 
-`producer.api` asks before it accepts a request; whoever is over the limit is answered 429, and
-nothing of the request is accepted. Processes hold a limit together through a row of PostgreSQL a
-tenant, and mostly decide from memory. A tenant without a limit is not looked at.
+`producer.api` calls `TenantLimiter.admit` before it accepts a request. A request over the limit
+gets the status 429, and none of its messages is accepted. All processes share a tenant's limit
+through one row in PostgreSQL, and take most decisions from memory. For a tenant without a limit,
+nothing is read or stored.
 """
 
 import asyncio
@@ -20,17 +21,20 @@ from comms.platform.rate_limit import Grant, TokenBuckets, TokenLease, lease_of
 
 
 @dataclass(slots=True)
-class _Account:
-    """What this process knows of a tenant: what it holds, and until when how much is too much."""
+class _TenantState:
+    """The tokens that this process holds for a tenant, and its last refusal.
 
-    purse: TokenLease = field(default_factory=TokenLease)
+    A request of at least `refused_count` messages is refused without a query until `refused_until`.
+    """
+
+    lease: TokenLease = field(default_factory=TokenLease)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    refused: int = 0
-    until: float = 0.0
+    refused_count: int = 0
+    refused_until: float = 0.0
 
 
-class Admission:
-    """Holds tenants to their limits; belongs to one event loop."""
+class TenantLimiter:
+    """Enforces the rate limits of tenants. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -39,50 +43,52 @@ class Admission:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._buckets = TokenBuckets(pool, ("producer", "allowance"), ("tenant",))
-        self._limits, self._monotonic = limits, monotonic
-        self._accounts: dict[str, _Account] = {}
+        self._limits = limits
+        self._monotonic = monotonic
+        self._states: dict[str, _TenantState] = {}
 
     async def admit(self, tenant: str, messages: int) -> None:
-        """Let so many messages of a tenant in, all or none.
+        """Admit all of `messages` messages of a tenant, or none.
 
         Raises:
-            Problem: 429; the tenant is over its limit, and none may come in now.
-            DatabaseUnavailableError: it cannot be told.
+            Problem: 429; the tenant is over its limit, and no message is admitted.
+            DatabaseUnavailableError: the limit cannot be checked.
         """
         limit = self._limits.of(tenant)
         if limit is None:
             return
-        account = self._accounts.setdefault(tenant, _Account())
-        async with account.lock:
-            wait = await self._wait(tenant, account, limit, messages=messages)
+        state = self._states.setdefault(tenant, _TenantState())
+        async with state.lock:
+            wait = await self._spend(tenant, state, limit, messages=messages)
         if wait is not None:
             metrics.rejected_total.labels("rate_limited").inc(messages)
             raise _too_many(tenant, limit, messages, wait=wait)
 
-    async def _wait(
-        self, tenant: str, account: _Account, limit: Limit, *, messages: int
+    async def _spend(
+        self, tenant: str, state: _TenantState, limit: Limit, *, messages: int
     ) -> float | None:
-        """Seconds until so many may come in; None if they may now."""
+        """Spend one token for each message; if there are too few, return the seconds to wait."""
         now = self._monotonic()
-        held = account.purse.holds(now)
+        held = state.lease.holds(now)
         if held >= messages:
-            account.purse.spend(messages)
+            state.lease.spend(messages)
             return None
-        if messages >= account.refused > 0 and now < account.until:
-            return account.until - now
+        if messages >= state.refused_count > 0 and now < state.refused_until:
+            return state.refused_until - now
         taken = await self._take(tenant, limit, need=messages - held)
         if taken.count:
-            account.purse.fill(held + taken.count - messages, now)
-            account.refused = 0
+            state.lease.fill(held + taken.count - messages, now)
+            state.refused_count = 0
             return None
         wait = max(0.0, min(messages, limit.burst) - taken.left) / limit.rate
-        account.refused, account.until = messages, now + wait
+        state.refused_count = messages
+        state.refused_until = now + wait
         return wait
 
     async def _take(self, tenant: str, limit: Limit, *, need: int) -> Grant:
         wanted = lease_of(limit.rate)
         taken = await self._buckets.take(tenant, limit=limit, need=need, wanted=wanted)
-        if taken is None:  # the tenant's first message since it has a limit
+        if taken is None:  # the first message of a tenant that has just been given a limit
             await self._buckets.introduce(tenant, tokens=limit.burst)
             taken = await self._buckets.take(tenant, limit=limit, need=need, wanted=wanted)
         return taken or Grant(0, 0.0)
@@ -93,7 +99,8 @@ def _too_many(tenant: str, limit: Limit, messages: int, *, wait: float) -> Probl
     return Problem(
         429,
         "Too Many Requests",
-        f"Tenant {tenant} may send {limit.rate:g} messages a second, {limit.burst:g} at once; "
-        f"nothing was accepted of the {messages} in this request. Try again in {seconds} s",
+        f"The rate limit of tenant {tenant} is {limit.rate:g} messages a second, {limit.burst:g} at"
+        f" once. None of the {messages} messages of this request was accepted. Try again in"
+        f" {seconds} s",
         headers={"Retry-After": str(seconds)},
     )

@@ -1,7 +1,7 @@
-"""Group commit: single posts that arrive together share one statement and one transaction.
+"""Group commit: messages that are posted at the same time share one statement and one transaction.
 
-The API hands each prepared entry to the `Batcher` and waits for its result. While one batch is
-being written the next gathers, so that nothing waits for company that does not come.
+`producer.api` passes each prepared entry to the `Batcher` and waits for its result. While one batch
+is written, the next one collects entries. An entry never waits for others to arrive.
 """
 
 import asyncio
@@ -14,40 +14,43 @@ from comms.platform.database import DatabaseRefusedError, DatabaseUnavailableErr
 from producer.outbox import Outbox
 from producer.statements import Entry, KeyVanishedError, Result
 
-MOST = 200  # entries in one transaction
-WRITERS = 2  # transactions at once
+BATCH_LIMIT = 200  # entries in one transaction
+WRITERS = 2  # transactions at the same time
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _PendingWrite:
+    """An entry, and the future result that its request waits for."""
+
     entry: Entry
     result: "asyncio.Future[Result]"
 
 
 class Batcher:
-    """Writes entries for concurrent requests of one event loop."""
+    """Writes the entries of concurrent requests. Belongs to one event loop."""
 
     def __init__(self, pool: AsyncConnectionPool, outbox: Outbox) -> None:
-        self._pool, self._outbox = pool, outbox
-        self._waiting: list[_Waiting] = []
+        self._pool = pool
+        self._outbox = outbox
+        self._pending: list[_PendingWrite] = []
         self._writers: set[asyncio.Task[None]] = set()
 
     async def write(self, entry: Entry) -> Result:
-        """Write one entry, together with whatever else arrives.
+        """Write one entry, in one batch with the entries of other requests.
 
         Raises:
             DatabaseUnavailableError, DatabaseRefusedError: nothing of the batch was written.
         """
-        waiting = _Waiting(entry, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        pending = _PendingWrite(entry, asyncio.get_running_loop().create_future())
+        self._pending.append(pending)
         if len(self._writers) < WRITERS:
-            task = asyncio.create_task(self._write_all())
+            task = asyncio.create_task(self._write_pending())
             self._writers.add(task)
             task.add_done_callback(self._writers.discard)
-        return await waiting.result
+        return await pending.result
 
     async def write_many(self, entries: Sequence[Entry]) -> tuple[Result, ...]:
-        """Write a request's own batch in a transaction of its own; raises as `write`."""
+        """Write all entries of one request in one transaction; raise the errors of `write`."""
         if not entries:
             return ()
         try:
@@ -57,36 +60,37 @@ class Batcher:
         except KeyVanishedError as error:
             raise DatabaseUnavailableError(str(error)) from error
 
-    async def _write_all(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+    async def _write_pending(self) -> None:
+        while self._pending:
+            batch = self._pending[:BATCH_LIMIT]
+            self._pending = self._pending[BATCH_LIMIT:]
             await self._write_batch(batch)
 
-    async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
+    async def _write_batch(self, batch: Sequence[_PendingWrite]) -> None:
         try:
-            results = await self.write_many([waiting.entry for waiting in batch])
+            results = await self.write_many([pending.entry for pending in batch])
         except DatabaseRefusedError as error:
-            if len(batch) > 1:  # one of them is to blame; the others shall not pay for it
-                for waiting in batch:
-                    await self._write_batch([waiting])
+            if len(batch) > 1:  # one entry causes the error; the others must still be written
+                for pending in batch:
+                    await self._write_batch([pending])
             else:
-                _settle(batch[0], error)
-        except Exception as error:  # whatever it is, it belongs to those who wait
-            for waiting in batch:
-                _settle(waiting, error)
+                _complete(batch[0], error)
+        except Exception as error:  # every error is raised in the requests that wait for the batch
+            for pending in batch:
+                _complete(pending, error)
         except BaseException:
-            for waiting in batch:
-                waiting.result.cancel()
+            for pending in batch:
+                pending.result.cancel()
             raise
         else:
-            for waiting, result in zip(batch, results, strict=True):
-                _settle(waiting, result)
+            for pending, result in zip(batch, results, strict=True):
+                _complete(pending, result)
 
 
-def _settle(waiting: _Waiting, result: Result | Exception) -> None:
-    if waiting.result.done():  # the request went away; what it asked for is accepted all the same
+def _complete(pending: _PendingWrite, result: Result | Exception) -> None:
+    if pending.result.done():  # the client has disconnected; its message is accepted anyway
         return
     if isinstance(result, Exception):
-        waiting.result.set_exception(result)
+        pending.result.set_exception(result)
     else:
-        waiting.result.set_result(result)
+        pending.result.set_result(result)

@@ -1,4 +1,7 @@
-"""Bodies of requests: read up to a limit, and JSON or a clear refusal."""
+"""The bodies of requests: read up to a size limit, and parsed as JSON.
+
+The routes of `producer.api` call `read_json` before anything else.
+"""
 
 import asyncio
 
@@ -15,10 +18,10 @@ LARGE = 256 * 1024
 
 
 async def read_json(request: Request, *, limit: int) -> object:
-    """The JSON document in a request's body.
+    """Return the JSON document in the body of a request.
 
     Raises:
-        Problem: 413 over `limit` bytes, 422 where it is not JSON.
+        Problem: 413 if the body is larger than `limit` bytes, 422 if it is not JSON.
     """
     declared = request.headers.get("Content-Length", "")
     if declared.isdecimal() and int(declared) > limit:
@@ -29,17 +32,18 @@ async def read_json(request: Request, *, limit: int) -> object:
         if len(body) > limit:
             raise _too_large(limit)
     try:
-        if len(body) > LARGE:  # parsed aside, so that others are answered meanwhile
-            return await asyncio.to_thread(_parsed, body)
-        return _parsed(body)
+        if len(body) > LARGE:  # parsed on a thread, so that other requests are served meanwhile
+            return await asyncio.to_thread(_parse, body)
+        return _parse(body)
     except ValueError:
         raise invalid([Violation("body", "must be JSON")]) from None
 
 
-def _parsed(body: bytearray) -> object:
-    """Stricter than the standard library: no NaN, no half of a surrogate pair."""
+def _parse(body: bytearray) -> object:
+    """Parse JSON more strictly than the standard library: no NaN, no lone surrogates."""
     return from_json(bytes(body), allow_inf_nan=False)
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(413, "Content Too Large", f"The body is larger than {limit // MEBIBYTE} MiB")
+    size = limit // MEBIBYTE
+    return Problem(413, "Content Too Large", f"The body must be at most {size} MiB")

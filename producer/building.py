@@ -1,7 +1,7 @@
-"""From a request's shape to the message it asks for.
+"""Builds a message from a parsed request.
 
-`producer.api` calls `to_message` with what only the producer knows: whose the request is, the new
-message's id and the instant it was accepted.
+`producer.entries` calls `to_message` with a `Stamp`, which has the fields that the producer adds,
+such as the tenant, the id of the new message and the time when it was accepted.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from typing import Any, assert_never
 from uuid import UUID
 
 from producer.requests import (
+    ChannelRequest,
     EmailRequest,
     PushRequest,
-    Request,
     SmsRequest,
     SubscriptionRequest,
     VoiceRequest,
@@ -33,8 +33,7 @@ from schemas.vocabulary import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What the producer adds to a request: whose it is, its id, when, in which trace, and how it
-    is meant."""
+    """The fields that the producer adds to a request."""
 
     tenant: str
     id: UUID
@@ -43,13 +42,13 @@ class Stamp:
     mode: Mode = Mode.LIVE
 
 
-def to_message(request: Request, stamp: Stamp) -> Message:
-    """The message that `request` asks for. Its id carries the slot of its Kafka key."""
+def to_message(request: ChannelRequest, stamp: Stamp) -> Message:
+    """Return the message of a request. Its id carries the slot of its Kafka key."""
     message = _to_message(request, stamp)
     return replace(message, id=with_slot(stamp.id, message.key))
 
 
-def _to_message(request: Request, stamp: Stamp) -> Message:
+def _to_message(request: ChannelRequest, stamp: Stamp) -> Message:
     envelope: dict[str, Any] = {
         "id": stamp.id,
         "tenant": stamp.tenant,
@@ -108,11 +107,11 @@ def _push(request: PushRequest, envelope: Mapping[str, Any]) -> PushMessage:
     match request.to:
         case str() as token:
             tokens = (token,)
-        case list() as several:
-            tokens = tuple(several)
-        case SubscriptionRequest() as browser:
+        case list() as token_list:
+            tokens = tuple(token_list)
+        case SubscriptionRequest(endpoint=endpoint, keys=keys):
             subscription = WebPushSubscription(
-                endpoint=browser.endpoint, p256dh=browser.keys.p256dh, auth=browser.keys.auth
+                endpoint=endpoint, p256dh=keys.p256dh, auth=keys.auth
             )
     return PushMessage(
         **envelope,

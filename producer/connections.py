@@ -1,7 +1,7 @@
-"""Running a plan of statements over the connection a caller has: four kinds, one plan.
+"""Runs a plan of statements on the caller's connection, of psycopg or SQLAlchemy, sync or async.
 
-`producer.outbox` hands in the connection and the plan. This is the one place that knows how psycopg
-and SQLAlchemy, synchronous and not, execute a statement and return its rows.
+`producer.outbox` passes the connection and the plan. Only this module knows how each library
+executes a statement and returns its rows.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,23 +21,23 @@ Handle = SyncHandle | AsyncHandle
 
 
 class UnsupportedConnectionError(TypeError):
-    """The connection is neither psycopg's nor SQLAlchemy's over psycopg 3."""
+    """The connection is neither of psycopg 3 nor of SQLAlchemy with psycopg 3."""
 
 
 def run(connection: object, plan: Plan) -> tuple[Result, ...]:
-    """Drive `plan` over a synchronous connection.
+    """Run `plan` on a synchronous connection.
 
     Raises:
-        UnsupportedConnectionError: the connection is of another driver.
+        UnsupportedConnectionError: the connection uses another driver.
     """
     return _drive(_sync_executor(connection), plan)
 
 
 async def run_async(connection: AsyncHandle, plan: Plan) -> tuple[Result, ...]:
-    """Drive `plan` over an asynchronous connection.
+    """Run `plan` on an asynchronous connection.
 
     Raises:
-        UnsupportedConnectionError: the connection is of another driver.
+        UnsupportedConnectionError: the connection uses another driver.
     """
     return await _drive_async(_async_executor(connection), plan)
 
@@ -81,18 +81,19 @@ def _sync_executor(connection: object) -> Callable[[Statement], Sequence[Row]]:
                 for row in connection.exec_driver_sql(statement.sql, statement.parameters)
             ]
     raise UnsupportedConnectionError(
-        f"{type(connection).__name__} is not a connection of psycopg 3 or of SQLAlchemy over it"
+        f"{type(connection).__name__} is not supported; pass a connection of psycopg 3, or of"
+        " SQLAlchemy with psycopg 3 (postgresql+psycopg://…)"
     )
 
 
 def _async_executor(connection: AsyncHandle) -> Callable[[Statement], Awaitable[Sequence[Row]]]:
-    async def by_psycopg(statement: Statement) -> Sequence[Row]:
+    async def execute_psycopg(statement: Statement) -> Sequence[Row]:
         assert isinstance(connection, psycopg.AsyncConnection)  # noqa: S101 - chosen below
         async with connection.cursor(row_factory=tuple_row) as cursor:
             await cursor.execute(statement.sql, statement.parameters)
             return await cursor.fetchall()
 
-    async def by_sqlalchemy(statement: Statement) -> Sequence[Row]:
+    async def execute_sqlalchemy(statement: Statement) -> Sequence[Row]:
         handle = connection
         if isinstance(handle, AsyncSession):
             handle = await handle.connection()
@@ -101,12 +102,13 @@ def _async_executor(connection: AsyncHandle) -> Callable[[Statement], Awaitable[
         result = await handle.exec_driver_sql(statement.sql, statement.parameters)
         return [tuple(row) for row in result]
 
-    return by_psycopg if isinstance(connection, psycopg.AsyncConnection) else by_sqlalchemy
+    is_psycopg = isinstance(connection, psycopg.AsyncConnection)
+    return execute_psycopg if is_psycopg else execute_sqlalchemy
 
 
 def _check_driver(driver: str) -> None:
     if driver not in {"psycopg", "psycopg_async"}:
         raise UnsupportedConnectionError(
-            f"SQLAlchemy uses the driver {driver} here; the outbox needs psycopg 3"
+            f"this SQLAlchemy connection uses the driver {driver}; the outbox needs psycopg 3"
             " (postgresql+psycopg://…)"
         )

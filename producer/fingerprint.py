@@ -1,6 +1,7 @@
-"""What a request asks, as a hash: how the same idempotency key is told from the same request.
+"""The hash of a request's content, which detects an idempotency key that is used twice.
 
-The outbox stores it beside a message and compares it when the key comes again.
+`producer.outbox` stores the hash with the message. If the same key arrives again, the hashes show
+whether it is the same request or another one.
 """
 
 import hashlib
@@ -12,38 +13,38 @@ from datetime import UTC, datetime
 from schemas.messages import RECORD_OF, Attachment, Message, WebPushSubscription
 from schemas.vocabulary import Mode
 
-# Different in every repetition of one request, or the scope that the key lives in.
-_NOT_ASKED = frozenset({"id", "tenant", "created_at", "traceparent"})
-_NAMES = {
-    channel: tuple(field.name for field in fields(kind) if field.name not in _NOT_ASKED)
+# Fields that differ in each repetition of a request, and the tenant, which is the key's scope.
+_EXCLUDED = frozenset({"id", "tenant", "created_at", "traceparent"})
+_FIELDS = {
+    channel: tuple(field.name for field in fields(kind) if field.name not in _EXCLUDED)
     for channel, kind in RECORD_OF.items()
 }
-_ABSENT: tuple[object, ...] = (None, (), {}, Mode.LIVE)
+_DEFAULTS: tuple[object, ...] = (None, (), {}, Mode.LIVE)
 
 
 def body_hash(message: Message) -> bytes:
-    """SHA-256 of the canonical JSON of what the sender asked for.
+    """Return the SHA-256 of the canonical JSON of the fields that the sender set.
 
-    What was left out does not count, nor a wish that is not made (`False`, `Mode.LIVE`), so that a
-    field added to the contract later changes no hash.
+    Fields with a default value are left out (None, empty, `False`, `Mode.LIVE`). A field that is
+    added to the contract later therefore changes no hash.
     """
-    asked = {
+    content = {
         name: value
-        for name in _NAMES[message.channel]
-        if (value := getattr(message, name)) not in _ABSENT and value is not False
+        for name in _FIELDS[message.channel]
+        if (value := getattr(message, name)) not in _DEFAULTS and value is not False
     }
-    asked["channel"] = message.channel
-    return hashlib.sha256(_CANONICAL.encode(asked).encode()).digest()
+    content["channel"] = message.channel
+    return hashlib.sha256(_CANONICAL.encode(content).encode()).digest()
 
 
-def _plain(value: object) -> object:
+def _to_json(value: object) -> object:
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat()
         case Attachment():
             digest = hashlib.sha256(value.content).hexdigest()
-            shown_as = [] if value.content_id is None else [value.content_id]
-            return [value.filename, value.content_type, digest, *shown_as]
+            content_id = [] if value.content_id is None else [value.content_id]
+            return [value.filename, value.content_type, digest, *content_id]
         case WebPushSubscription():
             return [value.endpoint, value.p256dh, value.auth]
         case Mapping():
@@ -51,4 +52,4 @@ def _plain(value: object) -> object:
     raise TypeError(f"no canonical form of {type(value).__name__}")
 
 
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_to_json)

@@ -1,16 +1,17 @@
-"""Request bodies, and answers to them, as the OpenAPI document shows them.
+"""The request bodies and example responses in the OpenAPI document.
 
-`producer.api` parses bodies itself, to bound their size and to name fields as senders write them,
-so FastAPI cannot describe them. What is shown here is generated from the models that do parse.
+`producer.api` reads bodies itself, in order to limit their size and to name fields as senders write
+them. FastAPI therefore cannot describe the bodies. This module generates the descriptions from the
+models that parse them (`producer.requests`).
 """
 
 from typing import Any
 
-from producer.requests import REQUEST
+from producer.requests import REQUEST_ADAPTER
 
 _EXAMPLES: dict[str, Any] = {
     "sms": {
-        "summary": "A text message, safe to repeat",
+        "summary": "A text message that can be posted again safely",
         "value": {
             "channel": "sms",
             "to": "+12025550100",
@@ -70,17 +71,19 @@ _ACCEPTED: dict[str, Any] = {
 }
 
 
-def accepted_answer() -> dict[str, Any]:
-    """An answer to one message, with some of its fields."""
-    return _example("Accepted: it will not be lost", _ACCEPTED)
+def accepted_example() -> dict[str, Any]:
+    """Return the example response for one message, with some of its fields."""
+    return _example("The message is accepted and cannot be lost", _ACCEPTED)
 
 
-def batch_answer() -> dict[str, Any]:
-    """An answer to a batch: one that was accepted, and one that was not."""
+def batch_example() -> dict[str, Any]:
+    """Return the example response for a batch: one message was accepted, one was refused."""
     accepted = {name: _ACCEPTED[name] for name in ("id", "status", "segments")}
-    wrong = [{"field": "to", "problem": "is required"}]
-    error = {"status": 422, "title": "The request is not valid", "errors": wrong}
-    return _example("A result for each, in order", {"results": [accepted, {"error": error}]})
+    errors = [{"field": "to", "problem": "is required"}]
+    error = {"status": 422, "title": "The request is not valid", "errors": errors}
+    return _example(
+        "A result for each message, in order", {"results": [accepted, {"error": error}]}
+    )
 
 
 def _example(description: str, value: object) -> dict[str, Any]:
@@ -88,16 +91,16 @@ def _example(description: str, value: object) -> dict[str, Any]:
 
 
 def single_body() -> dict[str, Any]:
-    """The request body of one message."""
+    """Return the description of a request body with one message."""
     return _body(_message_schema(), _EXAMPLES)
 
 
-def batch_body(most: int) -> dict[str, Any]:
-    """The request body of up to `most` messages."""
-    messages = {"type": "array", "minItems": 1, "maxItems": most, "items": _message_schema()}
+def batch_body(limit: int) -> dict[str, Any]:
+    """Return the description of a request body with up to `limit` messages."""
+    messages = {"type": "array", "minItems": 1, "maxItems": limit, "items": _message_schema()}
     schema = {"type": "object", "required": ["messages"], "properties": {"messages": messages}}
-    several = [_EXAMPLES[channel]["value"] for channel in ("sms", "push")]
-    return _body(schema, {"two": {"summary": "Two messages", "value": {"messages": several}}})
+    examples = [_EXAMPLES[channel]["value"] for channel in ("sms", "push")]
+    return _body(schema, {"two": {"summary": "Two messages", "value": {"messages": examples}}})
 
 
 def _body(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
@@ -106,26 +109,26 @@ def _body(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message_schema() -> dict[str, Any]:
-    """One of the four shapes, with what pydantic refers to put in its place.
+    """Return the schema of the four kinds of messages, without references.
 
-    Its references point into a document of its own, which this is not, once it is shown.
+    pydantic's references point into a document of its own, and would not resolve in this one.
     """
-    schema = REQUEST.json_schema()
-    shapes = schema.pop("$defs")
+    schema = REQUEST_ADAPTER.json_schema()
+    definitions = schema.pop("$defs")
     schema.pop("discriminator", None)
-    inlined = _inlined(schema, shapes)
-    assert isinstance(inlined, dict)  # noqa: S101 - what went in is one
+    inlined = _inline(schema, definitions)
+    assert isinstance(inlined, dict)  # noqa: S101 - a dict stays a dict
     return inlined
 
 
-def _inlined(node: object, shapes: dict[str, Any]) -> object:
+def _inline(node: object, definitions: dict[str, Any]) -> object:
     match node:
-        case {"$ref": str() as reference, **beside}:
-            shape = shapes[reference.rpartition("/")[2]]
-            return _inlined({**shape, **beside}, shapes)
+        case {"$ref": str() as reference, **siblings}:
+            definition = definitions[reference.rpartition("/")[2]]
+            return _inline({**definition, **siblings}, definitions)
         case dict():
-            return {key: _inlined(value, shapes) for key, value in node.items()}
+            return {key: _inline(value, definitions) for key, value in node.items()}
         case list():
-            return [_inlined(item, shapes) for item in node]
+            return [_inline(item, definitions) for item in node]
         case _:
             return node

@@ -1,51 +1,56 @@
-"""One recipient's messages keep their order, whichever lanes their priorities put them into.
+"""The order of one recipient's messages, across the lanes of their priorities.
 
-The relay asks before it publishes a batch of a lane. A message whose recipient has nothing waiting
-in another lane goes into its own. Otherwise it goes into the fastest of the lanes concerned, behind
-all that was accepted before it and is not claimed: an urgent one pulls along what it would pass,
-and a slow one joins what it might pass. They belong to that lane from then on. Some stand in two
-topics, and the ledger lets only one of the two be sent.
+`producer.relay_session` calls `keep_order` before it publishes a batch of a lane. A message whose
+recipient has no unclaimed messages in another lane is published to its own lane. Otherwise it is
+published to the fastest of the lanes concerned, after all unclaimed messages that were accepted
+before it. An urgent message takes the earlier messages that it would overtake with it. A slow
+message joins the lane of the earlier message that it might overtake. All of them belong to that
+lane from then on. Some are then in two topics, and the ledger lets only one of the two be sent.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from producer.queue import Row
+from producer.rows import QueueRow
 from producer.shards import URGENCY
 from schemas.topics import of_channel
 from schemas.vocabulary import Channel
 
-_Line = tuple[str, str | None]
+_RecipientKey = tuple[str, str | None]  # the Kafka key and the channel
 
 
-def in_order(rows: Sequence[Row], pending: Iterable[Row]) -> list[Row]:
-    """What is to be published so that `rows` pass nothing: themselves, each preceded by what it
-    would pass, with the topics they go to.
+def keep_order(rows: Sequence[QueueRow], pending: Iterable[QueueRow]) -> list[QueueRow]:
+    """Return the rows to publish so that no message of `rows` overtakes an earlier one.
+
+    The result has each row of `rows`, preceded by the rows that it would overtake, with the topics
+    that they are to be published to.
 
     Args:
-        pending: unclaimed messages of their recipients, in the order of acceptance.
+        pending: the unclaimed messages of the recipients, in the order of acceptance.
     """
-    lines: dict[_Line, list[Row]] = defaultdict(list)
+    pending_of: dict[_RecipientKey, list[QueueRow]] = defaultdict(list)
     for row in pending:
-        lines[row.key, row.channel].append(row)
-    placed: dict[tuple[_Line, str], set[int]] = defaultdict(set)
-    published: list[Row] = []
+        pending_of[row.key, row.channel].append(row)
+    placed: dict[tuple[_RecipientKey, str], set[int]] = defaultdict(set)
+    to_publish: list[QueueRow] = []
     for row in rows:
-        line = row.key, row.channel
-        earlier = [other for other in lines.get(line, ()) if other.seq < row.seq]
+        recipient = row.key, row.channel
+        earlier = [other for other in pending_of.get(recipient, ()) if other.seq < row.seq]
         if row.is_event or all(other.lane is row.lane for other in earlier):
-            published.append(row)
+            to_publish.append(row)
             continue
         topic = _fastest_topic([*earlier, row])
-        there = placed[line, topic]
-        there.update(other.seq for other in earlier if other.is_read and other.topic == topic)
-        for one in (*(other for other in earlier if other.seq not in there), row):
-            there.add(one.seq)
-            published.append(replace(one, topic=topic))
-    return published
+        in_topic = placed[recipient, topic]
+        in_topic.update(
+            other.seq for other in earlier if other.is_published and other.topic == topic
+        )
+        for member in (*(other for other in earlier if other.seq not in in_topic), row):
+            in_topic.add(member.seq)
+            to_publish.append(replace(member, topic=topic))
+    return to_publish
 
 
-def _fastest_topic(rows: Sequence[Row]) -> str:
+def _fastest_topic(rows: Sequence[QueueRow]) -> str:
     lane = min((row.lane for row in rows), key=URGENCY.index)
     return of_channel(Channel(str(rows[0].channel)), lane)

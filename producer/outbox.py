@@ -1,7 +1,8 @@
-"""The outbox, as a library: a message committed together with the workflow's own change, or not.
+"""The outbox library: a message commits together with the workflow's own change, or not at all.
 
-A workflow or plugin calls `Outbox.enqueue` on the connection it is working with; the HTTP API does
-the same on its own. What is written there the relay publishes once the transaction has committed.
+A workflow or plugin calls `Outbox.enqueue` with its own database connection. The HTTP API uses the
+same class with its connection pool (`producer.batcher`). The relay publishes the messages once the
+transaction has committed.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -24,7 +25,7 @@ Keys = str | Sequence[str | None] | None
 
 
 class Outbox:
-    """Accepts messages inside the caller's own transaction.
+    """Accepts messages in the caller's own transaction.
 
         outbox = Outbox()
 
@@ -42,15 +43,15 @@ class Outbox:
                 idempotency_key="order-17/shipped",
             )
 
-    Order and text commit together, or neither does; and however often the workflow repeats the
-    step, the key makes it one message. On an asynchronous connection, await the call. Tenants' rate
-    limits hold at the HTTP API alone, not here.
+    The order and the text message commit together, or neither does. However often the workflow
+    repeats the step, the key makes it one message. On an asynchronous connection, await the call.
+    Rate limits of tenants apply to the HTTP API only, not to this library.
 
     Args:
-        codec: how records become bytes; with a schema registry if you run one.
-        clock: what decides whether a `send_at` lies in the future.
-        policies: the installation's (`Settings.policies`). Without them what it does not allow is
-            accepted here, and refused by the channel.
+        codec: encodes the records; pass one with a schema registry if you run a registry.
+        clock: decides whether a `send_at` is in the future.
+        policies: the policies of the installation (`Settings.policies`). Without them, a message
+            that the policies forbid is accepted here and refused by its channel.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Outbox:
         policies: Policies = NO_POLICIES,
     ) -> None:
         self._codec = codec or Codec()
-        self._clock, self._policies = clock, policies
+        self._clock = clock
+        self._policies = policies
 
     @overload
     def enqueue(
@@ -93,53 +95,54 @@ class Outbox:
         *,
         idempotency_key: Keys = None,
     ) -> Result | tuple[Result, ...] | Awaitable[Result] | Awaitable[tuple[Result, ...]]:
-        """Write one message, or several in one statement, into the caller's transaction.
+        """Write one message, or several in one statement, in the caller's transaction.
 
         Args:
-            connection: psycopg's Connection or AsyncConnection, or SQLAlchemy's Connection,
-                Session, AsyncConnection or AsyncSession over psycopg 3.
-            message: what to send; its `id` is kept, so the same message twice is one.
-            idempotency_key: the sender's own name of this message, unique within the tenant; for
-                several messages, one (or None) each.
+            connection: a Connection or AsyncConnection of psycopg, or a Connection, Session,
+                AsyncConnection or AsyncSession of SQLAlchemy with psycopg 3.
+            message: the message to send. Its `id` is kept, so that writing the same message twice
+                makes one message.
+            idempotency_key: the sender's own name of this message, unique for the tenant. For
+                several messages, a list with one key or None for each.
 
         Returns:
-            `Accepted`, or `Conflict` where the key was used for other content; for several
-            messages a tuple of them, in order.
+            `Enqueued`, or `KeyConflict` if the key was used for other content. For several
+            messages, a tuple of them, in order.
 
         Raises:
             InvalidRecordError: a message breaks a rule; nothing was written.
-            UnsupportedConnectionError: the connection is of another driver.
+            UnsupportedConnectionError: the connection uses another driver.
 
-        Errors of the database come as the connection's own library raises them. At isolation level
-        REPEATABLE READ or SERIALIZABLE, a key that another transaction commits at the same moment
-        is the database's serialization failure; run the transaction again.
+        Database errors are raised as the library of the connection raises them. At the isolation
+        levels REPEATABLE READ and SERIALIZABLE, a key that another transaction commits at the same
+        time causes a serialization failure; run the transaction again.
         """
         if isinstance(message, Sequence):
-            return self._write(connection, self.entries(message, _several(idempotency_key)))
+            return self._write(connection, self.entries(message, _check_keys(idempotency_key)))
         if idempotency_key is not None and not isinstance(idempotency_key, str):
-            raise TypeError("one message takes one idempotency_key")
+            raise TypeError("pass one idempotency_key for one message")
         results = self._write(connection, self.entries([message], [idempotency_key]))
         return results[0] if isinstance(results, tuple) else _first(results)
 
     def entries(
         self, messages: Sequence[Message], keys: Sequence[str | None] | None = None
     ) -> list[Entry]:
-        """The checked and encoded messages, ready to be written by `write_async`.
+        """Check and encode messages, and return entries for `write_async`.
 
         Raises:
             InvalidRecordError: a message breaks a rule.
         """
-        each = [None] * len(messages) if keys is None else keys
-        if len(each) != len(messages):
-            raise TypeError("as many idempotency keys as messages, or none")
-        if found := self._violations(messages, each):
-            raise InvalidRecordError(found)
-        return [self._entry(message, key) for message, key in zip(messages, each, strict=True)]
+        keys = [None] * len(messages) if keys is None else keys
+        if len(keys) != len(messages):
+            raise TypeError("pass as many idempotency keys as messages, or none")
+        if broken := self._violations(messages, keys):
+            raise InvalidRecordError(broken)
+        return [self._entry(message, key) for message, key in zip(messages, keys, strict=True)]
 
     async def write_async(
         self, connection: AsyncHandle, entries: Sequence[Entry]
     ) -> tuple[Result, ...]:
-        """Write what `entries` prepared; a result for each, in order."""
+        """Write entries that `entries` returned, and return a result for each, in order."""
         return await run_async(connection, accept(entries)) if entries else ()
 
     def _write(
@@ -152,8 +155,8 @@ class Outbox:
     def _violations(
         self, messages: Sequence[Message], keys: Sequence[str | None]
     ) -> tuple[Violation, ...]:
-        """What is wrong, with the message's place before the field where there are several."""
-        found = [
+        """Return the broken rules. With several messages, fields begin with `messages[n].`."""
+        broken = [
             (n, violation)
             for n, (message, key) in enumerate(zip(messages, keys, strict=True))
             for violation in (
@@ -162,8 +165,8 @@ class Outbox:
             )
         ]
         if len(messages) == 1:
-            return tuple(violation for _, violation in found)
-        return tuple(Violation(f"messages[{n}].{v.field}", v.problem) for n, v in found)
+            return tuple(violation for _, violation in broken)
+        return tuple(Violation(f"messages[{n}].{v.field}", v.problem) for n, v in broken)
 
     def _entry(self, message: Message, key: str | None) -> Entry:
         topic = of_channel(message.channel, message.priority)
@@ -178,9 +181,9 @@ class Outbox:
         )
 
 
-def _several(keys: Keys) -> Sequence[str | None] | None:
+def _check_keys(keys: Keys) -> Sequence[str | None] | None:
     if isinstance(keys, str):
-        raise TypeError("several messages take a list of idempotency keys, one each")
+        raise TypeError("pass a list of idempotency keys for several messages, one for each")
     return keys
 
 

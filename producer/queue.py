@@ -1,91 +1,31 @@
-"""The queue as the relay sees it: read beyond a cursor, move the cursor on.
+"""The queries of the relay on the queue: read the rows beyond a position, and move the position.
 
-Every function is one statement on the relay's own connection, whose session holds the advisory
-locks of its shards (`producer.shards`): a lost connection ends the ownership together with the
-ability to move a cursor.
+`producer.relay_session` calls these functions. Each runs one statement, or a few in one
+transaction, on the relay's own connection. The session of this connection holds the advisory locks
+of the relay's shards (`producer.shards`). If the connection is lost, the relay loses both the
+shards and the ability to move their positions.
 
-The cursor runs over (xid, seq). A row becomes visible when its transaction commits, which is not
-the order in which xids and seqs were given out; so the cursor stays below `pg_snapshot_xmin`, under
-which every transaction has ended, and cannot step over a row that appears later.
+A position is a pair (xid, seq). A row becomes visible when its transaction commits, and
+transactions do not commit in the order of their xids or of the seqs of their rows. The relay
+therefore reads only rows below `pg_snapshot_xmin`: all transactions below it have ended, so that no
+row can appear later at a position that was passed.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from producer.shards import BULK, LOCKS, NORMAL, SCHEDULE_LOCK, lane_of
-from schemas.messages import MessageHeader
-from schemas.topics import STATUS, of_channel
-from schemas.vocabulary import Channel, Priority
+from producer.rows import Position, QueueRow
+from producer.shards import BULK, LOCKS, NORMAL, SCHEDULE_LOCK
+from schemas.topics import STATUS
 
 BATCH_ROWS = 500  # of a shard
-BULK_ROWS = 100  # the same in the bulk lane: an urgent message waits until a batch is published
-MOST_COMPANY = 2000  # messages of the same recipients that are looked at to keep their order
-BATCH_BYTES = 8 * 1024 * 1024  # of a shard, but always one row
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a shard was read."""
-
-    shard: int
-    xid: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row of the queue, with what its message's status events carry.
-
-    The message's columns are None for a row that is itself a status event. `is_read` says of what
-    keeps others company that it stands in its topic already.
-    """
-
-    message_id: UUID
-    topic: str
-    key: str
-    value: bytes
-    shard: int
-    xid: str
-    seq: int
-    tenant: str | None
-    channel: str | None
-    recipient: str | None
-    customer_id: str | None
-    workflow: str | None
-    priority: str | None
-    created_at: datetime | None
-    send_at: datetime | None
-    expires_at: datetime | None
-    metadata: dict[str, str] | None
-    is_read: bool = False
-
-    def __repr__(self) -> str:
-        return f"Row({self.message_id} {self.topic})"
-
-    @property
-    def is_event(self) -> bool:
-        """Whether it is a status event: published, and then done with."""
-        return self.topic == STATUS
-
-    @property
-    def lane(self) -> Priority:
-        """The priority whose topic it goes to."""
-        return lane_of(self.shard)
-
-    @property
-    def is_moved(self) -> bool:
-        """Whether it goes to the topic of another lane than its own."""
-        return not self.is_event and self.topic != of_channel(Channel(str(self.channel)), self.lane)
-
-    @property
-    def position(self) -> Position:
-        return Position(self.shard, self.xid, self.seq)
+BULK_ROWS = 100  # of a shard of the bulk lane: an urgent message waits until a batch is published
+PENDING_LIMIT = 2000  # unclaimed messages of a batch's recipients that are read to keep their order
+BATCH_BYTES = 8 * 1024 * 1024  # of a shard, but always at least one row
 
 
 _COLUMNS = """
@@ -94,7 +34,8 @@ _COLUMNS = """
     m.metadata
 """
 
-# `size` is what the rows up to this one weigh: the batch ends at BATCH_BYTES, but has a row.
+# `size` is the total size of the rows up to this one. A batch ends at BATCH_BYTES, but has at least
+# one row.
 _READ = f"""
 SELECT {_COLUMNS}
 FROM producer.relay_position p
@@ -114,7 +55,7 @@ WHERE p.shard = ANY(%s) AND o.size - octet_length(o.value) < {BATCH_BYTES}
 ORDER BY o.shard, o.xid, o.seq
 """  # noqa: S608 - constants of this module
 
-_OVERDUE = f"""
+_READ_UNCLAIMED = f"""
 SELECT {_COLUMNS}
 FROM (
     SELECT due.*, sum(octet_length(value)) OVER (ORDER BY xid, seq) AS size
@@ -131,17 +72,17 @@ WHERE o.size - octet_length(o.value) < {BATCH_BYTES}
 ORDER BY o.xid, o.seq
 """  # noqa: S608 - constants of this module
 
-# What waits for the same recipients, in any lane. Nothing is looked for while the other lanes are
-# empty, which one step into an index tells.
-_COMPANY = f"""
-SELECT {_COLUMNS}, (o.xid, o.seq) <= (p.xid, p.seq) AS is_read
+# Unclaimed messages of the same recipients, in any lane. The query returns nothing while the other
+# lanes are empty; one index lookup decides that.
+_READ_PENDING = f"""
+SELECT {_COLUMNS}, (o.xid, o.seq) <= (p.xid, p.seq) AS is_published
 FROM producer.outbox o
 JOIN producer.relay_position p ON p.shard = o.shard
 LEFT JOIN producer.message m ON m.id = o.message_id
 WHERE o.key = ANY(%(keys)s) AND o.topic <> '{STATUS}' AND o.seq < %(before)s
   AND (EXISTS (SELECT FROM producer.outbox WHERE shard < %(first)s)
        OR EXISTS (SELECT FROM producer.outbox WHERE shard > %(last)s))
-ORDER BY o.seq LIMIT {MOST_COMPANY}
+ORDER BY o.seq LIMIT {PENDING_LIMIT}
 """  # noqa: S608 - constants of this module
 
 _ADVANCE = """
@@ -150,12 +91,12 @@ FROM unnest(%s::smallint[], %s::text[], %s::bigint[]) AS e (shard, xid, seq)
 WHERE p.shard = e.shard
 """
 
-_FOLLOW_LOG = """
-UPDATE producer.relay_position p SET log = %(log)s,
+_SET_LOG_ID = """
+UPDATE producer.relay_position p SET log = %(log_id)s,
     xid = CASE WHEN before.log IS NULL THEN p.xid ELSE '0' END,
     seq = CASE WHEN before.log IS NULL THEN p.seq ELSE 0 END
 FROM producer.relay_position before
-WHERE p.shard = before.shard AND p.shard = ANY(%(shards)s) AND p.log IS DISTINCT FROM %(log)s
+WHERE p.shard = before.shard AND p.shard = ANY(%(shards)s) AND p.log IS DISTINCT FROM %(log_id)s
 RETURNING p.shard, before.log IS NOT NULL
 """
 
@@ -171,8 +112,8 @@ SELECT message_id, topic, key, value FROM due ORDER BY due_at, message_id
 """  # noqa: S608 - constants of this module
 
 
-def positions(connection: Connection[Any], shards: frozenset[int]) -> list[Position]:
-    """How far `shards` were read."""
+def read_positions(connection: Connection[Any], shards: frozenset[int]) -> list[Position]:
+    """Return the position of each of `shards`."""
     rows = connection.execute(
         "SELECT shard, xid::text, seq FROM producer.relay_position WHERE shard = ANY(%s)",
         (sorted(shards),),
@@ -180,69 +121,83 @@ def positions(connection: Connection[Any], shards: frozenset[int]) -> list[Posit
     return [Position(*row) for row in rows]
 
 
-def read(connection: Connection[Any], shards: frozenset[int]) -> list[Row]:
-    """The next rows of `shards`, a bounded number of each, in order within a shard."""
-    with connection.cursor(row_factory=class_row(Row)) as cursor:
+def read(connection: Connection[Any], shards: frozenset[int]) -> list[QueueRow]:
+    """Return the next rows of `shards`: a bounded number of each shard, in order within it."""
+    with connection.cursor(row_factory=class_row(QueueRow)) as cursor:
         return cursor.execute(_READ, (sorted(shards),)).fetchall()
 
 
-def overdue(connection: Connection[Any], upto: Sequence[Position]) -> list[Row]:
-    """Rows published a while ago that no consumer has claimed: their topic may be lost."""
-    with connection.cursor(row_factory=class_row(Row)) as cursor:
-        return cursor.execute(_OVERDUE, _columns(upto)).fetchall()
+def read_unclaimed(connection: Connection[Any], upto: Sequence[Position]) -> list[QueueRow]:
+    """Return rows that were published a while ago and that no consumer has claimed.
+
+    The topic may have lost them.
+
+    Args:
+        upto: the positions of the shards; only rows up to them are returned.
+    """
+    with connection.cursor(row_factory=class_row(QueueRow)) as cursor:
+        return cursor.execute(_READ_UNCLAIMED, _columns(upto)).fetchall()
 
 
-def pending_for_recipients(connection: Connection[Any], rows: Sequence[Row]) -> list[Row]:
-    """What waits unclaimed for the recipients of `rows`, which are of one lane: those and what was
-    accepted before, of all lanes; nothing where the other lanes are empty."""
+def read_pending_for_recipients(
+    connection: Connection[Any], rows: Sequence[QueueRow]
+) -> list[QueueRow]:
+    """Return the unclaimed messages of the recipients of `rows`, in the order of acceptance.
+
+    The result has the messages of `rows` and earlier ones, of all lanes. It is empty while the
+    other lanes are empty.
+
+    Args:
+        rows: rows of one lane.
+    """
     values = {
         "keys": list({row.key for row in rows if not row.is_event}),
         "before": max(row.seq for row in rows) + 1,
         "first": min(row.shard for row in rows) // len(NORMAL) * len(NORMAL),
         "last": max(row.shard for row in rows) // len(NORMAL) * len(NORMAL) + len(NORMAL) - 1,
     }
-    with connection.cursor(row_factory=class_row(Row)) as cursor:
-        return cursor.execute(_COMPANY, values).fetchall()
+    with connection.cursor(row_factory=class_row(QueueRow)) as cursor:
+        return cursor.execute(_READ_PENDING, values).fetchall()
 
 
-def advance(connection: Connection[Any], rows: Sequence[Row], moved: Sequence[Row] = ()) -> None:
-    """All of `rows` stand in their topics: move the cursors past them, drop the status events.
+def advance(
+    connection: Connection[Any], rows: Sequence[QueueRow], moved: Sequence[QueueRow] = ()
+) -> None:
+    """Move the positions past `rows`, which were published, and delete the status events.
 
     Args:
-        moved: what was published into another lane than it was of, with that lane's topic.
+        moved: the rows that were published to the topic of another lane, with this topic.
     """
     last = {row.shard: row.position for row in rows}
     with connection.transaction():
         connection.execute(_ADVANCE, _columns(last.values()))
-        _move(connection, moved)
-        _drop_events(connection, rows)
+        _set_topics(connection, moved)
+        _delete_events(connection, rows)
 
 
-def follow_log(connection: Connection[Any], shards: frozenset[int], log: str) -> frozenset[int]:
-    """`shards` are published to `log` from now on. Those that were published to another one are
-    read from their beginning again, since what nobody has claimed is still there: returns them."""
-    rows = connection.execute(_FOLLOW_LOG, {"shards": sorted(shards), "log": log})
-    return frozenset(shard for shard, rewound in rows if rewound)
+def set_log_id(connection: Connection[Any], shards: frozenset[int], log_id: str) -> frozenset[int]:
+    """Record that `shards` are published to the topics with the identity `log_id` from now on.
+
+    A shard that was published to topics of another identity is read from its beginning again. Its
+    unclaimed rows are still in the queue.
+
+    Returns:
+        The shards that are read from their beginning again.
+    """
+    rows = connection.execute(_SET_LOG_ID, {"shards": sorted(shards), "log_id": log_id})
+    return frozenset(shard for shard, is_rewound in rows if is_rewound)
 
 
-def _move(connection: Connection[Any], moved: Sequence[Row]) -> None:
-    if moved:
-        connection.execute(
-            "UPDATE producer.outbox o SET topic = m.topic"
-            " FROM unnest(%s::uuid[], %s::text[]) AS m (message_id, topic)"
-            " WHERE o.message_id = m.message_id AND o.topic <> %s",
-            ([row.message_id for row in moved], [row.topic for row in moved], STATUS),
-        )
-
-
-def postpone(connection: Connection[Any], rows: Sequence[Row], moved: Sequence[Row] = ()) -> None:
-    """`rows` were published again: look at them later, and later every time, up to an hour.
+def postpone(
+    connection: Connection[Any], rows: Sequence[QueueRow], moved: Sequence[QueueRow] = ()
+) -> None:
+    """Record that `rows` were published again. The next check waits longer each time, up to 1 h.
 
     Args:
         moved: as for `advance`.
     """
     with connection.transaction():
-        _move(connection, moved)
+        _set_topics(connection, moved)
         connection.execute(
             "UPDATE producer.outbox SET republished = least(republished + 1, 100),"
             " republish_at = now()"
@@ -250,21 +205,14 @@ def postpone(connection: Connection[Any], rows: Sequence[Row], moved: Sequence[R
             " WHERE message_id = ANY(%s) AND topic <> %s",
             ([row.message_id for row in rows], STATUS),
         )
-        _drop_events(connection, rows)
-
-
-def _drop_events(connection: Connection[Any], rows: Sequence[Row]) -> None:
-    if events := [row.message_id for row in rows if row.is_event]:
-        connection.execute(
-            "DELETE FROM producer.outbox WHERE message_id = ANY(%s) AND topic = %s",
-            (events, STATUS),
-        )
+        _delete_events(connection, rows)
 
 
 def move_due(connection: Connection[Any]) -> int:
-    """Move what is due from the schedule to the queue, unless another relay is doing so.
+    """Move the messages that are due from the schedule to the queue; return their number.
 
-    One at a time, because two would give a recipient's messages their places in any order.
+    One relay at a time does this: two would mix the order of one recipient's messages. If another
+    relay is doing it, nothing is moved.
     """
     with connection.transaction():
         row = connection.execute(
@@ -275,16 +223,16 @@ def move_due(connection: Connection[Any]) -> int:
         return connection.execute(_MOVE_DUE).rowcount if row and row[0] else 0
 
 
-def claimed(connection: Connection[Any], message_ids: Iterable[UUID]) -> int:
-    """Consumers have these messages in their ledger: the queue may forget them."""
+def delete_claimed(connection: Connection[Any], message_ids: Iterable[UUID]) -> int:
+    """Delete messages that are in the consumers' ledger; return the number of deleted rows."""
     return connection.execute(
         "DELETE FROM producer.outbox WHERE message_id = ANY(%s) AND topic <> %s",
         (sorted(set(message_ids)), STATUS),
     ).rowcount
 
 
-def backlog(connection: Connection[Any]) -> tuple[int, float]:
-    """Messages in the queue, and the age of the oldest in seconds."""
+def measure_backlog(connection: Connection[Any]) -> tuple[int, float]:
+    """Return the number of messages in the queue and the age of the oldest one in seconds."""
     row = connection.execute(
         "SELECT count(*), coalesce(extract(epoch FROM now() - min(enqueued_at)), 0)::float8"
         " FROM producer.outbox WHERE topic <> %s",
@@ -293,34 +241,24 @@ def backlog(connection: Connection[Any]) -> tuple[int, float]:
     return (row[0], row[1]) if row else (0, 0.0)
 
 
-def header_of(row: Row) -> MessageHeader | None:
-    """Return the header of the row's message, for its status events.
-
-    None for a status event, and for a message that was erased in the meantime.
-    """
-    if (
-        row.tenant is None
-        or row.channel is None
-        or row.recipient is None
-        or row.priority is None
-        or row.created_at is None
-    ):
-        return None
-    return MessageHeader(
-        id=row.message_id,
-        tenant=row.tenant,
-        channel=Channel(row.channel),
-        recipient=row.recipient,
-        customer_id=row.customer_id,
-        workflow=row.workflow,
-        priority=Priority(row.priority),
-        created_at=row.created_at,
-        send_at=row.send_at,
-        expires_at=row.expires_at,
-        metadata=row.metadata or {},
-    )
+def _set_topics(connection: Connection[Any], moved: Sequence[QueueRow]) -> None:
+    if moved:
+        connection.execute(
+            "UPDATE producer.outbox o SET topic = m.topic"
+            " FROM unnest(%s::uuid[], %s::text[]) AS m (message_id, topic)"
+            " WHERE o.message_id = m.message_id AND o.topic <> %s",
+            ([row.message_id for row in moved], [row.topic for row in moved], STATUS),
+        )
 
 
-def _columns(found: Iterable[Position]) -> tuple[list[int], list[str], list[int]]:
-    places = list(found)
-    return [p.shard for p in places], [p.xid for p in places], [p.seq for p in places]
+def _delete_events(connection: Connection[Any], rows: Sequence[QueueRow]) -> None:
+    if events := [row.message_id for row in rows if row.is_event]:
+        connection.execute(
+            "DELETE FROM producer.outbox WHERE message_id = ANY(%s) AND topic = %s",
+            (events, STATUS),
+        )
+
+
+def _columns(positions: Iterable[Position]) -> tuple[list[int], list[str], list[int]]:
+    listed = list(positions)
+    return [p.shard for p in listed], [p.xid for p in listed], [p.seq for p in listed]

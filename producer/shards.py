@@ -1,9 +1,10 @@
-"""Who relays what: the queue's shards, and how several relays share them.
+"""The shards of the queue, and how several relays share them.
 
-A row's shard says its lane (by its priority) and, within the lane, one of eight parts of all
-recipients. The relay takes shards here. A shard has one owner, by an advisory lock of the owner's
-session, so that one recipient's messages are published in order; and every relay owns about as many
-as every other, so that a second one takes work over and does not only stand by.
+The shard of a row gives its lane (by its priority) and one of eight parts of the recipients in
+that lane. `producer.relay_session` takes shards with `take_shards`. A shard has one owner, which
+holds an advisory lock in its database session, so that the messages of one recipient are published
+in order. Each relay owns about the same number of shards. A second relay therefore takes over part
+of the work, and is not only a standby.
 """
 
 from collections.abc import Iterable
@@ -17,66 +18,70 @@ from schemas.vocabulary import Priority
 NORMAL, HIGH, BULK = range(8), range(8, 16), range(16, 24)
 SHARDS = range(24)
 
-LOCKS = 0x636F6D73  # the first half of every lock's number, so that others' locks do not meet ours
-SCHEDULE_LOCK = 1000  # held while what is due is moved to the queue
-_PRESENT = 1001  # held together by every relay: who is there
+LOCKS = 0x636F6D73  # the first half of each lock's key, so that locks of other programs differ
+SCHEDULE_LOCK = 1000  # held while due messages are moved to the queue
+_PRESENCE_LOCK = 1001  # a shared lock that each relay holds, so that relays can be counted
 
 _LANES = (Priority.NORMAL, Priority.HIGH, Priority.BULK)
 URGENCY = (Priority.HIGH, Priority.NORMAL, Priority.BULK)
 
 
 def lane_of(shard: int) -> Priority:
-    """The priority of the messages in a shard."""
+    """Return the priority of the messages in a shard."""
     return _LANES[shard // len(NORMAL)]
 
 
 def take_shards(connection: Connection[Any], owned: frozenset[int]) -> frozenset[int]:
-    """Take this relay's share of the shards: what nobody holds, as far as it is not more than the
-    others have; and give back what is more.
+    """Take free shards up to this relay's share, or release the shards beyond it.
 
-    Nothing of `owned` may be half published. Returns all that are ours now, for as long as the
-    session lives or until they are given back.
+    Args:
+        owned: the shards of this relay. None of them may have a batch that is partly published.
+
+    Returns:
+        The shards that the relay owns from now on, until the session ends or they are released.
     """
-    share = -(-len(SHARDS) // _relays(connection))
-    if surplus := sorted(owned, key=_part)[share:]:
+    share = -(-len(SHARDS) // _count_relays(connection))
+    if surplus := sorted(owned, key=_order)[share:]:
         connection.execute(
             "SELECT pg_advisory_unlock(%s, shard) FROM unnest(%s::int[]) AS shard",
             (LOCKS, surplus),
         )
         return owned - frozenset(surplus)
-    free = (shard for shard in sorted(SHARDS, key=_part) if shard not in owned)
-    return owned | _lock(connection, free, most=share - len(owned))
+    candidates = (shard for shard in sorted(SHARDS, key=_order) if shard not in owned)
+    return owned | _lock_free(connection, candidates, limit=share - len(owned))
 
 
-def _part(shard: int) -> tuple[int, int]:
-    """The order in which shards are taken: a share has something of every lane."""
+def _order(shard: int) -> tuple[int, int]:
+    """Return the sort key by which shards are taken: a share has shards of all lanes."""
     return shard % len(NORMAL), shard
 
 
-def _relays(connection: Connection[Any]) -> int:
-    """How many relays there are; makes this one known."""
+def _count_relays(connection: Connection[Any]) -> int:
+    """Return the number of relays, and make this one count."""
     row = connection.execute(
         """
         SELECT count(*), bool_or(pid = pg_backend_pid()) FROM pg_locks
         WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         """,
-        (LOCKS, _PRESENT),
+        (LOCKS, _PRESENCE_LOCK),
     ).fetchone()
-    count, known = row or (0, None)
-    if not known:
-        connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (LOCKS, _PRESENT))
+    count, is_counted = row or (0, None)
+    if not is_counted:
+        connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (LOCKS, _PRESENCE_LOCK))
         count += 1
     return int(count)
 
 
-def _lock(connection: Connection[Any], shards: Iterable[int], *, most: int) -> frozenset[int]:
-    """Those that were free; no more than `most`."""
-    taken: set[int] = set()
-    for shard in shards:
-        if len(taken) >= most:
+def _lock_free(
+    connection: Connection[Any], candidates: Iterable[int], *, limit: int
+) -> frozenset[int]:
+    """Lock up to `limit` of the candidates that are free, and return them."""
+    locked: set[int] = set()
+    for shard in candidates:
+        if len(locked) >= limit:
             break
         row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (LOCKS, shard)).fetchone()
         if row and row[0]:
-            taken.add(shard)
-    return frozenset(taken)
+            locked.add(shard)
+    return frozenset(locked)

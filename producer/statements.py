@@ -1,8 +1,8 @@
-"""The statements that accept messages, without a connection to run them on.
+"""The SQL statements that accept messages, without a connection to run them on.
 
-`accept` is a generator: it yields a statement, is sent the rows that came back, and returns what
-became of each message. `producer.outbox` drives it over whatever connection the caller has, so the
-library's four flavours cannot drift apart.
+`accept` is a generator. It yields a statement, receives its rows, and returns the result of each
+message. `producer.connections` runs it on the connection that the caller has. All kinds of
+connections therefore run the same statements.
 """
 
 from collections.abc import Generator, Iterable, Sequence
@@ -20,7 +20,7 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL in psycopg's notation, and its parameters."""
+    """An SQL statement in psycopg's notation, and its parameters."""
 
     sql: str
     parameters: tuple[Any, ...]
@@ -31,10 +31,11 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A message as it is written: encoded, hashed, with its place in the queue.
+    """A message that is ready to be written: encoded, hashed, with its topic.
 
     Args:
-        due_at: when it waits for its send_at; None when it goes to the queue at once.
+        due_at: the message's `send_at` if it is in the future; None if the message goes to the
+            queue at once.
     """
 
     message: Message
@@ -46,13 +47,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """The message is in the outbox, as far as the transaction commits.
+class Enqueued:
+    """The message is in the outbox once the transaction commits.
 
     Args:
-        id: the message's id; that of the first one when `replayed`.
-        status: where it stands now: `pending`, unless it is a replay.
-        replayed: the same key and the same content were accepted before; nothing was added.
+        id: the id of the message; for a replay, the id of the original message.
+        status: the current status: `pending`, unless it is a replay.
+        replayed: whether the same key and content were accepted before, so that nothing was added.
         created_at: when the message was first accepted.
     """
 
@@ -63,24 +64,25 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """The idempotency key was used for other content, by message `id`; nothing was added."""
+class KeyConflict:
+    """The idempotency key belongs to message `id`, which has other content; nothing was added."""
 
     id: UUID
 
 
-Result = Accepted | Conflict
+Result = Enqueued | KeyConflict
 Plan = Generator[Statement, Sequence[Row], tuple[Result, ...]]
 
 
 class KeyVanishedError(Exception):
-    """A message disappeared between two statements: run the transaction again."""
+    """A message was deleted between two statements; run the transaction again."""
 
 
-# One statement, so that even a connection in autocommit writes all of it or nothing. Keys are
-# inserted in one order by everybody, so that two callers with common keys cannot deadlock; the
-# queue is filled in the caller's order, which is the order of delivery for one recipient.
-# `%b`: arrays of text are escaped item by item, binary ones are a twentieth of that work.
+# This is one statement, so that a connection in autocommit mode also writes all of it or nothing.
+# All callers insert keys in the same order, so that two callers with common keys cannot deadlock.
+# The queue is filled in the caller's order, which is the order of delivery for one recipient.
+# The parameters are binary (`%b`), because text arrays are escaped item by item, which takes twenty
+# times as long.
 _INSERT = """
 WITH entry AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -110,8 +112,8 @@ WITH entry AS MATERIALIZED (
 SELECT n FROM winner
 """
 
-# In a statement of its own, for its fresh snapshot: it sees what a concurrent transaction, for
-# whose end the insert waited, has committed.
+# This is a separate statement, because it needs a new snapshot. It sees the rows of a concurrent
+# transaction that the insert waited for.
 _LOOK_UP = """
 SELECT e.n, m.id, m.created_at, m.tenant = e.tenant AND m.body_hash = e.body_hash
 FROM unnest(%b::int[], %b::uuid[], %b::text[], %b::text[], %b::bytea[])
@@ -125,37 +127,36 @@ CROSS JOIN LATERAL (
 ) m
 """
 
-# Only where a key is repeated. The status may be newer than the look-up, never older; a message
-# that the ledger does not know, or no longer knows, is answered as pending.
+# Runs only if a key is repeated. The status may be newer than the look-up, never older. A message
+# that is not in the ledger, or not any more, is returned as pending.
 _STATUSES = "SELECT message_id, status FROM consumers.delivery_status(%b::uuid[])"
 
 
 def accept(entries: Sequence[Entry]) -> Plan:
-    """Write `entries`; returns a result for each, in order.
+    """Write `entries`, and return a result for each, in order.
 
     Raises:
-        KeyVanishedError: a conflicting message was erased at the same moment.
+        KeyVanishedError: a message that has the same key was erased at the same time.
     """
-    fresh = {
-        row[0] for row in (yield Statement(_INSERT, _columns(map(_row, entries, range(9**9)))))
-    }
-    results: dict[int, Result] = {n: _newly(entries[n].message) for n in fresh}
-    if repeated := [n for n in range(len(entries)) if n not in fresh]:
+    rows = yield Statement(_INSERT, _columns(map(_row, entries, range(9**9))))
+    inserted = {row[0] for row in rows}
+    results: dict[int, Result] = {n: _new_result(entries[n].message) for n in inserted}
+    if repeated := [n for n in range(len(entries)) if n not in inserted]:
         rows = yield Statement(_LOOK_UP, _columns(_identity(entries[n], n) for n in repeated))
         originals = list({row[1] for row in rows if row[3]})
-        found = (yield Statement(_STATUSES, (originals,))) if originals else ()
-        statuses = {row[0]: row[1] for row in found}
+        status_rows = (yield Statement(_STATUSES, (originals,))) if originals else ()
+        statuses = {row[0]: row[1] for row in status_rows}
         for n, message_id, created_at, is_same in rows:
             status = Status(statuses.get(message_id) or Status.PENDING)
-            replay = Accepted(message_id, status, replayed=True, created_at=created_at)
-            results[n] = replay if is_same else Conflict(message_id)
+            replay = Enqueued(message_id, status, replayed=True, created_at=created_at)
+            results[n] = replay if is_same else KeyConflict(message_id)
     if len(results) < len(entries):
         raise KeyVanishedError("a message was erased while its key was looked up; try again")
     return tuple(results[n] for n in range(len(entries)))
 
 
-def _newly(message: Message) -> Accepted:
-    return Accepted(message.id, Status.PENDING, replayed=False, created_at=message.created_at)
+def _new_result(message: Message) -> Enqueued:
+    return Enqueued(message.id, Status.PENDING, replayed=False, created_at=message.created_at)
 
 
 def _row(entry: Entry, n: int) -> Row:
@@ -188,5 +189,5 @@ def _identity(entry: Entry, n: int) -> Row:
 
 
 def _columns(rows: Iterable[Row]) -> tuple[list[Any], ...]:
-    """Arrays for unnest: one a column, whatever the number of rows."""
+    """Return one array for each column, for `unnest`."""
     return tuple(list(column) for column in zip(*rows, strict=True))

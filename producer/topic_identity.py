@@ -1,9 +1,9 @@
-"""Whether the topics still are the logs that were published to.
+"""The identity of the topics: whether they are still the ones that messages were published to.
 
-A cluster that lost what it held (the embedded broker at its restart, a topic deleted and made
-again) gives its topics new ids. The relay asks before it publishes: what was published to the
-former logs and is not claimed has to be published again first, or a recipient's later message
-would pass an earlier one.
+A cluster that loses its data gives its topics new ids: the embedded broker when it restarts, or any
+broker when a topic is deleted and created again. The relay compares the identity before it
+publishes. Messages that were published to the former topics and are not claimed must be published
+again first. Otherwise a later message of a recipient would overtake an earlier one.
 """
 
 from comms.platform.kafka import Broker
@@ -14,16 +14,16 @@ _TOPICS = (STATUS, *(of_channel(channel, lane) for channel in Channel for lane i
 
 
 class TopicIdentity:
-    """The topics that a relay publishes to, by what makes each of them that log."""
+    """Reads the ids of the topics that a relay publishes to."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    def identity(self) -> str:
-        """The same as long as the logs are the same.
+    def read_log_id(self) -> str:
+        """Return the ids of all topics as one string, which changes when a topic is replaced.
 
         Raises:
-            KafkaUnavailableError: the cluster does not say, or a topic is missing.
+            KafkaUnavailableError: the cluster does not respond, or a topic is missing.
         """
-        found = self._broker.topic_ids(_TOPICS)
-        return " ".join(found[topic] for topic in _TOPICS)
+        ids = self._broker.topic_ids(_TOPICS)
+        return " ".join(ids[topic] for topic in _TOPICS)

@@ -6,7 +6,8 @@ publishes `no_receipt` when no receipt came in time. `resolved` records what a p
 events go to `comms.status`, and the audit service stores them.
 
 Code never builds a `StatusEvent` from a bare status. Each function below takes exactly what its
-status needs. It derives the event's id, so that a repeated event is recognised.
+status needs: the header of the message (a `MessageHeader`, or the message itself, which has the
+same fields) and what happened. It derives the event's id, so that a repeated event is recognised.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from schemas.ids import event_id
-from schemas.messages import MessageHeader
+from schemas.messages import HeaderSource
 from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
 RESPONSE_LIMIT = 4096  # characters; a longer raw answer is cut
@@ -73,22 +74,22 @@ class StatusEvent:
         return f"StatusEvent({self.message_id} {self.status} {self.reason} attempt={self.attempt})"
 
 
-def queued(header: MessageHeader) -> StatusEvent:
+def queued(header: HeaderSource) -> StatusEvent:
     """Return the event of a message that was accepted and published to its topic."""
-    return _of(header, Status.PENDING, Reason.QUEUED, at=header.created_at)
+    return _build_event(header, Status.PENDING, Reason.QUEUED, at=header.created_at)
 
 
-def cancelled(header: MessageHeader, *, at: datetime, attempt: int = 0) -> StatusEvent:
+def cancelled(header: HeaderSource, *, at: datetime, attempt: int = 0) -> StatusEvent:
     """Return the event of a message that was withdrawn before it was sent.
 
     Args:
         attempt: the number of attempts made before.
     """
-    return _of(header, Status.CANCELLED, Reason.CANCELLED, at=at, attempt=attempt)
+    return _build_event(header, Status.CANCELLED, Reason.CANCELLED, at=at, attempt=attempt)
 
 
 def claimed(
-    header: MessageHeader,
+    header: HeaderSource,
     *,
     attempt: int,
     provider: str,
@@ -103,7 +104,7 @@ def claimed(
             requested it.
     """
     response = NO_RESPONSE if detail is None else ProviderResponse(detail=detail)
-    return _of(
+    return _build_event(
         header,
         Status.SENDING,
         reason,
@@ -115,10 +116,10 @@ def claimed(
 
 
 def accepted(
-    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+    header: HeaderSource, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """Return the event of a message that the provider accepted."""
-    return _of(
+    return _build_event(
         header,
         Status.SENT,
         Reason.ACCEPTED,
@@ -130,14 +131,14 @@ def accepted(
 
 
 def devices_unregistered(
-    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+    header: HeaderSource, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """Return the event of a push message some of whose devices are no longer registered.
 
     It is published before the outcome of the message, so that the sender can drop these devices.
     `response` names them.
     """
-    return _of(
+    return _build_event(
         header,
         Status.SENDING,
         Reason.INVALID_RECIPIENT,
@@ -149,7 +150,7 @@ def devices_unregistered(
 
 
 def deferred(
-    header: MessageHeader,
+    header: HeaderSource,
     *,
     attempt: int,
     provider: str,
@@ -158,7 +159,7 @@ def deferred(
     response: ProviderResponse,
 ) -> StatusEvent:
     """Return the event of an attempt that failed for now; another attempt will follow."""
-    return _of(
+    return _build_event(
         header,
         Status.SENDING,
         reason,
@@ -170,7 +171,7 @@ def deferred(
 
 
 def failed(
-    header: MessageHeader,
+    header: HeaderSource,
     *,
     reason: Reason,
     at: datetime,
@@ -179,19 +180,19 @@ def failed(
     response: ProviderResponse = NO_RESPONSE,
 ) -> StatusEvent:
     """Return the event of a message that is never sent, or that the provider refused for good."""
-    return _of(
+    return _build_event(
         header, Status.FAILED, reason, attempt=attempt, provider=provider, at=at, response=response
     )
 
 
 def in_doubt(
-    header: MessageHeader, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
+    header: HeaderSource, *, attempt: int, provider: str, at: datetime, response: ProviderResponse
 ) -> StatusEvent:
     """Return the event of a call whose answer was lost, for a message held until it is settled.
 
     A receipt or a person settles it.
     """
-    return _of(
+    return _build_event(
         header,
         Status.UNKNOWN,
         Reason.AMBIGUOUS,
@@ -232,20 +233,20 @@ def receipt(
 ) -> StatusEvent:
     """Return the event of a receipt: `delivered`, or failed for `reason`."""
     status = Status.DELIVERED if delivered else Status.FAILED
-    why = Reason.DELIVERED if delivered else reason
+    receipt_reason = Reason.DELIVERED if delivered else reason
     return StatusEvent(
         id=event_id(message_id, "receipt", provider, status, response.provider_message_id or ""),
         message_id=message_id,
         tenant=tenant,
         channel=channel,
         status=status,
-        reason=why,
+        reason=receipt_reason,
         attempt=attempt,
         provider=provider,
         provider_message_id=response.provider_message_id,
         code=response.code,
         detail=response.detail,
-        response=_cut(response.raw),
+        response=_truncate(response.raw),
         occurred_at=at,
     )
 
@@ -275,7 +276,7 @@ def handed_to_carrier(
         provider_message_id=response.provider_message_id,
         code=response.code,
         detail=response.detail,
-        response=_cut(response.raw),
+        response=_truncate(response.raw),
         occurred_at=at,
     )
 
@@ -344,8 +345,8 @@ def no_receipt(
     )
 
 
-def _of(
-    header: MessageHeader,
+def _build_event(
+    header: HeaderSource,
     status: Status,
     reason: Reason,
     *,
@@ -366,7 +367,7 @@ def _of(
         provider_message_id=response.provider_message_id,
         code=response.code,
         detail=response.detail,
-        response=_cut(response.raw),
+        response=_truncate(response.raw),
         occurred_at=at,
         recipient=header.recipient,
         customer_id=header.customer_id,
@@ -381,5 +382,5 @@ def _of(
     )
 
 
-def _cut(raw: str | None) -> str | None:
+def _truncate(raw: str | None) -> str | None:
     return None if raw is None else raw[:RESPONSE_LIMIT]

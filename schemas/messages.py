@@ -17,10 +17,10 @@ from schemas.vocabulary import Channel, Mode, OnDoubt, Platform, Priority
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MessageHeader:
-    """What status events carry of a message: everything but its content.
+    """The fields of a message that its status events carry: everything but its content.
 
-    A message has one in `Envelope.header`; the producer also makes one from the columns it keeps.
-    The fields are those of `Envelope`. `mode` is None where it is not known.
+    The producer makes one from the columns it keeps. A message has the same fields itself, so it
+    needs none. `mode` is None where it is not known.
     """
 
     id: UUID
@@ -94,27 +94,13 @@ class Envelope:
         """The Kafka key, which keeps the messages of one recipient on a channel in order."""
         return f"{self.tenant}:{self.recipient}"
 
-    @property
-    def header(self) -> MessageHeader:
-        """The message without its content, for status events."""
-        return MessageHeader(
-            id=self.id,
-            tenant=self.tenant,
-            channel=self.channel,
-            recipient=self.recipient,
-            created_at=self.created_at,
-            customer_id=self.customer_id,
-            workflow=self.workflow,
-            priority=self.priority,
-            send_at=self.send_at,
-            expires_at=self.expires_at,
-            metadata=self.metadata,
-            traceparent=self.traceparent,
-            mode=self.mode,
-        )
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id})"
+
+
+HeaderSource = (
+    MessageHeader | Envelope
+)  # what a status event is built from; a message copies nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from comms.platform.database import DatabaseUnavailableError
+from comms.platform.field_problems import describe
 from comms.platform.kafka import KafkaUnavailableError
 from schemas.errors import InvalidRecordError, Violation
 
@@ -61,10 +62,7 @@ def invalid(violations: Sequence[Violation]) -> Problem:
 
 def violations_of(error: RequestValidationError) -> tuple[Violation, ...]:
     """FastAPI's findings as violations, field by field, without the values."""
-    return tuple(
-        Violation(_field(item["loc"]), str(item["msg"]).removeprefix("Value error, "))
-        for item in error.errors()
-    )
+    return tuple(Violation(_field(item["loc"]), describe(item)) for item in error.errors())
 
 
 def _field(location: Sequence[int | str]) -> str:

@@ -31,7 +31,7 @@ class AttemptReporter:
         """
         self._publisher.publish(
             events.claimed(
-                call.delivery.message.header,
+                call.delivery.message,
                 attempt=call.attempt,
                 provider=call.provider,
                 at=self._clock(),

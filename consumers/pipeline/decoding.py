@@ -100,7 +100,7 @@ class Decoder:
         is_recipient_wrong = all(violation.field.startswith("to") for violation in broken_rules)
         reason = Reason.INVALID_RECIPIENT if is_recipient_wrong else Reason.INVALID_CONTENT
         response = ProviderResponse(detail=detail)
-        event = events.failed(message.header, reason=reason, at=self._clock(), response=response)
+        event = events.failed(message, reason=reason, at=self._clock(), response=response)
         return RejectedRecord(reason, detail, event)
 
     def _decode(self, value: bytes) -> Message:

@@ -243,7 +243,7 @@ def _with_invalid_recipients(
         return settled
     settlement = replace(settled.settlement, invalid_recipients=invalid_recipients)
     event = events.devices_unregistered(
-        call.delivery.message.header,
+        call.delivery.message,
         attempt=settlement.attempt,
         provider=call.provider,
         at=settlement.occurred_at,
@@ -281,15 +281,15 @@ def build_event(settlement: Settlement, provider: str) -> StatusEvent:
     match settlement.status:
         case Status.SENT:
             return events.accepted(
-                message.header, attempt=attempt, provider=provider, at=at, response=response
+                message, attempt=attempt, provider=provider, at=at, response=response
             )
         case Status.UNKNOWN:
             return events.in_doubt(
-                message.header, attempt=attempt, provider=provider, at=at, response=response
+                message, attempt=attempt, provider=provider, at=at, response=response
             )
         case Status.SENDING:
             return events.deferred(
-                message.header,
+                message,
                 attempt=attempt,
                 provider=provider,
                 at=at,
@@ -298,7 +298,7 @@ def build_event(settlement: Settlement, provider: str) -> StatusEvent:
             )
         case _:
             return events.failed(
-                message.header,
+                message,
                 reason=settlement.reason,
                 at=at,
                 attempt=attempt,

@@ -11,7 +11,8 @@ from comms.platform.kafka import Broker
 from comms.platform.settings import Settings
 from producer.health_state import HealthState
 from producer.outbox import Outbox
-from producer.relay import RelayIntervals, relay
+from producer.relay import relay
+from producer.relay_session import RelayIntervals
 from schemas.codec import Codec
 from schemas.messages import Message
 from schemas.vocabulary import Reason, Status
@@ -23,15 +24,15 @@ _QUICK = RelayIntervals(schedule=0.05, shards=0.1, sweep=0.5, settle=0.5, measur
 @contextmanager
 def relaying(broker: Broker, settings: Settings) -> Iterator[HealthState]:
     """Run a relay on a thread inside the `with` block."""
-    stop, conditions = Event(), HealthState()
+    stop, health = Event(), HealthState()
     thread = Thread(
         target=relay,
         args=(broker, settings.need_database(), Codec()),
-        kwargs={"conditions": conditions, "stop": stop, "pace": _QUICK},
+        kwargs={"health": health, "stop": stop, "intervals": _QUICK},
     )
     thread.start()
     try:
-        yield conditions
+        yield health
     finally:
         stop.set()
         thread.join(60)

@@ -42,12 +42,12 @@ def after(message: SmsMessage, milliseconds: int) -> datetime:
 
 
 def claimed(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
-    return events.claimed(message.header, attempt=attempt, provider=PROVIDER, at=after(message, at))
+    return events.claimed(message, attempt=attempt, provider=PROVIDER, at=after(message, at))
 
 
 def resent(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     return events.claimed(
-        message.header,
+        message,
         attempt=attempt,
         provider=PROVIDER,
         at=after(message, at),
@@ -70,7 +70,7 @@ def resolved(message: SmsMessage, attempt: int, at: int, *, sent: bool) -> Statu
 
 def deferred(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     return events.deferred(
-        message.header,
+        message,
         attempt=attempt,
         provider=PROVIDER,
         at=after(message, at),
@@ -82,13 +82,13 @@ def deferred(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
 def accepted(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     response = ProviderResponse(provider_message_id=f"SM{attempt}", raw='{"ok": true}')
     return events.accepted(
-        message.header, attempt=attempt, provider=PROVIDER, at=after(message, at), response=response
+        message, attempt=attempt, provider=PROVIDER, at=after(message, at), response=response
     )
 
 
 def refused(message: SmsMessage, attempt: int, at: int) -> StatusEvent:
     return events.failed(
-        message.header,
+        message,
         reason=Reason.INVALID_RECIPIENT,
         at=after(message, at),
         attempt=attempt,
@@ -126,7 +126,7 @@ def no_receipt(message: SmsMessage, attempt: int, since: int) -> StatusEvent:
 def delivered_life(message: SmsMessage) -> Sequence[StatusEvent]:
     """Queued, one attempt, accepted, delivered."""
     return (
-        events.queued(message.header),
+        events.queued(message),
         claimed(message, 1, 20),
         accepted(message, 1, 80),
         receipt(message, 1, 900, delivered=True),

@@ -65,10 +65,10 @@ def _life(message: Envelope, dice: random.Random, now: datetime) -> list[StatusE
 
     response = ProviderResponse(provider_message_id=f"SM{message.id.hex[-20:]}", raw='{"ok": true}')
     whole = [
-        events.queued(message.header),
-        events.claimed(message.header, attempt=1, provider=provider, at=at(dice.uniform(8, 40))),
+        events.queued(message),
+        events.claimed(message, attempt=1, provider=provider, at=at(dice.uniform(8, 40))),
         events.accepted(
-            message.header,
+            message,
             attempt=1,
             provider=provider,
             at=at(dice.uniform(80, 400)),
@@ -106,19 +106,19 @@ def _refused_life(message: Envelope) -> list[StatusEvent]:
         ' "more_info": "https://www.twilio.example/docs/errors/21211", "status": 400}',
     )
     return [
-        events.queued(message.header),
-        events.claimed(message.header, attempt=1, provider="twilio", at=at(0.02)),
+        events.queued(message),
+        events.claimed(message, attempt=1, provider="twilio", at=at(0.02)),
         events.deferred(
-            message.header,
+            message,
             attempt=1,
             provider="twilio",
             at=at(0.31),
             reason=Reason.PROVIDER_ERROR,
             response=busy,
         ),
-        events.claimed(message.header, attempt=2, provider="twilio", at=at(2.4)),
+        events.claimed(message, attempt=2, provider="twilio", at=at(2.4)),
         events.failed(
-            message.header,
+            message,
             reason=Reason.INVALID_RECIPIENT,
             attempt=2,
             provider="twilio",

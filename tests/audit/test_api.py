@@ -114,7 +114,7 @@ async def test_paging_shows_every_message_once_newest_first(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
     messages = [recent(n) for n in range(7)]
-    merge.merge(connection, [events.queued(message.header) for message in messages[:5]], {})
+    merge.merge(connection, [events.queued(message) for message in messages[:5]], {})
     for message in messages[5:]:
         accept(connection, message, queue="outbox")
     seen: list[str] = []
@@ -153,7 +153,7 @@ async def test_a_message_claimed_but_not_yet_recorded_does_not_vanish(
 async def test_each_filter_chooses(client: httpx.AsyncClient, connection: merge.Connection) -> None:
     one = recent(1, to="+12025550101", customer_id="c9", workflow="w9")
     other = recent(60)
-    merge.merge(connection, [events.queued(one.header), samples.refused(one, 1, 50)], {})
+    merge.merge(connection, [events.queued(one), samples.refused(one, 1, 50)], {})
     merge.merge(connection, samples.delivered_life(other), {})
     between = (one.created_at + timedelta(seconds=10)).isoformat()
     for name, value in {
@@ -214,7 +214,7 @@ async def test_statistics_count_and_measure(
     for n in range(20):
         merge.merge(connection, samples.delivered_life(recent(n)), {})
     bad = recent(30)
-    merge.merge(connection, [events.queued(bad.header), samples.refused(bad, 1, 50)], {})
+    merge.merge(connection, [events.queued(bad), samples.refused(bad, 1, 50)], {})
     found = (await get(client, "/v1/stats", group_by="channel,status"))["items"]
     assert [(item["channel"], item["status"], item["count"]) for item in found] == [
         ("sms", "delivered", 20),
@@ -296,7 +296,7 @@ async def test_a_provider_is_live_once_it_accepted_a_live_message(
     response = ProviderResponse(provider_message_id="SM1")
     for number, message in enumerate((test, recent(2))):
         accepted = events.accepted(
-            message.header, attempt=1, provider="twilio", at=message.created_at, response=response
+            message, attempt=1, provider="twilio", at=message.created_at, response=response
         )
         merge.merge(connection, [accepted], {})
         readiness, providers = await sms()
@@ -320,7 +320,7 @@ async def test_a_follower_that_reconnects_gets_what_it_missed(
         async for change in following:
             if change is None:  # following has begun: no change from here on is missed
                 merge.merge(connection, samples.delivered_life(recent(3, tenant="other")), {})
-                merge.merge(connection, [events.queued(second.header)], {})
+                merge.merge(connection, [events.queued(second)], {})
             else:
                 changes.append((change.cursor, str(change.message_id), change.status))
             if len(changes) == count:
@@ -338,7 +338,7 @@ async def test_a_follower_that_reconnects_gets_what_it_missed(
 async def test_events_are_streamed_as_server_sent_events(
     client: httpx.AsyncClient, pool: AsyncConnectionPool, connection: merge.Connection
 ) -> None:
-    merge.merge(connection, [events.queued(recent(1).header)], {})
+    merge.merge(connection, [events.queued(recent(1))], {})
     stream = api._stream(Feed(pool), "acme", Cursor(0, 0))
     text = ""
     async for part in stream:

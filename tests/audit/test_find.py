@@ -42,7 +42,7 @@ def by_kind(connection: merge.Connection) -> dict[str, list[SmsMessage]]:
         if kind != "front door":
             accept(connection, message, queue=queue)
         if kind == "recorded pending":
-            recorded.append(events.queued(message.header))
+            recorded.append(events.queued(message))
         if kind == "delivered":
             recorded += samples.delivered_life(message)
         if kind == "front door":

@@ -108,7 +108,7 @@ def test_a_record_that_cannot_be_decoded_becomes_a_dead_letter_and_reading_goes_
 ) -> None:
     before = samples.sms()
     publish_bytes(broker, [("k", b"not an event")])
-    publish(broker, [events.queued(before.header)])
+    publish(broker, [events.queued(before)])
     with ingesting(broker, database_url):
         eventually(lambda: before.id in recorded_messages(database_url))
     assert b"not an event" in [record.value for record in dead_letters(broker)]
@@ -128,8 +128,8 @@ def test_a_broker_that_lost_its_log_is_read_from_the_beginning(
     new_engine: Callable[[Path], Engine], database_url: str, tmp_path: Path, second_log: int
 ) -> None:
     """Whether the stored offset lies beyond the new log, or by chance inside it."""
-    first = [events.queued(samples.sms(to=f"+1202555{n:04}").header) for n in range(30)]
-    second = [events.queued(samples.sms(to=f"+1202556{n:04}").header) for n in range(second_log)]
+    first = [events.queued(samples.sms(to=f"+1202555{n:04}")) for n in range(30)]
+    second = [events.queued(samples.sms(to=f"+1202556{n:04}")) for n in range(second_log)]
     for n, published in enumerate((first, second)):
         engine = new_engine(tmp_path / str(n))
         engine.start()

@@ -50,12 +50,12 @@ def life(message: SmsMessage) -> list[StatusEvent]:
     """Every kind of event of one message, contradictory ones too."""
     response = ProviderResponse(detail="no answer")
     return [
-        events.queued(message.header),
+        events.queued(message),
         samples.claimed(message, 1, 10),
         samples.deferred(message, 1, 60),
         samples.claimed(message, 2, 900),
         events.in_doubt(
-            message.header,
+            message,
             attempt=2,
             provider="other",
             at=samples.after(message, 950),
@@ -63,7 +63,7 @@ def life(message: SmsMessage) -> list[StatusEvent]:
         ),
         samples.accepted(message, 3, 1000),
         samples.accepted(message, 2, 2000),
-        events.cancelled(message.header, at=samples.after(message, 5)),
+        events.cancelled(message, at=samples.after(message, 5)),
         samples.refused(message, 2, 1500),
         samples.receipt(message, 2, 3000, delivered=False),
         samples.receipt(message, 3, 2500, delivered=True),
@@ -71,7 +71,7 @@ def life(message: SmsMessage) -> list[StatusEvent]:
         samples.resent(message, 4, 4000),
         samples.deferred(message, 4, 4100),
         samples.claimed(message, 5, 4200),
-        events.cancelled(message.header, at=samples.after(message, 4300), attempt=5),
+        events.cancelled(message, at=samples.after(message, 4300), attempt=5),
         samples.resent(message, 6, 5000),
         samples.refused(message, 6, 5100),
         samples.accepted(message, 6, 5200),
@@ -177,7 +177,7 @@ def test_the_state_is_the_status_of_highest_precedence(
         ([samples.receipt(MESSAGES[0], 1, 900, delivered=False)], ("sending", "resent")),
         ([samples.receipt(MESSAGES[0], 1, 900, delivered=True)], ("delivered", "delivered")),
         (
-            [events.cancelled(MESSAGES[0].header, at=samples.after(MESSAGES[0], 900), attempt=2)],
+            [events.cancelled(MESSAGES[0], at=samples.after(MESSAGES[0], 900), attempt=2)],
             ("cancelled", "cancelled"),
         ),
     ],
@@ -229,24 +229,24 @@ def test_a_reader_whose_offset_another_has_moved_records_nothing(
     first, second = samples.sms(), samples.sms(to="+12025550102")
     merge.merge(
         connection,
-        [events.queued(first.header)],
+        [events.queued(first)],
         {PLACE: merge.OffsetMove(None, 1, 5, samples.NOW)},
     )
     with pytest.raises(merge.OffsetConflictError):
         merge.merge(
             connection,
-            [events.queued(second.header)],
+            [events.queued(second)],
             {PLACE: merge.OffsetMove(None, 1, 5, samples.NOW)},
         )
     with pytest.raises(merge.OffsetConflictError):
         merge.merge(
             connection,
-            [events.queued(second.header)],
+            [events.queued(second)],
             {PLACE: merge.OffsetMove(0, 1, 5, samples.NOW)},
         )
     assert connection.execute("SELECT message_id FROM audit.history").fetchall() == [(first.id,)]
     merge.merge(
-        connection, [events.queued(second.header)], {PLACE: merge.OffsetMove(1, 2, 6, samples.NOW)}
+        connection, [events.queued(second)], {PLACE: merge.OffsetMove(1, 2, 6, samples.NOW)}
     )
     assert connection.execute("SELECT next_offset, witness FROM audit.consumer_offset").fetchall()[
         0
@@ -259,7 +259,7 @@ def test_an_event_that_cannot_be_stored_takes_the_offset_back_with_it(
     connection.execute("ALTER TABLE audit.history ADD CHECK (code <> 'poison')")
     message = samples.sms()
     event = events.failed(
-        message.header,
+        message,
         reason=Reason.REJECTED,
         at=samples.after(message, 1),
         response=ProviderResponse(code="poison"),
@@ -274,7 +274,7 @@ def test_nul_in_a_provider_answer_is_recorded_as_a_replacement(
 ) -> None:
     message = samples.sms()
     event = events.failed(
-        message.header,
+        message,
         reason=Reason.REJECTED,
         at=samples.after(message, 1),
         response=ProviderResponse(detail="bad\x00answer"),
@@ -292,9 +292,7 @@ def test_rows_lie_in_the_partition_of_their_month_and_odd_ids_in_the_default(
     ).fetchone()
     assert found is not None
     assert found[0] >= 5
-    merge.merge(
-        connection, [events.queued(samples.sms().header)], {}
-    )  # long before the partitions begin
+    merge.merge(connection, [events.queued(samples.sms())], {})  # long before the partitions begin
     assert connection.execute("SELECT tableoid::regclass::text FROM audit.history").fetchone() == (
         "audit.history_default",
     )

@@ -74,9 +74,9 @@ async def test_a_message_shows_the_providers_words_as_text(
     message = samples.sms()
     response = ProviderResponse(code="7", detail="<script>alert(1)</script>", raw="{'raw': 1}")
     event = events.failed(
-        message.header, reason=Reason.REJECTED, at=samples.after(message, 9), response=response
+        message, reason=Reason.REJECTED, at=samples.after(message, 9), response=response
     )
-    merge.merge(connection, [events.queued(message.header), event], {})
+    merge.merge(connection, [events.queued(message), event], {})
     text = (await client.get(f"/messages/{message.id}")).text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<script>alert" not in text
@@ -88,9 +88,7 @@ async def test_what_is_unknown_can_be_settled_and_nothing_else_can(
 ) -> None:
     unknown, known = samples.sms(), samples.sms()
     at = samples.after(unknown, 9)
-    doubt = events.in_doubt(
-        unknown.header, attempt=1, provider="p", at=at, response=ProviderResponse()
-    )
+    doubt = events.in_doubt(unknown, attempt=1, provider="p", at=at, response=ProviderResponse())
     merge.merge(connection, [doubt, *samples.delivered_life(known)], {})
     text = (await client.get(f"/messages/{unknown.id}", headers={"X-Fragment": "live"})).text
     for how in ("sent", "failed", "resend"):

@@ -35,7 +35,7 @@ async def test_a_message_moves_before_ones_eyes(
 ) -> None:
     scene.play(connection, now=utc_now(), count=60)
     message = samples.sms(at=utc_now(), customer_id="watched")
-    merge.merge(connection, [events.queued(message.header)], {})
+    merge.merge(connection, [events.queued(message)], {})
     async with chromium(tmp_path / "profile") as browser:
         await browser.size(1280, 900)
         await browser.open(f"{address}/")

@@ -13,7 +13,7 @@ from comms.platform.kafka import TopicPartition
 from consumers.ledger.store import Claim, Ledger, Suppressions
 from consumers.pipeline.offsets import OffsetTracker
 from producer import queue
-from producer.relay import Relay
+from producer.relay_session import RelaySession
 
 
 def commit_on_fetch() -> None:
@@ -44,8 +44,8 @@ def skip_the_claim() -> None:
 
 def drop_the_sweep() -> None:
     """Treat every published message as claimed, so that none is published again."""
-    Relay._sweep = lambda _: None  # type: ignore[assignment,method-assign]
-    queue.follow_log = lambda *_: frozenset()
+    RelaySession._sweep = lambda _: None  # type: ignore[assignment,method-assign]
+    queue.set_log_id = lambda *_: frozenset()
 
 
 PLANTS: Mapping[str, Callable[[], None]] = {

@@ -1,4 +1,4 @@
-"""Messages for the tests of accepting."""
+"""Messages for the tests of the producer."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ def sms(
     in_minutes: float = 0,
     priority: Priority = Priority.NORMAL,
 ) -> SmsMessage:
-    """A text message as a workflow would make it, to be sent in some minutes."""
+    """Return a text message, to be sent in some minutes."""
     now = datetime.now(UTC)
     return SmsMessage(
         id=new_message_id(),

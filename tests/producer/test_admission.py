@@ -1,7 +1,6 @@
-"""Tenants' limits at the door: what is let in, what is answered 429, and for how long."""
+"""The rate limits of tenants: what is admitted, what gets the status 429, and for how long."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx2 as httpx
 import psycopg
@@ -11,61 +10,48 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform import keys, problems
 from comms.platform.auth import Authenticator
-from comms.platform.database import async_pool
 from comms.platform.limits import Limit, TenantLimits, tenant_limits
 from comms.platform.metrics import rejected_total
 from comms.platform.problems import Problem
 from comms.platform.toml_config import SettingsError
 from producer import api
-from producer.admission import Admission
+from producer.admission import TenantLimiter
 from schemas.codec import Codec
 
-SLOW = TenantLimits(own={"acme": Limit(rate=0.01, burst=5)})  # nothing comes back within a test
+SLOW = TenantLimits(own={"acme": Limit(rate=0.01, burst=5)})  # no token is added during a test
 SMS = {"channel": "sms", "to": "+12025550100", "body": "hello"}
 
 
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=4, name="test")
-    await opened.open()
-    yield opened
-    await opened.close()
+async def retry_after(limiter: TenantLimiter, messages: int) -> int:
+    """Return the Retry-After of a request that must be refused."""
+    with pytest.raises(Problem) as caught:
+        await limiter.admit("acme", messages)
+    assert caught.value.status == 429
+    assert caught.value.headers is not None
+    return int(caught.value.headers["Retry-After"])
 
 
-def wait_of(problem: Problem) -> int:
-    assert problem.status == 429
-    assert problem.headers is not None
-    return int(problem.headers["Retry-After"])
-
-
-async def refused(admission: Admission, messages: int) -> int:
-    """The Retry-After of a request that must not come in."""
-    with pytest.raises(Problem) as told:
-        await admission.admit("acme", messages)
-    return wait_of(told.value)
-
-
-async def test_all_processes_together_let_in_what_the_limit_allows(
+async def test_all_processes_together_admit_the_burst_and_no_more(
     pool: AsyncConnectionPool,
 ) -> None:
-    doors = [Admission(pool, SLOW) for _ in range(3)]
+    limiters = [TenantLimiter(pool, SLOW) for _ in range(3)]
 
-    async def knock(door: Admission) -> bool:
+    async def is_admitted(limiter: TenantLimiter) -> bool:
         try:
-            await door.admit("acme", 1)
+            await limiter.admit("acme", 1)
         except Problem:
             return False
         return True
 
-    let_in = await asyncio.gather(*(knock(door) for door in doors * 4))
-    assert sum(let_in) == 5
+    admitted = await asyncio.gather(*(is_admitted(limiter) for limiter in limiters * 4))
+    assert sum(admitted) == 5
 
 
-async def test_who_waits_as_long_as_it_was_told_is_let_in(pool: AsyncConnectionPool) -> None:
+async def test_a_request_after_retry_after_is_admitted(pool: AsyncConnectionPool) -> None:
     limits, now = TenantLimits(default=Limit(rate=0.1, burst=10)), 0.0
-    one, other = Admission(pool, limits), Admission(pool, limits, lambda: now)
-    await one.admit("acme", 10)
-    wait = await refused(other, 10)
+    first, second = TenantLimiter(pool, limits), TenantLimiter(pool, limits, lambda: now)
+    await first.admit("acme", 10)
+    wait = await retry_after(second, 10)
     assert 95 <= wait <= 100
 
     async def pass_time(seconds: float) -> None:
@@ -77,63 +63,65 @@ async def test_who_waits_as_long_as_it_was_told_is_let_in(pool: AsyncConnectionP
             )
 
     await pass_time(wait - 3)
-    assert await refused(other, 10) <= 3
+    assert await retry_after(second, 10) <= 3
     await pass_time(3)
-    await other.admit("acme", 10)
+    await second.admit("acme", 10)
 
 
-async def test_a_batch_over_what_is_left_takes_nothing(pool: AsyncConnectionPool) -> None:
-    admission = Admission(pool, SLOW)
-    await admission.admit("acme", 3)
-    assert await refused(admission, 4) >= 100  # two more, at one in a hundred seconds
-    await admission.admit("acme", 2)
-    assert await refused(admission, 1) > 90
+async def test_a_refused_batch_takes_no_tokens(pool: AsyncConnectionPool) -> None:
+    limiter = TenantLimiter(pool, SLOW)
+    await limiter.admit("acme", 3)
+    assert await retry_after(limiter, 4) >= 100  # two more tokens, one in 100 seconds
+    await limiter.admit("acme", 2)
+    assert await retry_after(limiter, 1) > 90
 
 
-async def test_a_batch_over_the_burst_needs_a_full_bucket_and_is_owed(
+async def test_a_batch_larger_than_the_burst_leaves_a_debt(
     pool: AsyncConnectionPool,
 ) -> None:
-    admission = Admission(pool, SLOW)
-    await admission.admit("acme", 50)
-    wait = await refused(admission, 1)
-    assert 4500 < wait <= 4600  # forty-five are owed before the next
+    limiter = TenantLimiter(pool, SLOW)
+    await limiter.admit("acme", 50)
+    wait = await retry_after(limiter, 1)
+    assert 4500 < wait <= 4600  # 45 tokens are owed before the next one
 
 
-async def test_what_was_refused_is_refused_from_memory_until_its_time(
+async def test_a_refusal_is_repeated_from_memory_until_retry_after(
     pool: AsyncConnectionPool,
 ) -> None:
     now = 0.0
-    admission = Admission(pool, SLOW, lambda: now)
-    await admission.admit("acme", 5)
-    first = await refused(admission, 1)
+    limiter = TenantLimiter(pool, SLOW, lambda: now)
+    await limiter.admit("acme", 5)
+    first = await retry_after(limiter, 1)
     async with pool.connection() as connection:
         await connection.execute("UPDATE producer.allowance SET tokens = 5")
     now += first - 10
-    assert await refused(admission, 2) == 10
+    assert await retry_after(limiter, 2) == 10
     now += 10.1
-    await admission.admit("acme", 2)
+    await limiter.admit("acme", 2)
 
 
-async def test_nobody_else_is_held_back_and_no_row_is_kept(pool: AsyncConnectionPool) -> None:
-    admission = Admission(pool, SLOW)
+async def test_a_tenant_without_a_limit_is_admitted_without_a_row(
+    pool: AsyncConnectionPool,
+) -> None:
+    limiter = TenantLimiter(pool, SLOW)
     for _ in range(20):
-        await admission.admit("other", 1000)
+        await limiter.admit("other", 1000)
     async with pool.connection() as connection:
-        found = await (await connection.execute("SELECT tenant FROM producer.allowance")).fetchall()
-    assert found == []
+        cursor = await connection.execute("SELECT tenant FROM producer.allowance")
+        assert await cursor.fetchall() == []
 
 
-async def test_over_http_it_is_429_with_retry_after_and_nothing_is_accepted(
+async def test_over_http_a_refusal_is_429_and_nothing_is_accepted(
     pool: AsyncConnectionPool, database_url: str
 ) -> None:
     app = FastAPI()
     problems.install(app)
-    door = Admission(pool, SLOW)
+    limiter = TenantLimiter(pool, SLOW)
     authenticator = Authenticator(pool)
     app.include_router(
-        api.router(pool=pool, codec=Codec(), authenticator=authenticator, admission=door)
+        api.router(pool=pool, codec=Codec(), authenticator=authenticator, admission=limiter)
     )
-    counted = rejected_total.labels("rate_limited")._value.get()
+    rejected_before = rejected_total.labels("rate_limited")._value.get()
     with psycopg.connect(database_url, autocommit=True) as session:
         key = keys.create(session, "acme", "test", "live")
         async with httpx.AsyncClient(
@@ -156,10 +144,10 @@ async def test_over_http_it_is_429_with_retry_after_and_nothing_is_accepted(
             assert (await client.post("/v1/messages", json=SMS)).status_code == 429
         row = session.execute("SELECT count(*) FROM producer.message").fetchone()
     assert row == (4,)
-    assert rejected_total.labels("rate_limited")._value.get() == counted + 5
+    assert rejected_total.labels("rate_limited")._value.get() == rejected_before + 5
 
 
-def test_a_tenant_has_its_own_limit_or_that_of_all() -> None:
+def test_a_tenant_has_its_own_limit_or_the_default() -> None:
     limits = tenant_limits(
         {
             "rate_limit": 10,
@@ -175,7 +163,7 @@ def test_a_tenant_has_its_own_limit_or_that_of_all() -> None:
     assert limits.of("spiky") == Limit(rate=10, burst=40)
 
 
-def test_the_environment_sets_the_limit_of_all() -> None:
+def test_the_environment_sets_the_default_limit() -> None:
     limits = tenant_limits({"rate_limit": 10}, {"COMMS_TENANT_RATE_LIMIT": "0.5"})
     assert limits.of("anybody") == Limit(rate=0.5, burst=1)
     assert tenant_limits({}, {}).of("anybody") is None
@@ -192,7 +180,7 @@ def test_the_environment_sets_the_limit_of_all() -> None:
         ([], "tenants"),
     ],
 )
-def test_a_wrong_limit_is_named(table: object, key: str) -> None:
-    with pytest.raises(SettingsError) as told:
+def test_a_wrong_limit_is_named_by_its_key(table: object, key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
         tenant_limits(table, {})
-    assert told.value.key == key
+    assert caught.value.key == key

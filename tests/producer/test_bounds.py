@@ -1,4 +1,4 @@
-"""Which countries an installation reaches, and how long its texts are: the settings."""
+"""The settings for the countries that an installation sends to and the length of its texts."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ def policies(tmp_path: Path, text: str) -> dict[Channel, Policy]:
     return dict(load({"COMMS_CONFIG": str(file), "COMMS_DATA_DIR": "none"}).policies)
 
 
-def test_a_channel_has_its_own_and_says_nothing_unless_told(tmp_path: Path) -> None:
-    found = policies(
+def test_each_channel_has_its_own_policy_or_none(tmp_path: Path) -> None:
+    settings = policies(
         tmp_path, '[sms]\ncountries = ["US", "CA"]\nparts = 6\n[voice]\ncountries = ["DE"]\n'
     )
-    assert found == {
+    assert settings == {
         Channel.SMS: Policy(countries=frozenset({"US", "CA"}), parts=6),
         Channel.VOICE: Policy(countries=frozenset({"DE"})),
         Channel.EMAIL: ANYTHING,
@@ -39,7 +39,7 @@ def test_a_channel_has_its_own_and_says_nothing_unless_told(tmp_path: Path) -> N
         ("[voice]\nparts = 2", "voice.parts"),
     ],
 )
-def test_a_wrong_one_is_named(tmp_path: Path, text: str, key: str) -> None:
-    with pytest.raises(SettingsError) as told:
+def test_a_wrong_policy_is_named_by_its_key(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
         policies(tmp_path, text)
-    assert told.value.key == key
+    assert caught.value.key == key

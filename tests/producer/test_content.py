@@ -1,4 +1,4 @@
-"""What the API tells of content: a text's parts, and every refusal by its field."""
+"""The content of messages at the API: segments of text messages, and a field for each error."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ LOGO = {
     "content": base64.b64encode(b"PNG").decode(),
     "content_id": "logo",
 }
-SHOWN = EMAIL | {"html": '<img src="cid:logo">', "attachments": [LOGO]}
+WITH_LOGO = EMAIL | {"html": '<img src="cid:logo">', "attachments": [LOGO]}
 BATCH = "/v1/messages/batch"
 TWO_PARTS = {"count": 2, "encoding": "UCS-2", "units": 71}
 POLICIES = {
@@ -39,7 +39,7 @@ POLICIES = {
 
 @pytest.fixture
 async def client(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A program of the tenant `acme`, at an installation with policies."""
+    """Return an HTTP client with an API key of `acme`, of an installation with policies."""
     pool = async_pool(database_url, size=2, name="test")
     await pool.open()
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -53,41 +53,42 @@ async def client(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
         transport=httpx.ASGITransport(app=app),
         base_url="http://comms",
         headers={"Authorization": f"Bearer {key}"},
-    ) as opened:
-        yield opened
+    ) as client:
+        yield client
     await pool.close()
 
 
-def kept(database_url: str) -> list[bytes]:
-    """The values that wait in the outbox."""
+def queued_values(database_url: str) -> list[bytes]:
+    """Return the encoded messages in the outbox."""
     with psycopg.connect(database_url) as connection:
         rows = connection.execute("SELECT value FROM producer.outbox").fetchall()
     return [bytes(row[0]) for row in rows]
 
 
-async def test_a_texts_answer_says_what_networks_will_count(client: httpx.AsyncClient) -> None:
+async def test_the_response_has_the_segments_of_a_text_message(client: httpx.AsyncClient) -> None:
     keyed = SMS | {"body": "я" * 71, "idempotency_key": "k"}
     first = await client.post("/v1/messages", json=keyed)
-    again = await client.post("/v1/messages", json=keyed)
-    assert (first.status_code, again.status_code) == (202, 200)
-    assert first.json()["segments"] == again.json()["segments"] == TWO_PARTS
-    call = await client.post("/v1/messages", json=VOICE | {"to": "+14165550100"})
-    assert call.status_code == 202
-    assert "segments" not in call.json()
+    replay = await client.post("/v1/messages", json=keyed)
+    assert (first.status_code, replay.status_code) == (202, 200)
+    assert first.json()["segments"] == replay.json()["segments"] == TWO_PARTS
+    voice = await client.post("/v1/messages", json=VOICE | {"to": "+14165550100"})
+    assert voice.status_code == 202
+    assert "segments" not in voice.json()
 
 
-async def test_the_openapi_document_shows_it(client: httpx.AsyncClient) -> None:
+async def test_the_openapi_document_has_an_example_with_segments(client: httpx.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
-    one = paths["/v1/messages"]["post"]
-    assert [p["name"] for p in one["parameters"] if p["in"] == "query"] == ["validate"]
-    answers = [paths[path]["post"]["responses"]["202"] for path in ("/v1/messages", BATCH)]
-    shown = [answer["content"]["application/json"]["example"] for answer in answers]
-    real = (await client.post("/v1/messages", json=SMS | {"body": "x" * 25})).json()
-    assert shown[0].keys() <= real.keys()
-    assert shown[0]["segments"] == shown[1]["results"][0]["segments"] == real["segments"]
+    operation = paths["/v1/messages"]["post"]
+    assert [p["name"] for p in operation["parameters"] if p["in"] == "query"] == ["validate"]
+    documented = [paths[path]["post"]["responses"]["202"] for path in ("/v1/messages", BATCH)]
+    examples = [item["content"]["application/json"]["example"] for item in documented]
+    response = (await client.post("/v1/messages", json=SMS | {"body": "x" * 25})).json()
+    assert examples[0].keys() <= response.keys()
+    assert examples[0]["segments"] == response["segments"]
+    assert examples[1]["results"][0]["segments"] == response["segments"]
 
 
-async def test_each_of_a_batch_says_it_too(client: httpx.AsyncClient) -> None:
+async def test_each_result_of_a_batch_has_its_segments(client: httpx.AsyncClient) -> None:
     batch = {"messages": [SMS, SMS | {"body": "я" * 71}, EMAIL]}
     results = (await client.post(BATCH, json=batch)).json()["results"]
     assert [result.get("segments") for result in results] == [
@@ -97,32 +98,32 @@ async def test_each_of_a_batch_says_it_too(client: httpx.AsyncClient) -> None:
     ]
 
 
-async def test_it_is_told_before_anything_is_sent_and_nothing_is_kept(
+async def test_validate_returns_the_segments_and_stores_nothing(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
-    asked = {"validate": "true"}
-    found = await client.post("/v1/messages", json=SMS | {"body": "я" * 71}, params=asked)
-    assert found.status_code == 200
-    assert found.json() == {"valid": True, "channel": "sms", "segments": TWO_PARTS}
-    wrong = await client.post("/v1/messages", json=SMS | {"to": "5"}, params=asked)
+    validate = {"validate": "true"}
+    valid = await client.post("/v1/messages", json=SMS | {"body": "я" * 71}, params=validate)
+    assert valid.status_code == 200
+    assert valid.json() == {"valid": True, "channel": "sms", "segments": TWO_PARTS}
+    wrong = await client.post("/v1/messages", json=SMS | {"to": "5"}, params=validate)
     assert wrong.status_code == 422
-    unread = await client.post("/v1/messages", json=SMS, params={"validate": "perhaps"})
-    assert unread.status_code == 422
-    assert kept(database_url) == []
+    malformed = await client.post("/v1/messages", json=SMS, params={"validate": "perhaps"})
+    assert malformed.status_code == 422
+    assert queued_values(database_url) == []
 
 
-async def test_an_e_mails_unsubscription_and_images_stand_in_the_record(
+async def test_the_record_has_the_unsubscribe_url_and_the_content_id(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
     url = "https://example.com/u/1"
-    answer = await client.post("/v1/messages", json=SHOWN | {"unsubscribe_url": url})
-    assert answer.status_code == 202, answer.text
-    message = Codec().decode(kept(database_url)[0], EmailMessage)
+    response = await client.post("/v1/messages", json=WITH_LOGO | {"unsubscribe_url": url})
+    assert response.status_code == 202, response.text
+    message = Codec().decode(queued_values(database_url)[0], EmailMessage)
     assert (message.unsubscribe_url, message.attachments[0].content_id) == (url, "logo")
 
 
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    # Text messages and calls
+INVALID: list[tuple[dict[str, Any], str]] = [
+    # Text messages and voice calls
     (SMS | {"to": "+12025"}, "to"),
     (SMS | {"to": "+19005551234"}, "to"),
     (SMS | {"to": "+8621123456"}, "to"),
@@ -143,8 +144,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (EMAIL | {"headers": {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}}, "headers"),
     (EMAIL | {"html": '<img src="cid:logo">'}, "html"),
-    (SHOWN | {"html": "<p>"}, "attachments[0].content_id"),
-    (SHOWN | {"attachments": [LOGO, LOGO]}, "attachments[1].content_id"),
+    (WITH_LOGO | {"html": "<p>"}, "attachments[0].content_id"),
+    (WITH_LOGO | {"attachments": [LOGO, LOGO]}, "attachments[1].content_id"),
     # Notifications
     (PUSH | {"platform": "apns", "to": ["ab" * 32, "ExpoPushToken[a]"]}, "to[1]"),
     (PUSH | {"platform": "expo", "to": "ab" * 32}, "to[0]"),
@@ -165,22 +166,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_what_would_be_refused_later_is_refused_by_its_field(
+async def test_content_that_a_channel_would_refuse_is_refused_with_its_field(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
-    answers = [await client.post("/v1/messages", json=body) for body, _ in REFUSED]
-    named = [
-        (answer.status_code, [error["field"] for error in answer.json()["errors"]])
-        for answer in answers
+    responses = [await client.post("/v1/messages", json=body) for body, _ in INVALID]
+    errors = [
+        (response.status_code, [error["field"] for error in response.json()["errors"]])
+        for response in responses
     ]
-    assert named == [(422, [field]) for _, field in REFUSED]
-    assert kept(database_url) == []
+    assert errors == [(422, [field]) for _, field in INVALID]
+    assert queued_values(database_url) == []
 
 
-async def test_a_country_that_is_not_served_is_told_and_the_number_is_not(
+async def test_the_error_of_an_excluded_country_does_not_show_the_number(
     client: httpx.AsyncClient,
 ) -> None:
-    answer = await client.post("/v1/messages", json=SMS | {"to": "+4915112345678"})
-    (error,) = answer.json()["errors"]
+    response = await client.post("/v1/messages", json=SMS | {"to": "+4915112345678"})
+    (error,) = response.json()["errors"]
     assert "does not send to" in str(error)
-    assert "15112345678" not in answer.text
+    assert "15112345678" not in response.text

@@ -1,4 +1,4 @@
-"""The hash of what was asked: the same in every release, or old keys would conflict."""
+"""The hash of a request: it must be the same in every release, or old keys would conflict."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ PUSH = PushMessage(
 )
 
 
-def test_hashes_are_those_of_the_first_release() -> None:
+def test_hashes_are_the_same_as_in_the_first_release() -> None:
     assert body_hash(SMS).hex() == (
         "d645bd038ed3cb53368eef15833150ef24d9ce79e446c474384dae4cbd6df166"
     )
@@ -35,29 +35,29 @@ def test_hashes_are_those_of_the_first_release() -> None:
     )
 
 
-def test_a_badge_of_none_is_not_a_badge_that_was_left_out() -> None:
+def test_a_badge_of_zero_differs_from_no_badge() -> None:
     assert body_hash(PUSH) != body_hash(replace(PUSH, badge=None))
 
 
-def test_a_wish_to_bypass_suppression_is_part_of_what_was_asked() -> None:
+def test_bypass_suppression_changes_the_hash() -> None:
     assert body_hash(replace(SMS, bypass_suppression=True)) != body_hash(SMS)
 
 
-def test_a_message_that_is_not_meant_to_arrive_is_another_one() -> None:
+def test_the_mode_changes_the_hash() -> None:
     assert body_hash(replace(SMS, mode=Mode.SIMULATED)) != body_hash(SMS)
 
 
-def test_an_image_in_its_place_is_not_the_same_as_a_file() -> None:
+def test_an_inline_image_differs_from_a_file() -> None:
     image = Attachment(filename="logo.png", content_type="image/png", content=b"1")
-    as_file, in_place = (
+    as_file, inline = (
         EmailMessage(
             id=UUID(int=1),
             tenant="acme",
             created_at=SMS.created_at,
             to="ann@example.com",
             subject="Hi",
-            attachments=(one,),
+            attachments=(attachment,),
         )
-        for one in (image, replace(image, content_id="logo"))
+        for attachment in (image, replace(image, content_id="logo"))
     )
-    assert body_hash(as_file) != body_hash(in_place)
+    assert body_hash(as_file) != body_hash(inline)

@@ -1,4 +1,4 @@
-"""How a message is meant: by its own word and by its key, at the door and wherever it is sent."""
+"""The mode of a message, from its `mode` field and the API key of the request."""
 
 import httpx2 as httpx
 import psycopg
@@ -14,12 +14,10 @@ from producer import api
 from schemas.codec import Codec
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
-from tests.producer.test_api import SMS, client, database, pool, post, stored, wrong_fields
-
-__all__ = ["client", "database", "pool"]
+from tests.producer.requests import SMS, post, stored, wrong_fields
 
 
-def with_key(app: FastAPI, database: psycopg.Connection, mode: str) -> httpx.AsyncClient:
+def client_with_key(app: FastAPI, database: psycopg.Connection, mode: str) -> httpx.AsyncClient:
     key = keys.create(database, "acme", "developers", mode)
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app),
@@ -41,7 +39,7 @@ def app(pool: AsyncConnectionPool, broker: Broker) -> FastAPI:
 
 
 @pytest.mark.parametrize(
-    ("key", "asked", "meant"),
+    ("key", "requested", "expected"),
     [
         ("live", None, "live"),
         ("live", "live", "live"),
@@ -51,40 +49,38 @@ def app(pool: AsyncConnectionPool, broker: Broker) -> FastAPI:
         ("test", "simulated", "simulated"),
     ],
 )
-async def test_a_message_is_meant_as_its_key_and_its_word_say(
-    app: FastAPI, database: psycopg.Connection, key: str, asked: str | None, meant: str
+async def test_the_mode_comes_from_the_request_and_the_api_key(
+    app: FastAPI, database: psycopg.Connection, key: str, requested: str | None, expected: str
 ) -> None:
-    async with with_key(app, database, key) as client:
-        answer = await post(client, SMS | ({"mode": asked} if asked else {}))
-    assert answer.status_code == 202
-    assert answer.json()["mode"] == meant
-    assert Codec().decode(stored(database, "comms.sms"), SmsMessage).mode == meant
+    async with client_with_key(app, database, key) as client:
+        response = await post(client, SMS | ({"mode": requested} if requested else {}))
+    assert response.status_code == 202
+    assert response.json()["mode"] == expected
+    assert Codec().decode(stored(database, "comms.sms"), SmsMessage).mode == expected
 
 
-@pytest.mark.parametrize("asked", ["live", "test"])
-async def test_with_a_key_for_tests_nothing_else_can_be_asked_for(
-    app: FastAPI, database: psycopg.Connection, asked: str
+@pytest.mark.parametrize("requested", ["live", "test"])
+async def test_a_key_for_tests_allows_simulated_messages_only(
+    app: FastAPI, database: psycopg.Connection, requested: str
 ) -> None:
-    async with with_key(app, database, "test") as client:
-        assert wrong_fields(await post(client, SMS | {"mode": asked})) == {"mode"}
+    async with client_with_key(app, database, "test") as client:
+        assert wrong_fields(await post(client, SMS | {"mode": requested})) == {"mode"}
         batch = await client.post(
-            "/v1/messages/batch", json={"messages": [SMS, SMS | {"mode": asked}]}
+            "/v1/messages/batch", json={"messages": [SMS, SMS | {"mode": requested}]}
         )
     first, second = batch.json()["results"]
     assert "id" in first
     assert [error["field"] for error in second["error"]["errors"]] == ["mode"]
 
 
-async def test_a_key_for_tests_sends_nothing_again(
-    app: FastAPI, database: psycopg.Connection
-) -> None:
+async def test_a_key_for_tests_cannot_resend(app: FastAPI, database: psycopg.Connection) -> None:
     message_id = new_message_id()
-    asked: list[tuple[str, dict[str, object]]] = [
+    calls: list[tuple[str, dict[str, object]]] = [
         (f"/v1/messages/{message_id}/resend", {}),
         (f"/v1/messages/{message_id}/resolve", {"as": "resend"}),
         ("/v1/resends", {"where": "status = 'failed'", "nonce": str(message_id)}),
     ]
-    async with with_key(app, database, "test") as client:
-        for path, body in asked:
-            answer = await client.post(path, json=body)
-            assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+    async with client_with_key(app, database, "test") as client:
+        for path, body in calls:
+            response = await client.post(path, json=body)
+            assert (response.status_code, response.json()["title"]) == (403, "Forbidden")

@@ -1,7 +1,7 @@
-"""The outbox in the caller's own transaction, on a real PostgreSQL, by every connection."""
+"""The outbox in the caller's own transaction, on a real PostgreSQL, with every connection type."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from comms.platform.upgrading import sqlalchemy_url
 from producer.connections import AsyncHandle, UnsupportedConnectionError
 from producer.outbox import Outbox
-from producer.statements import Accepted, Conflict
+from producer.statements import Enqueued, KeyConflict
 from schemas.codec import Codec
 from schemas.errors import InvalidRecordError
 from schemas.messages import SmsMessage
@@ -25,13 +25,6 @@ from schemas.vocabulary import Status
 from tests.producer.samples import sms
 
 OUTBOX = Outbox()
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection that looks at what others have committed."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 def counts(database: psycopg.Connection) -> tuple[int, int, int]:
@@ -47,18 +40,18 @@ def test_a_rolled_back_transaction_sends_nothing(
     database_url: str, database: psycopg.Connection
 ) -> None:
     with psycopg.connect(database_url) as connection:
-        assert isinstance(OUTBOX.enqueue(connection, sms(), idempotency_key="k"), Accepted)
+        assert isinstance(OUTBOX.enqueue(connection, sms(), idempotency_key="k"), Enqueued)
         connection.rollback()
     assert counts(database) == (0, 0, 0)
 
 
-def test_a_committed_one_queues_the_encoded_message_once(
+def test_a_committed_transaction_queues_the_encoded_message_once(
     database_url: str, database: psycopg.Connection
 ) -> None:
     message = sms()
     with psycopg.connect(database_url) as connection:
         result = OUTBOX.enqueue(connection, message)
-    assert result == Accepted(message.id, Status.PENDING, replayed=False)
+    assert result == Enqueued(message.id, Status.PENDING, replayed=False)
     assert counts(database) == (1, 1, 0)
     row = database.execute("SELECT topic, key, value FROM producer.outbox").fetchone()
     assert row is not None
@@ -66,49 +59,49 @@ def test_a_committed_one_queues_the_encoded_message_once(
     assert Codec().decode(row[2], SmsMessage) == message
 
 
-def test_the_same_key_is_one_message_and_other_content_a_conflict(
+def test_the_same_key_is_a_replay_or_a_conflict(
     database: psycopg.Connection,
 ) -> None:
     first = OUTBOX.enqueue(database, sms(), idempotency_key="k")
-    assert isinstance(first, Accepted)
-    again = OUTBOX.enqueue(database, sms(), idempotency_key="k")
-    other = OUTBOX.enqueue(database, sms("other"), idempotency_key="k")
-    elsewhere = OUTBOX.enqueue(database, replace(sms(), tenant="zeta"), idempotency_key="k")
-    assert again == Accepted(first.id, Status.PENDING, replayed=True)
-    assert other == Conflict(first.id)
-    assert isinstance(elsewhere, Accepted)
-    assert not elsewhere.replayed
+    assert isinstance(first, Enqueued)
+    replay = OUTBOX.enqueue(database, sms(), idempotency_key="k")
+    conflict = OUTBOX.enqueue(database, sms("other"), idempotency_key="k")
+    other_tenant = OUTBOX.enqueue(database, replace(sms(), tenant="zeta"), idempotency_key="k")
+    assert replay == Enqueued(first.id, Status.PENDING, replayed=True)
+    assert conflict == KeyConflict(first.id)
+    assert isinstance(other_tenant, Enqueued)
+    assert not other_tenant.replayed
     assert counts(database) == (2, 2, 0)
 
 
-def test_the_same_message_twice_is_one_even_without_a_key(database: psycopg.Connection) -> None:
+def test_the_same_message_id_twice_makes_one_message(database: psycopg.Connection) -> None:
     message = sms()
     OUTBOX.enqueue(database, message)
-    again = OUTBOX.enqueue(database, message)
-    other = OUTBOX.enqueue(database, replace(message, body="other"))
-    foreign = OUTBOX.enqueue(database, replace(message, tenant="zeta"))
-    assert again == Accepted(message.id, Status.PENDING, replayed=True)
-    assert other == foreign == Conflict(message.id)
+    replay = OUTBOX.enqueue(database, message)
+    conflict = OUTBOX.enqueue(database, replace(message, body="other"))
+    other_tenant = OUTBOX.enqueue(database, replace(message, tenant="zeta"))
+    assert replay == Enqueued(message.id, Status.PENDING, replayed=True)
+    assert conflict == other_tenant == KeyConflict(message.id)
     assert counts(database) == (1, 1, 0)
 
 
-def test_many_in_one_call_with_repeated_keys_keep_their_order(
+def test_results_and_rows_keep_the_order_of_the_messages(
     database: psycopg.Connection,
 ) -> None:
     messages = [sms("a"), sms("b"), sms("a"), sms("c"), sms("z")]
     results = OUTBOX.enqueue(database, messages, idempotency_key=["2", "1", "2", "1", None])
     assert results == (
-        Accepted(messages[0].id, Status.PENDING, replayed=False),
-        Accepted(messages[1].id, Status.PENDING, replayed=False),
-        Accepted(messages[0].id, Status.PENDING, replayed=True),
-        Conflict(messages[1].id),
-        Accepted(messages[4].id, Status.PENDING, replayed=False),
+        Enqueued(messages[0].id, Status.PENDING, replayed=False),
+        Enqueued(messages[1].id, Status.PENDING, replayed=False),
+        Enqueued(messages[0].id, Status.PENDING, replayed=True),
+        KeyConflict(messages[1].id),
+        Enqueued(messages[4].id, Status.PENDING, replayed=False),
     )
     rows = database.execute("SELECT message_id FROM producer.outbox ORDER BY xid, seq").fetchall()
     assert [row[0] for row in rows] == [messages[n].id for n in (0, 1, 4)]
 
 
-def test_a_thousand_are_queued_in_the_order_given(database: psycopg.Connection) -> None:
+def test_1000_messages_are_queued_in_their_order(database: psycopg.Connection) -> None:
     messages = [sms(str(n)) for n in range(1000)]
     keys = [str(n * 7919 % 1000) for n in range(1000)]
     OUTBOX.enqueue(database, messages, idempotency_key=keys)
@@ -116,7 +109,7 @@ def test_a_thousand_are_queued_in_the_order_given(database: psycopg.Connection) 
     assert [row[0] for row in rows] == [message.id for message in messages]
 
 
-def test_a_message_for_later_waits_beside_the_queue(database: psycopg.Connection) -> None:
+def test_a_message_with_a_future_send_at_is_scheduled(database: psycopg.Connection) -> None:
     later, past = sms(in_minutes=5), sms(in_minutes=-5)
     OUTBOX.enqueue(database, [later, past])
     assert counts(database) == (2, 1, 1)
@@ -124,49 +117,49 @@ def test_a_message_for_later_waits_beside_the_queue(database: psycopg.Connection
     assert row == (later.id, later.send_at)
 
 
-def test_a_replay_says_where_the_message_stands(database: psycopg.Connection) -> None:
+def test_a_replay_has_the_current_status(database: psycopg.Connection) -> None:
     message = sms()
     OUTBOX.enqueue(database, message, idempotency_key="k")
     database.execute("SELECT consumers.withdraw(%s, 'acme', 'sms')", (message.id,))
-    again = OUTBOX.enqueue(database, sms(), idempotency_key="k")
-    assert again == Accepted(message.id, Status.CANCELLED, replayed=True)
+    replay = OUTBOX.enqueue(database, sms(), idempotency_key="k")
+    assert replay == Enqueued(message.id, Status.CANCELLED, replayed=True)
 
 
-def test_a_broken_rule_writes_nothing_and_names_the_place(database: psycopg.Connection) -> None:
+def test_a_broken_rule_writes_nothing_and_names_the_message(database: psycopg.Connection) -> None:
     with pytest.raises(InvalidRecordError) as caught:
         OUTBOX.enqueue(database, [sms(), sms(to="5")])
     assert [violation.field for violation in caught.value.violations] == ["messages[1].to"]
     assert counts(database) == (0, 0, 0)
 
 
-def test_no_messages_are_no_results(database: psycopg.Connection) -> None:
+def test_an_empty_list_has_no_results(database: psycopg.Connection) -> None:
     assert OUTBOX.enqueue(database, []) == ()
 
 
-def test_fifty_at_once_with_one_key_are_one_message(
+def test_fifty_threads_with_one_key_make_one_message(
     database_url: str, database: psycopg.Connection
 ) -> None:
-    def post(n: int) -> Accepted | Conflict:
+    def post(n: int) -> Enqueued | KeyConflict:
         with psycopg.connect(database_url) as connection:
-            # Among others, whose order would let two of them wait for each other.
+            # Two keys in opposite orders, which could make two transactions wait for each other.
             keys = ["one", "two"] if n % 2 else ["two", "one"]
             return OUTBOX.enqueue(connection, [sms(), sms()], idempotency_key=keys)[n % 2 - 1]
 
     with ThreadPoolExecutor(25) as threads:
         results = list(threads.map(post, range(50)))
-    assert all(isinstance(result, Accepted) for result in results)
-    assert sum(not result.replayed for result in results if isinstance(result, Accepted)) == 1
+    assert all(isinstance(result, Enqueued) for result in results)
+    assert sum(not result.replayed for result in results if isinstance(result, Enqueued)) == 1
     assert len({result.id for result in results}) == 1
     assert counts(database) == (2, 2, 0)
 
 
-def test_rows_as_dictionaries_do_not_disturb(database_url: str) -> None:
+def test_a_connection_with_dict_rows_works(database_url: str) -> None:
     with psycopg.connect(database_url, row_factory=dict_row) as connection:
-        assert isinstance(OUTBOX.enqueue(connection, sms()), Accepted)
+        assert isinstance(OUTBOX.enqueue(connection, sms()), Enqueued)
 
 
 @pytest.mark.parametrize("commits", [True, False])
-def test_sqlalchemy_connection_and_session(
+def test_a_sqlalchemy_connection_and_session_work(
     database_url: str, database: psycopg.Connection, commits: bool
 ) -> None:
     engine = sqlalchemy.create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
@@ -174,11 +167,11 @@ def test_sqlalchemy_connection_and_session(
         first = OUTBOX.enqueue(connection, sms(), idempotency_key="k")
         connection.commit() if commits else connection.rollback()
     with Session(engine) as session:
-        again = OUTBOX.enqueue(session, sms(), idempotency_key="k")
+        replay = OUTBOX.enqueue(session, sms(), idempotency_key="k")
         session.commit() if commits else session.rollback()
-    assert isinstance(first, Accepted)
-    assert isinstance(again, Accepted)
-    assert again.replayed is commits
+    assert isinstance(first, Enqueued)
+    assert isinstance(replay, Enqueued)
+    assert replay.replayed is commits
     assert counts(database)[0] == int(commits)
 
 
@@ -186,53 +179,53 @@ Opener = Callable[[str], AbstractAsyncContextManager[AsyncHandle]]
 
 
 @asynccontextmanager
-async def by_psycopg(url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+async def open_psycopg(url: str) -> AsyncIterator[psycopg.AsyncConnection]:
     async with await psycopg.AsyncConnection.connect(url) as connection:
         yield connection
 
 
 @asynccontextmanager
-async def by_sqlalchemy(url: str) -> AsyncIterator[AsyncHandle]:
+async def open_sqlalchemy(url: str) -> AsyncIterator[AsyncHandle]:
     engine = create_async_engine(sqlalchemy_url(url), poolclass=NullPool)
     async with engine.begin() as connection:
         yield connection
 
 
 @asynccontextmanager
-async def by_session(url: str) -> AsyncIterator[AsyncSession]:
+async def open_session(url: str) -> AsyncIterator[AsyncSession]:
     engine = create_async_engine(sqlalchemy_url(url), poolclass=NullPool)
     async with AsyncSession(engine) as session, session.begin():
         yield session
 
 
-@pytest.mark.parametrize("opened", [by_psycopg, by_sqlalchemy, by_session])
-async def test_asynchronous_connections(
-    database_url: str, database: psycopg.Connection, opened: Opener
+@pytest.mark.parametrize("open_connection", [open_psycopg, open_sqlalchemy, open_session])
+async def test_asynchronous_connections_work(
+    database_url: str, database: psycopg.Connection, open_connection: Opener
 ) -> None:
-    class ChangeOfMindError(Exception):
-        """What a workflow raises."""
+    class WorkflowError(Exception):
+        """The error that a workflow raises."""
 
-    async def change_mind() -> None:
-        async with opened(database_url) as connection:
+    async def fail_after_enqueue() -> None:
+        async with open_connection(database_url) as connection:
             await OUTBOX.enqueue(connection, sms(), idempotency_key="k")
-            raise ChangeOfMindError
+            raise WorkflowError
 
-    with pytest.raises(ChangeOfMindError):
-        await change_mind()
+    with pytest.raises(WorkflowError):
+        await fail_after_enqueue()
     assert counts(database) == (0, 0, 0)
-    async with opened(database_url) as connection:
+    async with open_connection(database_url) as connection:
         first = await OUTBOX.enqueue(connection, sms(), idempotency_key="k")
-        again = await OUTBOX.enqueue(connection, [sms(), sms("x")], idempotency_key=["k", "k"])
-    assert again == (Accepted(first.id, Status.PENDING, replayed=True), Conflict(first.id))
+        replay = await OUTBOX.enqueue(connection, [sms(), sms("x")], idempotency_key=["k", "k"])
+    assert replay == (Enqueued(first.id, Status.PENDING, replayed=True), KeyConflict(first.id))
     assert counts(database) == (1, 1, 0)
 
 
-async def test_fifty_tasks_with_one_key_are_one_message(
+async def test_fifty_tasks_with_one_key_make_one_message(
     database_url: str, database: psycopg.Connection
 ) -> None:
-    async def post() -> Accepted | Conflict:
-        async with by_psycopg(database_url) as connection:
-            waiting: Awaitable[Accepted | Conflict] = OUTBOX.enqueue(
+    async def post() -> Enqueued | KeyConflict:
+        async with open_psycopg(database_url) as connection:
+            waiting: Awaitable[Enqueued | KeyConflict] = OUTBOX.enqueue(
                 connection, sms(), idempotency_key="k"
             )
             return await waiting
@@ -242,7 +235,7 @@ async def test_fifty_tasks_with_one_key_are_one_message(
     assert counts(database) == (1, 1, 0)
 
 
-def test_another_driver_is_refused_by_name() -> None:
+def test_the_error_for_another_driver_names_it() -> None:
     engine = sqlalchemy.create_engine("sqlite://")
     with (
         engine.connect() as connection,

@@ -102,7 +102,7 @@ def test_a_dead_letter_is_replayed_unchanged(comms: Run, kafka: Broker) -> None:
 
 
 def test_a_status_event_is_replayed_into_the_status_topic(comms: Run, kafka: Broker) -> None:
-    value = CODEC.encode(queued(MESSAGE.header), topic=STATUS)
+    value = CODEC.encode(queued(MESSAGE), topic=STATUS)
     dead_letter = send_to_dead_letters(kafka, value, channel="status", topic=STATUS)
     assert comms("dead-letters", "replay", "--channel", "status").code == 0
     [record] = replayed(kafka, STATUS, dead_letter)

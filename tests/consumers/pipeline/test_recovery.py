@@ -147,9 +147,7 @@ async def test_an_outcome_that_was_never_announced_is_announced(
     await recovery.recover()
     with listener(broker) as heard:
         event = await asyncio.to_thread(heard.wait_for, delivery.message.id, Status.SENT)
-    expected = accepted(
-        delivery.message.header, attempt=1, provider="simulated", at=at, response=WORDS
-    )
+    expected = accepted(delivery.message, attempt=1, provider="simulated", at=at, response=WORDS)
     assert replace(event, created_at=expected.created_at) == expected
     producer.close()
 

@@ -339,7 +339,7 @@ def test_what_is_handed_on_stays_sent_since_when_it_was(database_url: str) -> No
     message, at = push(DEVICE), datetime.now(UTC)
     response = ProviderResponse(provider_message_id="t-1", detail="Google or Apple took it")
     accepted = events.accepted(
-        message.header, attempt=1, provider="expo", at=at, response=replace(response, detail=None)
+        message, attempt=1, provider="expo", at=at, response=replace(response, detail=None)
     )
     handed_on = events.handed_to_carrier(
         message_id=message.id,

@@ -71,9 +71,7 @@ def settled(
     at = datetime.now(UTC) - timedelta(hours=hours)
     message = sms(created_at=at)
     constructor = events.accepted if status is Status.SENT else events.in_doubt
-    event = constructor(
-        message.header, attempt=attempt, provider=provider, at=at, response=NO_RESPONSE
-    )
+    event = constructor(message, attempt=attempt, provider=provider, at=at, response=NO_RESPONSE)
     row = (message.id, attempt)
     store.execute(
         "INSERT INTO consumers.attempt (message_id, attempt, tenant, channel, provider, owner,"
@@ -158,7 +156,7 @@ async def test_what_was_confirmed_or_tried_again_or_ended_is_left_alone(
     )
     merge.merge(
         store,
-        [events.failed(ended.header, reason=Reason.REJECTED, at=datetime.now(UTC), attempt=1)],
+        [events.failed(ended, reason=Reason.REJECTED, at=datetime.now(UTC), attempt=1)],
         {},
     )
     assert await overdue(pool, Kept(producer)).report_overdue() == 0

@@ -226,13 +226,10 @@ async def test_a_repeated_run_sends_each_message_once(
     with merge.connect(database_url) as connection:
         at = datetime.now(UTC)
         recorded = [
-            events.failed(m.header, reason=Reason.REJECTED, at=at, attempt=1, provider="p")
-            for m in failed
+            events.failed(m, reason=Reason.REJECTED, at=at, attempt=1, provider="p") for m in failed
         ]
         response = events.NO_RESPONSE
-        recorded.append(
-            events.accepted(sent.header, attempt=1, provider="p", at=at, response=response)
-        )
+        recorded.append(events.accepted(sent, attempt=1, provider="p", at=at, response=response))
         merge.merge(connection, recorded, {})
     body = {"where": "status = 'failed' and channel = 'sms'", "dry_run": True}
     preview = (await client.post("/v1/resends", json=body)).json()

@@ -19,7 +19,7 @@ CREATE INDEX outbox_key ON producer.outbox (key);
 
 ALTER TABLE producer.relay_position DROP CONSTRAINT relay_position_shard_check;
 ALTER TABLE producer.relay_position ADD CHECK (shard BETWEEN 0 AND 23);
--- Which log the shard was published to: the ids of its topics, see producer/logs.py.
+-- Which log the shard was published to: the ids of its topics, see producer/topic_identity.py.
 ALTER TABLE producer.relay_position ADD COLUMN log text;
 INSERT INTO producer.relay_position (shard) SELECT generate_series(8, 23);
 """
