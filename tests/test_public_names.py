@@ -35,7 +35,8 @@ Violation
 """,
     "schemas.ids": "carries_slot event_id new_message_id slot_of time_of with_slot",
     "schemas.messages": """
-Attachment EmailMessage Envelope MessageHeader PushMessage SmsMessage VoiceMessage WebPushSubscription
+Attachment EmailMessage Envelope MessageHeader PushMessage SmsMessage VoiceMessage
+WebPushSubscription
 """,
     "schemas.vocabulary": """
 Channel Mode OnDoubt Platform Priority Reason Status SuppressionReason
