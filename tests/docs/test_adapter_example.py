@@ -19,10 +19,10 @@ from tests.consumers.contract.samples import only_provider, settings_with
 from tests.provider_types import add_package
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-provider.md").read_text(encoding="utf-8")
-SOURCE = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[-1]
+SOURCE = re.findall(r"^```python[^\n]*\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[-1]
 ENTRY, TABLE = (
     tomllib.loads(text)
-    for text in re.findall(r"^```toml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    for text in re.findall(r"^```toml[^\n]*\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 )
 ((NAME, OBJECT),) = ENTRY["project"]["entry-points"]["comms.providers"].items()
 (ACME,) = TABLE["sms"]["providers"]

@@ -306,7 +306,7 @@ def test_a_channel_process_asks_from_what_an_earlier_one_left(
     broker: Broker, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soon = PollSchedule(ready_after=timedelta(seconds=0.1), kept_for=timedelta(hours=1))
-    monkeypatch.setattr("consumers.receipts.poller.EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("consumers.receipts.poller.POLL_SECONDS", 0.1)
     monkeypatch.setattr(ExpoPush, "poll_schedule", soon)
     gone, missing = push(DEVICE, "ExponentPushToken[another-of-theirs]"), push("device")
     with expo_on_a_thread() as expo, listener(broker) as listening:
