@@ -35,7 +35,8 @@ from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 
 CHANNEL = (
-    "import threading, signal; from comms.platform.settings import load; from comms import logs;"
+    "import threading, signal; from comms.platform.settings import load;"
+    "from comms.platform import logs;"
     "from consumers.service import run_channel; from schemas.vocabulary import Channel;"
     "stop = threading.Event(); signal.signal(signal.SIGTERM, lambda *_: stop.set());"
     "logs.configure('sms', level='WARNING'); run_channel(Channel.SMS, load(), stop)"
