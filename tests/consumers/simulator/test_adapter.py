@@ -53,7 +53,7 @@ async def subject(
         table = {"name": "simulated", "url": url}
         return only_provider(settings_with(channel, table, timeout_seconds=seconds), channel)
 
-    provider, hasty = adapter(simulator.url, 30), adapter(simulator.url, 0.5)
+    provider, hasty = adapter(simulator.url, 30), adapter(simulator.url, 1.5)
     unreachable = adapter(f"http://127.0.0.1:{closed_port()}", 30)
     for one in (provider, hasty, unreachable):
         await one.open()
