@@ -112,7 +112,7 @@ class Ingest:
             GROUP,
             [STATUS],
             positions=offsets.load,
-            rebalance=Rebalance(revoked=offsets.forget, lost=offsets.forget),
+            rebalance=Rebalance(on_revoke=offsets.forget, on_lost=offsets.forget),
         )
         recorder = Recorder(connection, offsets, producer, self._codec)
         upkeep = Upkeep(connection, self._broker, consumer)
@@ -244,7 +244,7 @@ class Upkeep:
 
     def _reading_problem(self) -> str | None:
         try:
-            topics = self._broker.topic_names(2.0)
+            topics = self._broker.list_topics(2.0)
         except KafkaFault as error:
             return str(error)
         if STATUS not in topics:

@@ -182,7 +182,7 @@ def _health(resources: AppResources) -> APIRouter:
     routes = APIRouter()
 
     def respond(request: Request) -> Response:
-        status, content_type, body = health.answer(request.url.path, resources.problems)
+        status, content_type, body = health.respond(request.url.path, resources.problems)
         return Response(body, status_code=status, headers={"Content-Type": content_type})
 
     for path in health.PATHS:

@@ -100,7 +100,7 @@ def _proves_claim(event: StatusEvent) -> bool:
 
 
 def _next_offsets(records: Sequence[Record]) -> dict[TopicPartition, int]:
-    return {record.place: record.offset + 1 for record in records}
+    return {record.topic_partition: record.offset + 1 for record in records}
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:

@@ -30,7 +30,7 @@ class RequestContext:
 
     tenant: str
     traceparent: str | None
-    is_for_tests: bool
+    is_test: bool
     header_key: str | None = None
 
 
@@ -42,7 +42,7 @@ def to_context(
     return RequestContext(
         tenant=caller.tenant,
         traceparent=traceparent if is_valid else None,
-        is_for_tests=caller.is_for_tests,
+        is_test=caller.is_test,
         header_key=header_key or None,
     )
 
@@ -62,7 +62,7 @@ def prepare_entry(outbox: Outbox, document: object, context: RequestContext, clo
             id=new_message_id(int(now.timestamp() * 1000)),
             created_at=now,
             traceparent=context.traceparent,
-            mode=_mode(request.mode, is_for_tests=context.is_for_tests),
+            mode=_mode(request.mode, is_test=context.is_test),
         )
         _refuse_large_attachments(request)
         return outbox.entries([to_message(request, stamp)], [key])[0]
@@ -81,11 +81,11 @@ def prepare_entry_or_problem(
         return problem
 
 
-def _mode(requested: Mode | None, *, is_for_tests: bool) -> Mode:
+def _mode(requested: Mode | None, *, is_test: bool) -> Mode:
     """Return the mode of a message, from its `mode` field and the API key of the request."""
-    if is_for_tests and requested not in (None, Mode.SIMULATED):
+    if is_test and requested not in (None, Mode.SIMULATED):
         raise invalid([Violation("mode", "must be simulated, because the API key is for tests")])
-    return requested or (Mode.SIMULATED if is_for_tests else Mode.LIVE)
+    return requested or (Mode.SIMULATED if is_test else Mode.LIVE)
 
 
 def _idempotency_key(field: str | None, header: str | None) -> str | None:

@@ -18,7 +18,7 @@ from audit.api import MessageQuery, before_of, cursor_of
 from audit.page import views
 from audit.page.rendering import Renderer, asset
 from audit.records import Message
-from comms.platform.auth import COOKIE, Authenticator, Caller, key_of
+from comms.platform.auth import COOKIE, Authenticator, Caller, read_key
 from comms.platform.clock import Clock, utc_now
 from comms.platform.database import translated
 from comms.platform.problems import Problem
@@ -89,13 +89,13 @@ class _Page:
 
     async def signed_in(self, request: Request, show: Shown) -> Response:
         """The page for whoever has a valid key, else the form that asks for one."""
-        key = key_of(request)
-        who = await self._authenticator.caller(key) if key else None
+        key = read_key(request)
+        who = await self._authenticator.find_caller(key) if key else None
         return self._sign_in(_here(request)) if who is None else await show(who)
 
     async def login(self, request: Request, key: str, to: str) -> Response:
         """Remember a valid key in a cookie that scripts and other sites cannot use."""
-        if not key or await self._authenticator.caller(key) is None:
+        if not key or await self._authenticator.find_caller(key) is None:
             return self._sign_in(to, problem="This is not a valid API key.", status=401)
         answer = RedirectResponse(_local(to), 303)
         secure = request.url.scheme == "https"

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Backlog, ChannelState, LastError, ProviderState, Readiness
 from comms.platform.database import translated
-from comms.platform.masking import masked
+from comms.platform.masking import mask
 from schemas.vocabulary import Channel, Reason
 
 Connection = AsyncConnection[TupleRow]
@@ -182,7 +182,7 @@ def _last_error(at: datetime | None, error: Mapping[str, Any] | None) -> LastErr
         message_id=UUID(error["message_id"]),
         reason=Reason(error["reason"]),
         code=error["code"],
-        detail=None if error["detail"] is None else masked(error["detail"]),
+        detail=None if error["detail"] is None else mask(error["detail"]),
     )
 
 

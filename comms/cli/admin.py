@@ -64,7 +64,7 @@ def create_key(
 ) -> None:
     """Create an API key and print it. It cannot be shown again."""
     with translated(), psycopg.connect(load().need_database(), autocommit=True) as connection:
-        key = keys.create(connection, tenant, name, mode.value)
+        key = keys.create(connection, tenant, name, mode=mode.value)
     if as_json:
         print_json({"key": key, "tenant": tenant, "name": name, "mode": mode.value})
     else:
@@ -74,7 +74,7 @@ def create_key(
 def list_keys(as_json: AsJson = False) -> None:
     """List the API keys, newest first, without their secrets."""
     with translated(), psycopg.connect(load().need_database(), autocommit=True) as connection:
-        records = keys.listed(connection)
+        records = keys.list_all(connection)
     rows = [
         {
             "id": str(key.id),

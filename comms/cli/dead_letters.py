@@ -140,10 +140,10 @@ def replay(
     if ids:
         chosen = _with_ids(existing, ids)
     else:
-        candidates = dead_letters.newest_of_each_line(existing)
+        candidates = dead_letters.drop_superseded(existing)
         chosen = [item for item in candidates if _matches(item, channel, reason)]
-    without_origin = [item for item in chosen if not item.may_return]
-    chosen = [item for item in chosen if item.may_return]
+    without_origin = [item for item in chosen if not item.is_replayable]
+    chosen = [item for item in chosen if item.is_replayable]
     count = 0 if dry_run else _replay(broker, chosen)
     if as_json:
         document = {
@@ -183,7 +183,7 @@ def _complete_id(offset_or_id: str) -> str:
 
 
 def _dead_letters_with_records() -> Iterator[tuple[DeadLetter, Any]]:
-    return dead_letters.letters(Broker(load().need_kafka()))
+    return dead_letters.read_all(Broker(load().need_kafka()))
 
 
 def _dead_letters() -> Iterator[DeadLetter]:

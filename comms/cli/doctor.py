@@ -95,7 +95,7 @@ def _print(check: Check) -> None:
 def _check_kafka(settings: Settings) -> Iterator[Check]:
     try:
         properties = settings.need_kafka()
-        partitions = Broker(properties).topic_names(TIMEOUT_SECONDS)
+        partitions = Broker(properties).list_topics(TIMEOUT_SECONDS)
     except SettingsError as error:
         yield Check("Kafka", False, str(error), "set it, or start `comms up`")
         return

@@ -87,7 +87,7 @@ def ensure_api_key(data_dir: Path, database_url: str) -> str:
 def _is_valid(connection: psycopg.Connection, key: str) -> bool:
     cursor = connection.execute(
         "SELECT 1 FROM comms.api_key WHERE hash = %s AND tenant = %s AND revoked_at IS NULL",
-        (keys.hash_of(key), TENANT),
+        (keys.hash_key(key), TENANT),
     )
     return cursor.fetchone() is not None
 

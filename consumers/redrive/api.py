@@ -132,7 +132,7 @@ def router(
 ) -> APIRouter:
     """Return the routes, for the application."""
     routes = APIRouter(prefix="/v1", tags=["redrive"])
-    live_caller = Depends(authenticator.live)
+    live_caller = Depends(authenticator.require_live)
     _register_resend(routes, ResendRequests(pool), live_caller)
     _register_resolve(routes, Resolver(pool, producer, codec, clock), live_caller)
     _register_resends(routes, ResendRequests(pool), Selection(pool), live_caller)

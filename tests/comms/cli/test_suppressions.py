@@ -39,7 +39,7 @@ def served(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     thread.start()
     wait_for(lambda: server.started, what="the API answers")
     with psycopg.connect(database_url, autocommit=True) as session:
-        monkeypatch.setenv("COMMS_API_KEY", keys.create(session, "acme", "test", "live"))
+        monkeypatch.setenv("COMMS_API_KEY", keys.create(session, "acme", "test"))
     monkeypatch.setenv("COMMS_URL", f"http://127.0.0.1:{port}")
     yield
     server.should_exit = True

@@ -2,7 +2,7 @@
 
 import pytest
 
-from comms.platform.masking import masked
+from comms.platform.masking import mask
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from comms.platform.masking import masked
     ],
 )
 def test_private_things_are_left_out(said: str, shown: str) -> None:
-    assert masked(said) == shown
+    assert mask(said) == shown

@@ -245,7 +245,7 @@ async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
     recovery = Recovery(ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
     await recovery.recover()
-    assert producer.serve() == 0
+    assert producer.poll() == 0
     listens(database)
     await recovery.recover()
     with listener(broker) as heard:

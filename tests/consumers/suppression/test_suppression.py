@@ -37,7 +37,7 @@ async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
 @pytest.fixture
 async def client(database_url: str, pool: AsyncConnectionPool) -> AsyncIterator[httpx.AsyncClient]:
     with psycopg.connect(database_url, autocommit=True) as session:
-        key = keys.create(session, "acme", "test", "live")
+        key = keys.create(session, "acme", "test")
     app = FastAPI()
     problems.install(app)
     app.include_router(api.router(pool=pool, authenticator=Authenticator(pool)))
