@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from audit.merge import Connection, OffsetMove
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.kafka import Record, TopicPartition
 
 
@@ -76,7 +76,7 @@ class StoredOffsets:
         Raises:
             DatabaseUnavailableError: the database cannot answer now.
         """
-        with translated():
+        with translate_errors():
             rows = self._connection.execute(
                 "SELECT topic, partition, next_offset, witness FROM audit.consumer_offset"
             ).fetchall()

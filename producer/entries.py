@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from comms.platform.auth import Caller
 from comms.platform.clock import Clock
-from comms.platform.problems import Problem, invalid
+from comms.platform.problems import Problem, unprocessable
 from producer.building import Stamp, to_message
 from producer.outbox import Outbox
 from producer.request_errors import to_request_field
@@ -68,7 +68,7 @@ def prepare_entry(outbox: Outbox, document: object, context: RequestContext, clo
         return outbox.entries([to_message(request, stamp)], [key])[0]
     except InvalidRecordError as error:
         violations = [to_request_field(violation) for violation in error.violations]
-        raise invalid(violations) from error
+        raise unprocessable(violations) from error
 
 
 def prepare_entry_or_problem(
@@ -84,14 +84,16 @@ def prepare_entry_or_problem(
 def _mode(requested: Mode | None, *, is_test: bool) -> Mode:
     """Return the mode of a message, from its `mode` field and the API key of the request."""
     if is_test and requested not in (None, Mode.SIMULATED):
-        raise invalid([Violation("mode", "must be simulated, because the API key is for tests")])
+        raise unprocessable(
+            [Violation("mode", "must be simulated, because the API key is for tests")]
+        )
     return requested or (Mode.SIMULATED if is_test else Mode.LIVE)
 
 
 def _idempotency_key(field: str | None, header: str | None) -> str | None:
     if field is not None and header is not None and field != header:
         problem = "differs from the Idempotency-Key header; send only one of the two"
-        raise invalid([Violation("idempotency_key", problem)])
+        raise unprocessable([Violation("idempotency_key", problem)])
     return field if field is not None else header
 
 

@@ -20,7 +20,7 @@ from audit.page.rendering import Renderer, read_asset
 from audit.records import Message, MessageHistory
 from comms.platform.auth import COOKIE, Authenticator, Caller, read_key
 from comms.platform.clock import Clock, utc_now
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.problems import Problem
 
 ShowPage = Callable[[Caller], Awaitable[Response]]
@@ -110,7 +110,7 @@ class _Pages:
 
     async def overview(self, request: Request, caller: Caller) -> Response:
         """Return the overview: the backlog, the channels and the latest messages."""
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 overview = await views.load_overview(connection, caller.tenant)
         return self._html(request, "overview", caller=caller, overview=overview)
@@ -129,7 +129,7 @@ class _Pages:
         except Problem as problem:
             problems = {violation.field: violation.problem for violation in problem.errors}
         else:
-            with translated():
+            with translate_errors():
                 async with self._pool.connection() as connection:
                     page = await views.find_messages(
                         connection, caller.tenant, query, before=before
@@ -157,7 +157,7 @@ class _Pages:
             message_id = UUID(id_text)
         except ValueError:
             return None
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 return await views.load_message(connection, tenant, message_id)
 

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Backlog, ChannelState, LastError, ProviderState, Readiness
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.masking import mask
 from schemas.vocabulary import Channel, Reason
 
@@ -97,7 +97,7 @@ async def states(connection: Connection, tenant: str) -> tuple[ChannelState, ...
 async def _rows(
     connection: Connection, query: str, values: Sequence[object] | Mapping[str, object]
 ) -> _Rows:
-    with translated():
+    with translate_errors():
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query.encode(), values)
             return await cursor.fetchall()

@@ -30,7 +30,7 @@ from comms.cli.times import parse_past
 from comms.platform import dead_letters
 from comms.platform.dead_letters import DeadLetter
 from comms.platform.kafka import Broker
-from comms.platform.registry import codec_of
+from comms.platform.registry import build_codec
 from comms.platform.settings import load
 from schemas.vocabulary import Channel, Reason
 
@@ -104,7 +104,7 @@ def show(
     if match is None:
         raise CommandError(f"there is no dead letter {offset_or_id}")
     dead_letter, record = match
-    details = describe_record(record, dead_letter.channel, codec_of(settings), content=content)
+    details = describe_record(record, dead_letter.channel, build_codec(settings), content=content)
     document = _to_document(dead_letter) | details
     if as_json:
         print_json(document)

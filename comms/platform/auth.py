@@ -16,7 +16,7 @@ from uuid import UUID
 from fastapi import Request
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.keys import hash_key
 from comms.platform.problems import Problem
 
@@ -91,7 +91,7 @@ class Authenticator:
         return caller
 
     async def _look_up(self, digest: bytes) -> Caller | None:
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
                     "SELECT tenant, mode, id, name FROM comms.api_key"

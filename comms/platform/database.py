@@ -1,6 +1,6 @@
 """Connection pools of PostgreSQL, and the one place that translates psycopg's errors.
 
-Every service creates its pool here. Other modules run their statements inside `translated()`,
+Every service creates its pool here. Other modules run their statements inside `translate_errors()`,
 and see only these errors:
 
     DatabaseError
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 
 class DatabaseError(Exception):
@@ -39,7 +39,7 @@ _RETRYABLE = (
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Translate psycopg's errors into the errors of this module.
 
     Raises:
@@ -70,28 +70,15 @@ def _one_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def pool(url: str, *, size: int, name: str) -> ConnectionPool:
-    """Create a pool for threads. It opens in the background, and reconnects without a limit.
+def create_pool(url: str, *, size: int, name: str) -> AsyncConnectionPool:
+    """Create a closed pool for one event loop; open it there with `await pool.open()`.
+
+    The pool reconnects without a limit.
 
     Args:
         url: `postgresql://…`.
         size: the maximum number of connections.
         name: the name in pg_stat_activity.
-    """
-    return ConnectionPool(
-        url,
-        min_size=1,
-        max_size=size,
-        open=True,
-        timeout=10,
-        kwargs={"application_name": f"comms-{name}", "autocommit": True},
-    )
-
-
-def async_pool(url: str, *, size: int, name: str) -> AsyncConnectionPool:
-    """Create a closed pool for one event loop; open it there with `await pool.open()`.
-
-    The arguments are those of `pool`.
     """
     return AsyncConnectionPool(
         url,

@@ -61,17 +61,17 @@ class Problem(Exception):  # noqa: N818 - the name in RFC 9457
         return document
 
 
-def invalid(violations: Sequence[Violation]) -> Problem:
+def unprocessable(violations: Sequence[Violation]) -> Problem:
     """Return a problem with status 422: some fields are not valid."""
     return Problem(422, "The request is not valid", errors=violations)
 
 
-def violations_of(error: RequestValidationError) -> tuple[Violation, ...]:
-    """FastAPI's findings as violations, field by field, without the values."""
-    return tuple(Violation(_field(item["loc"]), describe(item)) for item in error.errors())
+def to_violations(error: RequestValidationError) -> tuple[Violation, ...]:
+    """Return the violations that FastAPI found, one for each field, without the values."""
+    return tuple(Violation(_field_path(item["loc"]), describe(item)) for item in error.errors())
 
 
-def _field(location: Sequence[int | str]) -> str:
+def _field_path(location: Sequence[int | str]) -> str:
     """Return the path of a field, such as `messages[3].to`."""
     has_source = bool(location) and location[0] in {"body", "query", "path", "header"}
     path = ""
@@ -97,11 +97,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(InvalidRecordError)
     async def on_record(_: Request, error: InvalidRecordError) -> JSONResponse:
-        return respond(invalid(error.violations))
+        return respond(unprocessable(error.violations))
 
     @app.exception_handler(RequestValidationError)
     async def on_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(invalid(violations_of(error)))
+        return respond(unprocessable(to_violations(error)))
 
     @app.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> JSONResponse:

@@ -1,6 +1,6 @@
 """The Avro codec of a service, with the schema registry if one is configured.
 
-Every service calls `codec_of`. The client of the registry is an optional extra, so it is
+Every service calls `build_codec`. The client of the registry is an optional extra, so it is
 imported only if `COMMS_SCHEMA_REGISTRY_URL` is set. This module translates the errors of the
 client.
 """
@@ -60,7 +60,7 @@ class ConfluentRegistry:
             raise RegistryUnavailableError(f"schema {schema_id}: {error}") from error
 
 
-def codec_of(settings: Settings) -> Codec:
+def build_codec(settings: Settings) -> Codec:
     """Return the codec that the settings describe.
 
     Raises:

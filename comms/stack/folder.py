@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 
 from comms.platform import keys
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.settings import STACK_FILE
 from comms.stack.errors import AlreadyRunningError, StackError
 
@@ -76,7 +76,7 @@ def ensure_api_key(data_dir: Path, database_url: str) -> str:
     """Return the folder's API key; create one if there is none or it was revoked."""
     path = data_dir / API_KEY_FILE
     stored = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-    with translated(), psycopg.connect(database_url) as connection:
+    with translate_errors(), psycopg.connect(database_url) as connection:
         if stored and _is_valid(connection, stored):
             return stored
         key = keys.create(connection, TENANT, "comms up")

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker, EventProducer
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Claim, Ledger, Settlement
@@ -31,7 +31,7 @@ WORDS = ProviderResponse(provider_message_id="sim-1")
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=2, name="test")
+    opened = create_pool(database_url, size=2, name="test")
     await opened.open()
     yield opened
     await opened.close()
