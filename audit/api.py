@@ -25,8 +25,8 @@ from audit.queries.stats import Dimension
 from audit.records import Change, ChannelState, Count, MessageHistory, MessagePage
 from comms.platform.auth import Authenticator, Caller
 from comms.platform.clock import Clock, utc_now
-from comms.platform.database import translated
-from comms.platform.problems import Problem, invalid
+from comms.platform.database import translate_errors
+from comms.platform.problems import Problem, unprocessable
 from schemas.errors import Violation
 from schemas.vocabulary import Channel, Reason, Status
 
@@ -104,7 +104,7 @@ def _register_messages(routes: APIRouter, pool: AsyncConnectionPool, authenticat
         query: Annotated[MessageQuery, Query()], caller: Annotated[Caller, authenticated]
     ) -> MessagePage:
         before = before_of(query.cursor)
-        with translated():
+        with translate_errors():
             async with pool.connection() as connection:
                 page = await messages.find(
                     connection, caller.tenant, query.filters(), limit=query.limit, before=before
@@ -113,7 +113,7 @@ def _register_messages(routes: APIRouter, pool: AsyncConnectionPool, authenticat
 
     @routes.get("/messages/{message_id}", tags=["messages"], summary="One message and its events")
     async def get(message_id: UUID, caller: Annotated[Caller, authenticated]) -> MessageHistory:
-        with translated():
+        with translate_errors():
             async with pool.connection() as connection:
                 message = await messages.get(connection, caller.tenant, message_id)
         if message is None:
@@ -131,7 +131,7 @@ def _register_operations(
         group_by = dimensions_of(query.group_by)
         until = query.until or clock()
         since = query.since or until - DAY
-        with translated():
+        with translate_errors():
             async with pool.connection() as connection:
                 counts = await stats.counts(
                     connection, caller.tenant, group_by, since=since, until=until
@@ -140,7 +140,7 @@ def _register_operations(
 
     @routes.get("/channels", tags=["operations"], summary="Whether messages get out")
     async def readiness(caller: Annotated[Caller, authenticated]) -> Channels:
-        with translated():
+        with translate_errors():
             async with pool.connection() as connection:
                 return Channels(items=list(await channels.states(connection, caller.tenant)))
 
@@ -182,7 +182,7 @@ def before_of(cursor: str | None) -> UUID | None:
         return UUID(bytes=urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
         violation = Violation("cursor", "must be the next_cursor of an earlier answer")
-        raise invalid([violation]) from None
+        raise unprocessable([violation]) from None
 
 
 def dimensions_of(names: str) -> tuple[Dimension, ...]:
@@ -195,7 +195,7 @@ def dimensions_of(names: str) -> tuple[Dimension, ...]:
         dimensions = [Dimension(name.strip()) for name in names.split(",") if name.strip()]
     except ValueError:
         problem = f"must be any of {', '.join(Dimension)}, separated by commas"
-        raise invalid([Violation("group_by", problem)]) from None
+        raise unprocessable([Violation("group_by", problem)]) from None
     return tuple(dict.fromkeys(dimensions))
 
 

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from audit.queries import changes
 from audit.queries.changes import Cursor
 from audit.records import Change
-from comms.platform.database import DatabaseError, translated
+from comms.platform.database import DatabaseError, translate_errors
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class Feed:
 
     async def _missed(self, tenant: str, after: Cursor, until: Cursor) -> AsyncIterator[Change]:
         while after < until:
-            with translated():
+            with translate_errors():
                 async with self._pool.connection() as connection:
                     page = await changes.read_since(connection, after, limit=PAGE, tenant=tenant)
             for change in page:
@@ -98,7 +98,7 @@ class Feed:
     async def _join(self, follower: _Follower) -> Cursor:
         async with self._joining:
             if self._reader is None:
-                with translated():
+                with translate_errors():
                     async with self._pool.connection() as connection:
                         self._cursor = await changes.current_position(connection)
                 self._reader = asyncio.create_task(self._read(), name="audit-feed")
@@ -114,7 +114,7 @@ class Feed:
     async def _read(self) -> None:
         while True:
             try:
-                with translated():
+                with translate_errors():
                     async with self._pool.connection() as connection:
                         page = await changes.read_since(connection, self._cursor, limit=PAGE)
             except DatabaseError as error:

@@ -18,7 +18,7 @@ from audit.dead_letters import send_to_dead_letters
 from audit.merge import Connection, EventRefusedError, OffsetConflictError, OffsetMove
 from audit.positions import LogReplacedError, StoredOffsets
 from comms.platform import metrics
-from comms.platform.database import DatabaseError, DatabaseRefusedError, translated
+from comms.platform.database import DatabaseError, DatabaseRefusedError, translate_errors
 from comms.platform.health import HealthServer
 from comms.platform.kafka import (
     Broker,
@@ -29,7 +29,7 @@ from comms.platform.kafka import (
     TopicConsumer,
     TopicPartition,
 )
-from comms.platform.registry import codec_of
+from comms.platform.registry import build_codec
 from comms.platform.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import ContractError
@@ -57,7 +57,7 @@ def run_audit(settings: Settings, stop: threading.Event) -> None:
     ingest = Ingest(
         broker=Broker(settings.need_kafka()),
         database_url=settings.need_database(),
-        codec=codec_of(settings),
+        codec=build_codec(settings),
     )
     health = HealthServer(settings.http_host, settings.http_port, ingest.problems)
     health.start()
@@ -112,7 +112,7 @@ class Ingest:
             GROUP,
             [STATUS],
             positions=offsets.load,
-            rebalance=Rebalance(revoked=offsets.forget, lost=offsets.forget),
+            rebalance=Rebalance(on_revoke=offsets.forget, on_lost=offsets.forget),
         )
         recorder = Recorder(connection, offsets, producer, self._codec)
         upkeep = Upkeep(connection, self._broker, consumer)
@@ -220,7 +220,7 @@ class Upkeep:
             return
         self._partitions_made_at = self._monotonic()
         try:
-            with translated():
+            with translate_errors():
                 self._connection.execute("SELECT audit.ensure_partitions()")
         except DatabaseRefusedError as error:
             log.error(  # noqa: TRY400 - the sentence says it all
@@ -244,7 +244,7 @@ class Upkeep:
 
     def _reading_problem(self) -> str | None:
         try:
-            topics = self._broker.topic_names(2.0)
+            topics = self._broker.list_topics(2.0)
         except KafkaFault as error:
             return str(error)
         if STATUS not in topics:
@@ -254,7 +254,7 @@ class Upkeep:
     def _mark_caught_up(self) -> None:
         """Everything published until now is recorded; queries and other services rely on it."""
         metrics.audit_lag_seconds.set(0)
-        with translated():
+        with translate_errors():
             self._connection.execute(
                 "UPDATE audit.consumer_offset SET caught_up_at = now()"
                 " WHERE topic = %s AND partition = ANY(%s)",

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
-from comms.platform.database import DatabaseRefusedError, translated
+from comms.platform.database import DatabaseRefusedError, translate_errors
 from comms.platform.kafka import TopicPartition
 from schemas.events import StatusEvent
 
@@ -122,7 +122,7 @@ def connect(url: str) -> Connection:
         DatabaseUnavailableError: the server does not answer.
         DatabaseRefusedError: the schema does not exist yet.
     """
-    with translated():
+    with translate_errors():
         connection = psycopg.connect(url, autocommit=True, application_name="comms-audit")
         try:
             connection.execute(SESSION)
@@ -148,7 +148,7 @@ def merge(
         EventRefusedError: nothing was recorded; one of the events cannot be.
         DatabaseRefusedError: nothing was recorded, and nothing can be.
     """
-    with translated(), connection.transaction():
+    with translate_errors(), connection.transaction():
         for partition in sorted(moves):
             _move(connection, partition, moves[partition])
         try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from audit.merge import Connection, OffsetMove
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.kafka import Record, TopicPartition
 
 
@@ -76,7 +76,7 @@ class StoredOffsets:
         Raises:
             DatabaseUnavailableError: the database cannot answer now.
         """
-        with translated():
+        with translate_errors():
             rows = self._connection.execute(
                 "SELECT topic, partition, next_offset, witness FROM audit.consumer_offset"
             ).fetchall()
@@ -107,15 +107,15 @@ class StoredOffsets:
         return [
             record
             for record in records
-            if not self._is_witness(record) and record.place not in self._replaced
+            if not self._is_witness(record) and record.topic_partition not in self._replaced
         ]
 
     def moves(self, records: Sequence[Record]) -> dict[TopicPartition, OffsetMove]:
         """Return how far `records` move each partition."""
         moves = {}
         for record in records:
-            stored = self._offsets.get(record.place)
-            moves[record.place] = OffsetMove(
+            stored = self._offsets.get(record.topic_partition)
+            moves[record.topic_partition] = OffsetMove(
                 None if stored is None else stored.next_offset,
                 record.offset + 1,
                 _checksum(record),
@@ -152,14 +152,14 @@ class StoredOffsets:
 
     def _is_witness(self, record: Record) -> bool:
         """Return whether a record was read only to recognise the log, and compare it if so."""
-        stored = self._offsets.get(record.place)
+        stored = self._offsets.get(record.topic_partition)
         if stored is None or stored.unverified_since is None:
             return False
-        self._offsets[record.place] = replace(stored, unverified_since=None)
+        self._offsets[record.topic_partition] = replace(stored, unverified_since=None)
         if record.offset != stored.next_offset - 1:
             return False  # the record has outlived its retention, or the log was begun anew
         if _checksum(record) != stored.witness:
-            self._replaced.add(record.place)
+            self._replaced.add(record.topic_partition)
         return True
 
 

@@ -1,1 +1,1 @@
-"""Measurements: each prints ratios against something measured in the same run."""
+"""Benchmarks: each prints ratios to something that it measures in the same run."""

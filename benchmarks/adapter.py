@@ -1,11 +1,11 @@
-"""How many messages a second go through one adapter over HTTP, and what that costs beside its wire.
+"""Measure how many messages a second one HTTP adapter sends, and its cost beside the HTTP client.
 
     python -m benchmarks.adapter [--count 20000] [--latency 0.05] [--in-flight 256] [--rounds 3]
 
-Twilio's adapter for text messages, built from a table as a channel process builds it, sends
-messages in one process to a stub in another, which answers after a fixed wait. In turns with it, in
-the same run: the same requests by `HttpTransport` alone, and by aiohttp with nothing around it.
-Prints messages a second, CPU milliseconds a message of each, and their ratio to bare aiohttp's.
+Twilio's adapter for text messages is built from its settings, as in a channel process. It sends
+messages to a stub in another process, which answers after a fixed time. The same run measures, in
+turns, the same requests with `HttpTransport` alone, and with aiohttp alone. For each, the benchmark
+prints messages a second, CPU milliseconds a message, and the ratio to aiohttp alone.
 """
 
 import argparse
@@ -19,7 +19,15 @@ from datetime import UTC, datetime, timedelta
 import uvloop
 
 from benchmarks.callers import BODY, HEADERS
-from benchmarks.clients import PATH, Cost, apart, bare, cost_of, median, stub
+from benchmarks.clients import (
+    PATH,
+    Cost,
+    measure,
+    measure_client,
+    measure_in_process,
+    median,
+    running_stub,
+)
 from comms.platform.settings import ProviderSettings, load
 from consumers.registry import build
 from consumers.sdk.http_transport import HttpTransport
@@ -30,11 +38,11 @@ from schemas.messages import SmsMessage
 from schemas.vocabulary import Channel
 
 SID = PATH.split("/")[3]
-WAYS = ("bare", "transport", "adapter")
+VARIANTS = ("bare", "transport", "adapter")
 
 
-async def by_adapter(url: str, count: int, in_flight: int) -> Cost:
-    """Messages through `Provider.send`."""
+async def measure_adapter(url: str, count: int, in_flight: int) -> Cost:
+    """Measure messages that go through `Provider.send`."""
     settings = load(
         {
             "COMMS_DATA_DIR": "no-such-folder",
@@ -47,37 +55,37 @@ async def by_adapter(url: str, count: int, in_flight: int) -> Cost:
     provider = build(
         Channel.SMS, ProviderSettings(name="twilio", type="twilio", options=options), settings
     )
-    left = iter([_message(number) for number in range(count + 2 * in_flight)])
+    messages = iter([_new_message(number) for number in range(count + 2 * in_flight)])
 
     async def send() -> None:
-        message = next(left)
+        message = next(messages)
         outcome = await provider.send(message, Attempt(message.id, 1))
         assert isinstance(outcome, Accepted)
 
-    gc.freeze()  # what waits to be sent is not the adapter's
+    gc.freeze()  # the garbage collector must not visit the prepared messages
     await provider.open()
     try:
-        return await cost_of(send, count, in_flight)
+        return await measure(send, count, in_flight)
     finally:
         await provider.close()
 
 
-async def by_transport(url: str, count: int, in_flight: int) -> Cost:
-    """The same request every time, through what adapters send it by."""
+async def measure_transport(url: str, count: int, in_flight: int) -> Cost:
+    """Measure one repeated request through `HttpTransport`, which all adapters use."""
     transport = HttpTransport(timeout_seconds=30, connections=in_flight)
 
     async def call() -> None:
-        answer = await transport.call("POST", url + PATH, body=BODY, headers=HEADERS)
-        assert answer.status == 201
+        response = await transport.call("POST", url + PATH, body=BODY, headers=HEADERS)
+        assert response.status == 201
 
     await transport.open()
     try:
-        return await cost_of(call, count, in_flight)
+        return await measure(call, count, in_flight)
     finally:
         await transport.close()
 
 
-def _message(number: int) -> SmsMessage:
+def _new_message(number: int) -> SmsMessage:
     now = datetime.now(UTC)
     return SmsMessage(
         id=new_message_id(),
@@ -89,20 +97,21 @@ def _message(number: int) -> SmsMessage:
     )
 
 
-async def one(way: str, url: str, count: int, in_flight: int) -> Cost:
-    """What a message costs one way."""
-    if way == "adapter":
-        return await by_adapter(url, count, in_flight)
-    if way == "transport":
-        return await by_transport(url, count, in_flight)
-    return await bare("aiohttp", url, count, in_flight)
+async def measure_variant(variant: str, url: str, *, count: int, in_flight: int) -> Cost:
+    """Measure one of `VARIANTS`."""
+    if variant == "adapter":
+        return await measure_adapter(url, count, in_flight)
+    if variant == "transport":
+        return await measure_transport(url, count, in_flight)
+    return await measure_client("aiohttp", url, count=count, in_flight=in_flight)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all variants in turns and print their costs."""
     if sys.argv[1:2] == ["--one"]:
-        way, url, count, in_flight = sys.argv[2:]
-        print(json.dumps(asdict(uvloop.run(one(way, url, int(count), int(in_flight))))))
+        variant, url, count, in_flight = sys.argv[2:]
+        cost = uvloop.run(measure_variant(variant, url, count=int(count), in_flight=int(in_flight)))
+        print(json.dumps(asdict(cost)))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=20_000)
@@ -110,18 +119,18 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
-    with stub(options.latency) as url:
+    costs: dict[str, list[Cost]] = {variant: [] for variant in VARIANTS}
+    with running_stub(options.latency) as url:
         for number in range(options.rounds):
-            for way, found in costs.items():
-                arguments = (way, url, str(options.count), str(options.in_flight))
-                cost = apart("benchmarks.adapter", *arguments)
-                found.append(cost)
-                print(f"round {number + 1} {way:9} {cost}", flush=True)
-    for way in WAYS[1:]:
-        ratios = [mine.cpu / its.cpu for mine, its in zip(costs[way], costs["bare"], strict=True)]
-        ratio = statistics.median(ratios)
-        print(f"{way:9} {median(costs[way])} a message, {ratio:.2f} of bare aiohttp's")
+            for variant, measured in costs.items():
+                arguments = (variant, url, str(options.count), str(options.in_flight))
+                cost = measure_in_process("benchmarks.adapter", *arguments)
+                measured.append(cost)
+                print(f"round {number + 1} {variant:9} {cost}", flush=True)
+    for variant in VARIANTS[1:]:
+        pairs = zip(costs[variant], costs["bare"], strict=True)
+        ratio = statistics.median(cost.cpu / bare.cpu for cost, bare in pairs)
+        print(f"{variant:9} {median(costs[variant])} a message, {ratio:.2f} of aiohttp alone")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""HTTP clients without anything around them, each as one would use it in an asyncio service.
+"""HTTP clients alone, each used as in an asyncio service.
 
-`benchmarks.clients` measures them, `benchmarks.phases` asks what they tell of a failure, and
-`benchmarks.adapter` compares an adapter with the first. Those that the product does not use are in
-the extra `bench`; one that is not installed is left out.
+`benchmarks.clients` measures them. `benchmarks.phases` prints the errors that they raise.
+`benchmarks.adapter` compares an adapter with aiohttp. The clients that the product does not use are
+in the extra `bench`; a client that is not installed is skipped.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-# A text as Twilio is asked to send one.
+# The body of a request to Twilio to send a text message.
 BODY = urlencode(
     {
         "To": "+12125550142",
@@ -33,29 +33,29 @@ HEADERS = {
     "Content-Type": "application/x-www-form-urlencoded",
 }
 
-# One POST of BODY; the status of its answer, which was read.
+# Makes one POST with BODY, reads the response, and returns its status.
 Call = Callable[[], Awaitable[int]]
 
 
 @asynccontextmanager
 async def by_aiohttp(url: str, *, connections: int, seconds: float = 30) -> AsyncIterator[Call]:
-    """What the product uses."""
+    """Yield calls with aiohttp, which the product uses."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
         timeout=aiohttp.ClientTimeout(total=seconds, connect=seconds / 2),
     ) as session:
 
         async def call() -> int:
-            async with session.post(url, data=BODY, headers=HEADERS) as answer:
-                await answer.text()
-                return answer.status
+            async with session.post(url, data=BODY, headers=HEADERS) as response:
+                await response.text()
+                return response.status
 
         yield call
 
 
 @asynccontextmanager
 async def by_pyreqwest(url: str, *, connections: int, seconds: float = 30) -> AsyncIterator[Call]:
-    """Rust's reqwest, whose work is done in a thread of its own."""
+    """Yield calls with Rust's reqwest, which works in a thread of its own."""
     builder = import_module("pyreqwest.client").ClientBuilder()
     async with (
         builder.max_connections(connections)
@@ -68,16 +68,16 @@ async def by_pyreqwest(url: str, *, connections: int, seconds: float = 30) -> As
 
         async def call() -> int:
             request = client.post(url).headers(HEADERS).body_bytes(BODY).build()
-            answer = await request.send()
-            await answer.text()
-            return int(answer.status)
+            response = await request.send()
+            await response.text()
+            return int(response.status)
 
         yield call
 
 
 @asynccontextmanager
 async def by_pycurl(url: str, *, connections: int, seconds: float = 30) -> AsyncIterator[Call]:
-    """libcurl, which waits for its sockets by the event loop."""
+    """Yield calls with libcurl, whose sockets the event loop watches."""
     multi = _Multi(url, connections, seconds)
     try:
         yield multi.call
@@ -86,27 +86,31 @@ async def by_pycurl(url: str, *, connections: int, seconds: float = 30) -> Async
 
 
 class _Multi:
+    """The multi interface of libcurl, driven by asyncio."""
+
     def __init__(self, url: str, connections: int, seconds: float) -> None:
         self._curl = curl = import_module("pycurl")
-        self._url, self._seconds = url, seconds
+        self._url = url
+        self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: dict[Any, asyncio.Future[None]] = {}
+        self._pending: dict[Any, asyncio.Future[None]] = {}
         self._idle: list[Any] = []
         self._multi: Any = curl.CurlMulti()
         self._multi.setopt(curl.M_SOCKETFUNCTION, self._watch)
-        self._multi.setopt(curl.M_TIMERFUNCTION, self._wake_in)
+        self._multi.setopt(curl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(curl.M_MAX_TOTAL_CONNECTIONS, connections)
         self._multi.setopt(curl.M_MAXCONNECTS, connections)
 
     async def call(self) -> int:
-        easy = self._idle.pop() if self._idle else self._easy()
+        """Make one call and return the status of the response."""
+        easy = self._idle.pop() if self._idle else self._new_easy()
         body = BytesIO()
         easy.setopt(self._curl.WRITEDATA, body)
-        self._waiting[easy] = done = self._loop.create_future()
+        self._pending[easy] = response = self._loop.create_future()
         self._multi.add_handle(easy)
         try:
-            await done
+            await response
             body.getvalue().decode()
             return int(easy.getinfo(self._curl.RESPONSE_CODE))
         finally:
@@ -114,13 +118,14 @@ class _Multi:
             self._idle.append(easy)
 
     def close(self) -> None:
+        """Close all connections."""
         if self._timer is not None:
             self._timer.cancel()
         for easy in self._idle:
             easy.close()
         self._multi.close()
 
-    def _easy(self) -> Any:
+    def _new_easy(self) -> Any:
         curl, easy = self._curl, self._curl.Curl()
         easy.setopt(curl.URL, self._url)
         easy.setopt(curl.POSTFIELDS, BODY)
@@ -135,28 +140,28 @@ class _Multi:
         self._loop.remove_reader(fd)
         self._loop.remove_writer(fd)
         if event in (self._curl.POLL_IN, self._curl.POLL_INOUT):
-            self._loop.add_reader(fd, self._act, fd, self._curl.CSELECT_IN)
+            self._loop.add_reader(fd, self._process, fd, self._curl.CSELECT_IN)
         if event in (self._curl.POLL_OUT, self._curl.POLL_INOUT):
-            self._loop.add_writer(fd, self._act, fd, self._curl.CSELECT_OUT)
+            self._loop.add_writer(fd, self._process, fd, self._curl.CSELECT_OUT)
 
-    def _wake_in(self, milliseconds: int) -> None:
+    def _set_timer(self, milliseconds: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
         if milliseconds >= 0:
             self._timer = self._loop.call_later(
-                milliseconds / 1000, self._act, self._curl.SOCKET_TIMEOUT, 0
+                milliseconds / 1000, self._process, self._curl.SOCKET_TIMEOUT, 0
             )
 
-    def _act(self, fd: int, ready: int) -> None:
+    def _process(self, fd: int, ready: int) -> None:
         self._multi.socket_action(fd, ready)
-        more = 1
-        while more:
-            more, done, failed = self._multi.info_read()
-            for easy in done:
-                self._waiting.pop(easy).set_result(None)
+        queued = 1
+        while queued:
+            queued, succeeded, failed = self._multi.info_read()
+            for easy in succeeded:
+                self._pending.pop(easy).set_result(None)
             for easy, code, text in failed:
-                self._waiting.pop(easy).set_exception(self._curl.error(code, text))
+                self._pending.pop(easy).set_exception(self._curl.error(code, text))
 
 
 Caller = Callable[..., AbstractAsyncContextManager[Call]]

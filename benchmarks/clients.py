@@ -1,11 +1,11 @@
-"""What a call costs by different HTTP clients, on what this layer does: small POSTs, many at once.
+"""Measure the cost of a call with different HTTP clients: many small POSTs at the same time.
 
     python -m benchmarks.clients [--count 10000] [--latency 0.02] [--in-flight 20 200 512]
 
-A stub in a process of its own answers after a fixed wait. Each client of `benchmarks.callers` makes
-the same calls in a process of its own, in turns. Prints calls a second, CPU milliseconds a call
-(all threads of the client's process), and their ratio to aiohttp's in the same run. Where other
-work is done on the machine, the CPU time is the figure to trust.
+A stub in another process answers after a fixed time. The clients of `benchmarks.callers` make the
+same calls in turns, each in a process of its own. The benchmark prints calls a second, CPU
+milliseconds a call (of all threads of the process), and the ratio to aiohttp in the same run. If
+the machine does other work too, trust the CPU time.
 
     pip install -e '.[bench]'       # the clients that the product does not use
 """
@@ -33,7 +33,7 @@ PATH = "/2010-04-01/Accounts/AC0123456789abcdef0123456789abcdef/Messages.json"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What calls took: calls a second, and milliseconds of CPU a call."""
+    """The cost of calls: calls a second, and CPU milliseconds a call."""
 
     rate: float
     cpu: float
@@ -42,38 +42,41 @@ class Cost:
         return f"{self.rate:7.0f}/s {self.cpu:.3f} CPU ms"
 
 
-async def cost_of(call: Callable[[], Awaitable[None]], count: int, in_flight: int) -> Cost:
-    """Make `count` calls, `in_flight` of them at a time, after as many as open the connections."""
-    await _make(call, 2 * in_flight, in_flight)
-    cpu, began = time.process_time(), time.perf_counter()
-    await _make(call, count, in_flight)
-    cpu, took = time.process_time() - cpu, time.perf_counter() - began
-    return Cost(count / took, 1000 * cpu / count)
+async def measure(call: Callable[[], Awaitable[None]], count: int, in_flight: int) -> Cost:
+    """Measure `count` calls, `in_flight` of them at a time.
+
+    Twice `in_flight` calls come first and are not measured: they open the connections.
+    """
+    await _repeat(call, 2 * in_flight, in_flight)
+    cpu_start, start = time.process_time(), time.perf_counter()
+    await _repeat(call, count, in_flight)
+    cpu, duration = time.process_time() - cpu_start, time.perf_counter() - start
+    return Cost(count / duration, 1000 * cpu / count)
 
 
-async def _make(call: Callable[[], Awaitable[None]], count: int, in_flight: int) -> None:
-    left = iter(range(count))
+async def _repeat(call: Callable[[], Awaitable[None]], count: int, in_flight: int) -> None:
+    remaining = iter(range(count))
 
     async def work() -> None:
-        for _ in left:
+        for _ in remaining:
             await call()
 
     await asyncio.gather(*(work() for _ in range(in_flight)))
 
 
-async def bare(name: str, url: str, count: int, in_flight: int) -> Cost:
-    """What calls by one client cost."""
+async def measure_client(name: str, url: str, *, count: int, in_flight: int) -> Cost:
+    """Measure calls with one client."""
     async with CALLERS[name](url + PATH, connections=in_flight) as call:
 
-        async def once() -> None:
+        async def checked_call() -> None:
             assert await call() == 201
 
-        return await cost_of(once, count, in_flight)
+        return await measure(checked_call, count, in_flight)
 
 
 @contextmanager
-def stub(latency: float) -> Iterator[str]:
-    """A provider that answers after `latency` seconds; yields its address."""
+def running_stub(latency: float) -> Iterator[str]:
+    """Run a stub provider that answers after `latency` seconds, and yield its URL."""
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.stub", str(port), str(latency)])  # noqa: S603
     try:
@@ -86,10 +89,10 @@ def stub(latency: float) -> Iterator[str]:
 
 
 def _wait_for(url: str) -> None:
-    pause, until = threading.Event(), time.monotonic() + 10
-    while time.monotonic() < until:
+    pause, deadline = threading.Event(), time.monotonic() + 10
+    while time.monotonic() < deadline:
         try:
-            urllib.request.urlopen(url).close()  # noqa: S310 - our own stub
+            urllib.request.urlopen(url).close()  # noqa: S310 - the stub of this benchmark
         except OSError:
             pause.wait(0.05)
         else:
@@ -97,23 +100,24 @@ def _wait_for(url: str) -> None:
     raise TimeoutError("the stub does not answer")
 
 
-def apart(module: str, *arguments: str) -> Cost:
-    """A cost that `module --one …` measures in a process of its own."""
+def measure_in_process(module: str, *arguments: str) -> Cost:
+    """Run `module --one …` in a process of its own, and return the cost that it prints."""
     argv = [sys.executable, "-m", module, "--one", *arguments]
-    done = subprocess.run(argv, check=True, capture_output=True, text=True)  # noqa: S603
-    return Cost(**json.loads(done.stdout))
+    result = subprocess.run(argv, check=True, capture_output=True, text=True)  # noqa: S603
+    return Cost(**json.loads(result.stdout))
 
 
 def median(costs: list[Cost]) -> Cost:
-    """The middle one of each figure."""
+    """Return the median of each figure."""
     return Cost(statistics.median(c.rate for c in costs), statistics.median(c.cpu for c in costs))
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all clients and print their costs."""
     if sys.argv[1:2] == ["--one"]:
         name, url, count, in_flight = sys.argv[2:]
-        print(json.dumps(asdict(uvloop.run(bare(name, url, int(count), int(in_flight))))))
+        cost = uvloop.run(measure_client(name, url, count=int(count), in_flight=int(in_flight)))
+        print(json.dumps(asdict(cost)))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
@@ -121,22 +125,22 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[20, 200, 512])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    with stub(options.latency) as url:
+    with running_stub(options.latency) as url:
         for in_flight in options.in_flight:
-            _compare(url, options.count, in_flight, options.rounds)
+            _compare(url, in_flight, count=options.count, rounds=options.rounds)
 
 
-def _compare(url: str, count: int, in_flight: int, rounds: int) -> None:
+def _compare(url: str, in_flight: int, *, count: int, rounds: int) -> None:
     costs: dict[str, list[Cost]] = {name: [] for name in CALLERS}
     for _ in range(rounds):
-        for name, found in costs.items():
-            found.append(apart("benchmarks.clients", name, url, str(count), str(in_flight)))
+        for name, measured in costs.items():
+            arguments = (name, url, str(count), str(in_flight))
+            measured.append(measure_in_process("benchmarks.clients", *arguments))
     aiohttp = median(costs["aiohttp"])
-    for name, found in costs.items():
-        cost = median(found)
-        print(
-            f"{in_flight:4} in flight {name:10} {cost}  {cost.cpu / aiohttp.cpu:.2f} of aiohttp's"
-        )
+    for name, measured in costs.items():
+        cost = median(measured)
+        ratio = cost.cpu / aiohttp.cpu
+        print(f"{in_flight:4} in flight {name:10} {cost}  {ratio:.2f} of aiohttp")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How many messages a second one channel process delivers, with everything on.
+"""Measure how many messages a second one channel process delivers, with all its guarantees.
 
     python -m benchmarks.deliver [--count 10000] [--latency 0.05] [--concurrency 256] [--rounds 3]
 
-Starts the embedded broker and PostgreSQL and a provider that answers after 50 ms, fills the topic,
-and lets two processes empty it, one after the other and in turns: `benchmarks.minimal`, a loop
-without any of the promises, and `consumers.sms` with ledger, status events and commits. Prints
-messages a second and CPU seconds per 1,000 messages of each, and the ratio.
+The benchmark starts the embedded broker, PostgreSQL, and a stub provider that answers after 50 ms.
+It fills the topic and runs two consumers in turns: `benchmarks.minimal`, a loop without any
+guarantee, and `consumers.sms` with ledger, status events and commits. It prints messages a second
+and CPU seconds per 1,000 messages of each, and the ratio.
 """
 
 import argparse
@@ -34,25 +34,31 @@ from schemas.codec import Codec
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 
-CHANNEL = (
-    "import threading, signal; from comms.platform.settings import load;"
-    "from comms.platform import logs;"
-    "from consumers.service import run_channel; from schemas.vocabulary import Channel;"
-    "stop = threading.Event(); signal.signal(signal.SIGTERM, lambda *_: stop.set());"
-    "logs.configure('sms', level='WARNING'); run_channel(Channel.SMS, load(), stop)"
-)
+# The program of a channel process.
+CHANNEL = """
+import signal, threading
+from comms.platform import logs
+from comms.platform.settings import load
+from consumers.service import run_channel
+from schemas.vocabulary import Channel
+
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+logs.configure("sms", level="WARNING")
+run_channel(Channel.SMS, load(), stop)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One run: messages a second by the provider's clock, and CPU seconds of the process."""
+    """One run: messages a second by the clock of the provider, and CPU seconds of the process."""
 
     rate: float
     cpu: float
 
 
-def fill(broker: Broker, count: int) -> None:
-    """Put `count` messages to as many recipients into the topic."""
+def fill_topic(broker: Broker, count: int) -> None:
+    """Publish `count` messages, each to a recipient of its own."""
     producer, codec, now = broker.producer(), Codec(), datetime.now(UTC)
     for number in range(count):
         message = SmsMessage(
@@ -68,20 +74,20 @@ def fill(broker: Broker, count: int) -> None:
     producer.close()
 
 
-def stats(url: str) -> dict[str, float]:
-    """What the provider counted."""
-    with urllib.request.urlopen(f"{url}/stats") as answer:  # noqa: S310 - our own stub
-        found: dict[str, float] = json.load(answer)
-    return found
+def read_stats(url: str) -> dict[str, float]:
+    """Return the number of calls of the stub, and the times of the first and the last one."""
+    with urllib.request.urlopen(f"{url}/stats") as response:  # noqa: S310 - our own stub
+        stats: dict[str, float] = json.load(response)
+    return stats
 
 
-def run(argv: list[str], env: dict[str, str], url: str, count: int) -> Result:
-    """Run a process until the provider was called `count` times, then end it and account for it."""
+def measure(argv: list[str], env: dict[str, str], *, url: str, count: int) -> Result:
+    """Run a process until the provider was called `count` times, then stop it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen([sys.executable, *argv], env={**os.environ, **env})  # noqa: S603
     pause = threading.Event()
     try:
-        while (found := stats(url))["calls"] < count:
+        while (stats := read_stats(url))["calls"] < count:
             assert process.poll() in {None, 0}, "the process ended early"
             pause.wait(0.1)
     finally:
@@ -89,14 +95,15 @@ def run(argv: list[str], env: dict[str, str], url: str, count: int) -> Result:
         process.wait(60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Result(count / (found["last"] - found["first"]), cpu)
+    return Result(count / (stats["last"] - stats["first"]), cpu)
 
 
 class Bench:
-    """Engines, and one round on them."""
+    """The embedded PostgreSQL of all rounds; each round has a broker and a stub of its own."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
-        self._folder, self._options = folder, options
+        self._folder = folder
+        self._options = options
         self._postgres = EmbeddedPostgres(folder / "postgres")
 
     def __enter__(self) -> "Bench":
@@ -107,8 +114,8 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self._postgres.stop()
 
-    def round(self, name: str) -> Result:
-        """One process empties a topic of its own."""
+    def run_round(self, name: str) -> Result:
+        """Let one consumer, `minimal` or `comms`, process a topic."""
         engine = EmbeddedBroker(self._folder / "broker")
         engine.start()
         port = free_port()
@@ -118,20 +125,22 @@ class Bench:
         try:
             broker = Broker({"bootstrap.servers": engine.bootstrap_servers})
             broker.apply_topics()
-            fill(broker, self._options.count)
+            fill_topic(broker, self._options.count)
             url = f"http://127.0.0.1:{port}"
-            return self._minimal(engine, url) if name == "minimal" else self._ours(engine, url)
+            if name == "minimal":
+                return self._measure_minimal(engine, url)
+            return self._measure_channel(engine, url)
         finally:
             stub.terminate()
             stub.wait()
             engine.stop()
 
-    def _minimal(self, engine: EmbeddedBroker, url: str) -> Result:
+    def _measure_minimal(self, engine: EmbeddedBroker, url: str) -> Result:
         argv = ["-m", "benchmarks.minimal", engine.bootstrap_servers, url]
         argv += [str(self._options.concurrency), str(self._options.count)]
-        return run(argv, {}, url, self._options.count)
+        return measure(argv, {}, url=url, count=self._options.count)
 
-    def _ours(self, engine: EmbeddedBroker, url: str) -> Result:
+    def _measure_channel(self, engine: EmbeddedBroker, url: str) -> Result:
         env = {
             "COMMS_DATABASE_URL": self._postgres.url,
             "COMMS_KAFKA_BOOTSTRAP_SERVERS": engine.bootstrap_servers,
@@ -142,7 +151,7 @@ class Bench:
         }
         with psycopg.connect(self._postgres.url) as session:
             session.execute("TRUNCATE consumers.attempt, consumers.outcome, consumers.deferred")
-        result = run(["-c", CHANNEL], env, url, self._options.count)
+        result = measure(["-c", CHANNEL], env, url=url, count=self._options.count)
         with psycopg.connect(self._postgres.url) as session:
             row = session.execute("SELECT count(*) FROM consumers.outcome").fetchone()
         assert row == (self._options.count,), f"the ledger has {row} outcomes"
@@ -150,7 +159,7 @@ class Bench:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both consumers in turns and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--latency", type=float, default=0.05)
@@ -160,12 +169,15 @@ def main() -> None:
     results: dict[str, list[Result]] = {"minimal": [], "comms": []}
     with tempfile.TemporaryDirectory() as folder, Bench(Path(folder), options) as bench:
         for number in range(options.rounds):
-            for name, found in results.items():
-                result = bench.round(name)
-                found.append(result)
+            for name, measured in results.items():
+                result = bench.run_round(name)
+                measured.append(result)
                 cpu = 1000 * result.cpu / options.count
                 print(f"round {number + 1} {name:8} {result.rate:6.0f}/s {cpu:6.3f} CPU s/1000")
-    rates = {name: statistics.median(r.rate for r in found) for name, found in results.items()}
+    rates = {
+        name: statistics.median(result.rate for result in measured)
+        for name, measured in results.items()
+    }
     print(f"ratio comms/minimal: {rates['comms'] / rates['minimal']:.2f} of the messages a second")
 
 

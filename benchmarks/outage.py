@@ -1,10 +1,11 @@
-"""What a provider's death does to the messages of its channel.
+"""Measure what happens to the messages of a channel when one of its providers fails completely.
 
     python -m benchmarks.outage [--rate 200] [--before 60] [--dead 300] [--after 700]
 
-One channel process with two providers of equal weight, messages at a steady rate. One provider is
-killed, and comes back after some minutes. Prints, every ten seconds, what went through whom and the
-weights, and at the end how long traffic took to move and what became of the messages.
+One channel process has two providers of equal weight, and messages arrive at a steady rate. One
+provider is killed, and is started again after some minutes. Every ten seconds the benchmark prints
+the messages and the weight of each provider. At the end it prints how long the traffic took to
+move, and how the messages ended.
 """
 
 import argparse
@@ -32,21 +33,22 @@ from schemas.codec import Codec
 from schemas.ids import new_message_id
 from schemas.messages import SmsMessage
 
-EVERY = 10.0
+REPORT_SECONDS = 10.0
 SENT_SQL = """
 SELECT a.provider, count(*) FROM consumers.outcome o
 JOIN consumers.attempt a USING (message_id, attempt)
 WHERE o.status = 'sent' AND o.occurred_at > now() - make_interval(secs => %s) GROUP BY 1
 """
-LAST_SQL = """
+OUTCOMES_SQL = """
 SELECT count(*) FILTER (WHERE status = 'sent'), count(*) FILTER (WHERE status = 'sending'),
        count(*) FILTER (WHERE status NOT IN ('sent', 'sending'))
 FROM (SELECT DISTINCT ON (message_id) status FROM consumers.outcome
       ORDER BY message_id, attempt DESC) AS last
 """
-MOVED_SQL = """
-SELECT extract(epoch FROM max(claimed_at) - %(died)s)::float8 FROM consumers.attempt a
-WHERE provider = 'first' AND claimed_at BETWEEN %(died)s AND %(died)s + interval '14 seconds'
+LAST_ATTEMPT_SQL = """
+SELECT extract(epoch FROM max(claimed_at) - %(killed_at)s)::float8 FROM consumers.attempt a
+WHERE provider = 'first'
+  AND claimed_at BETWEEN %(killed_at)s AND %(killed_at)s + interval '14 seconds'
 """
 SLOWEST_SQL = """
 SELECT max(extract(epoch FROM o.occurred_at - a.claimed_at))::float8 FROM consumers.attempt a
@@ -55,41 +57,61 @@ WHERE a.attempt = 1
 """
 
 
-def feed(broker: Broker, rate: float, stop: threading.Event, counted: list[int]) -> None:
-    """Put messages into the topic at a steady rate."""
-    producer, codec, began = broker.producer(), Codec(), time.monotonic()
-    while not stop.wait(0.05):
-        while counted[0] < rate * (time.monotonic() - began):
-            counted[0] += 1
-            message = SmsMessage(
-                id=new_message_id(),
-                tenant="benchmark",
-                created_at=datetime.now(UTC),
-                to=f"+1212{5_000_000 + counted[0] % 900_000:07d}",
-                body="Your technician arrives between nine and ten tomorrow.",
-            )
-            value = codec.encode(message, topic="comms.sms")
-            producer.publish("comms.sms", key=message.key, value=value)
-    producer.close()
+class Feeder(threading.Thread):
+    """Publishes messages at a steady rate, on a thread of its own."""
+
+    def __init__(self, broker: Broker, rate: float) -> None:
+        super().__init__()
+        self.count = 0
+        self._broker = broker
+        self._rate = rate
+        self._is_stopping = threading.Event()
+
+    def run(self) -> None:
+        """Publish until `stop` is called."""
+        producer, codec, start = self._broker.producer(), Codec(), time.monotonic()
+        while not self._is_stopping.wait(0.05):
+            while self.count < self._rate * (time.monotonic() - start):
+                self.count += 1
+                message = _new_message(self.count)
+                value = codec.encode(message, topic="comms.sms")
+                producer.publish("comms.sms", key=message.key, value=value)
+        producer.close()
+
+    def stop(self) -> None:
+        """Stop publishing, and wait for the thread if it was started."""
+        self._is_stopping.set()
+        if self.is_alive():
+            self.join()
 
 
-def stub(port: int) -> "subprocess.Popen[bytes]":
-    """A provider that answers after 50 ms."""
+def _new_message(number: int) -> SmsMessage:
+    return SmsMessage(
+        id=new_message_id(),
+        tenant="benchmark",
+        created_at=datetime.now(UTC),
+        to=f"+1212{5_000_000 + number % 900_000:07d}",
+        body="Your technician arrives between nine and ten tomorrow.",
+    )
+
+
+def start_stub(port: int) -> "subprocess.Popen[bytes]":
+    """Start a stub provider that answers after 50 ms."""
     return subprocess.Popen([sys.executable, "-m", "benchmarks.stub", str(port), "0.05"])  # noqa: S603
 
 
-def watch(session: "psycopg.Connection[tuple[Any, ...]]", began: float, until: float) -> None:
-    """A line every ten seconds."""
+def report_until(session: "psycopg.Connection[tuple[Any, ...]]", start: float, end: float) -> None:
+    """Print a line every ten seconds, until `end` seconds after `start`."""
     pause = threading.Event()
-    while time.monotonic() < began + until:
-        pause.wait(EVERY)
-        sent = dict(session.execute(SENT_SQL, (EVERY,)).fetchall())
+    while time.monotonic() < start + end:
+        pause.wait(REPORT_SECONDS)
+        sent = dict(session.execute(SENT_SQL, (REPORT_SECONDS,)).fetchall())
         weights = dict(session.execute("SELECT provider, weight FROM consumers.route").fetchall())
-        print(f"{time.monotonic() - began:6.0f} s  sent {sent}  weights {weights}", flush=True)
+        print(f"{time.monotonic() - start:6.0f} s  sent {sent}  weights {weights}", flush=True)
 
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
-    """Run it."""
+    """Run the benchmark on embedded engines in `folder`."""
     postgres, engine = EmbeddedPostgres(folder / "postgres"), EmbeddedBroker(folder / "broker")
     postgres.start()
     engine.start()
@@ -97,43 +119,33 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     broker = Broker({"bootstrap.servers": engine.bootstrap_servers})
     broker.apply_topics()
     ports = {"first": free_port(), "second": free_port()}
-    settings = folder / "comms.toml"
-    settings.write_text(
-        "".join(
-            f'[[sms.providers]]\nname = "{name}"\ntype = "simulated"\nweight = 50\n'
-            f"url = {json.dumps(f'http://127.0.0.1:{port}')}\n"
-            for name, port in ports.items()
-        )
-    )
     env = {
         **os.environ,
-        "COMMS_CONFIG": str(settings),
+        "COMMS_CONFIG": str(_write_settings(folder, ports)),
         "COMMS_DATABASE_URL": postgres.url,
         "COMMS_KAFKA_BOOTSTRAP_SERVERS": engine.bootstrap_servers,
         "COMMS_HTTP_PORT": str(free_port()),
     }
-    stubs = {name: stub(port) for name, port in ports.items()}
+    stubs = {name: start_stub(port) for name, port in ports.items()}
     channel = subprocess.Popen([sys.executable, "-c", CHANNEL], env=env)  # noqa: S603
-    stop, counted = threading.Event(), [0]
-    feeding = threading.Thread(target=feed, args=(broker, options.rate, stop, counted))
-    began = time.monotonic()
+    feeder = Feeder(broker, options.rate)
+    start = time.monotonic()
     try:
         with psycopg.connect(postgres.url, autocommit=True) as session:
-            feeding.start()
-            watch(session, began, options.before)
+            feeder.start()
+            report_until(session, start, options.before)
             stubs["first"].kill()
-            died = datetime.now(UTC)
-            print("        the first provider dies", flush=True)
-            watch(session, began, options.before + options.dead)
-            stubs["first"] = stub(ports["first"])
-            print("        it is back", flush=True)
-            watch(session, began, options.before + options.dead + options.after)
-            stop.set()
-            feeding.join()
-            watch(session, time.monotonic(), EVERY)
-            _report(session, died, counted[0])
+            killed_at = datetime.now(UTC)
+            print("        the first provider is killed", flush=True)
+            report_until(session, start, options.before + options.dead)
+            stubs["first"] = start_stub(ports["first"])
+            print("        the first provider is started again", flush=True)
+            report_until(session, start, options.before + options.dead + options.after)
+            feeder.stop()
+            report_until(session, time.monotonic(), REPORT_SECONDS)
+            _print_summary(session, killed_at, feeder.count)
     finally:
-        stop.set()
+        feeder.stop()
         channel.send_signal(signal.SIGTERM)
         channel.wait(60)
         for process in stubs.values():
@@ -142,17 +154,33 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         postgres.stop()
 
 
-def _report(session: "psycopg.Connection[tuple[Any, ...]]", died: datetime, messages: int) -> None:
-    (moved,) = session.execute(MOVED_SQL, {"died": died}).fetchone() or (None,)
+def _write_settings(folder: Path, ports: dict[str, int]) -> Path:
+    file = folder / "comms.toml"
+    file.write_text(
+        "".join(
+            f'[[sms.providers]]\nname = "{name}"\ntype = "simulated"\nweight = 50\n'
+            f"url = {json.dumps(f'http://127.0.0.1:{port}')}\n"
+            for name, port in ports.items()
+        )
+    )
+    return file
+
+
+def _print_summary(
+    session: "psycopg.Connection[tuple[Any, ...]]", killed_at: datetime, count: int
+) -> None:
+    (last_attempt,) = session.execute(LAST_ATTEMPT_SQL, {"killed_at": killed_at}).fetchone() or (
+        None,
+    )
     (slowest,) = session.execute(SLOWEST_SQL).fetchone() or (None,)
-    sent, waiting, others = session.execute(LAST_SQL).fetchone() or (0, 0, 0)
-    print(f"last ordinary attempt through the dead provider: {moved} s after its death")
-    print(f"messages {messages}, sent {sent}, waiting {waiting}, failed or other {others}")
+    sent, waiting, others = session.execute(OUTCOMES_SQL).fetchone() or (0, 0, 0)
+    print(f"last ordinary attempt through the dead provider: {last_attempt} s after it was killed")
+    print(f"messages {count}, sent {sent}, waiting {waiting}, failed or other {others}")
     print(f"slowest message, from its first claim to accepted: {slowest} s")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Read the options and run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=200.0)
     parser.add_argument("--before", type=float, default=60.0)

@@ -1,12 +1,12 @@
-"""What HTTP clients tell of a call that failed: whether the request had been written.
+"""Print the errors of HTTP clients for failed calls: do they say whether the request was written?
 
     python -m benchmarks.phases
 
-A server on loopback fails in every phase of a call. Printed is what each client of
-`benchmarks.callers` raises, and what `consumers.sdk.http_transport` makes of aiohttp's, with how
-many connections and whole requests the server saw. To be told apart are the first five, where
-nothing was sent, and the others, where the call may have been carried out. The extra `bench`
-installs the clients that the product does not use.
+A server on loopback fails in each phase of a call. For each phase the benchmark prints the error of
+each client of `benchmarks.callers`, the error that `consumers.sdk.http_transport` makes of that of
+aiohttp, and the number of connections and complete requests that the server saw. A client must
+distinguish the first five phases, in which nothing was sent, from the others, in which the call may
+have been carried out. The extra `bench` installs the clients that the product does not use.
 """
 
 import asyncio
@@ -22,77 +22,87 @@ from benchmarks.callers import BODY, CALLERS, HEADERS, Call
 from comms.stack.process import free_port
 from consumers.sdk.http_transport import HttpTransport
 
-SECONDS = 1.0  # of a call; half of it to connect
+CALL_SECONDS = 1.0  # the time limit of a call; half of it to connect
 OK = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @dataclass(slots=True)
+class Counts:
+    """The connections and complete requests that a server saw."""
+
+    connections: int = 0
+    requests: int = 0
+
+
+@dataclass(slots=True)
 class Peer:
-    """The server's end of a connection, and what all of them have seen."""
+    """The server's end of one connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    seen: list[int]
+    counts: Counts
 
-    async def request(self) -> None:
-        """Read one."""
+    async def read_request(self) -> None:
+        """Read one request."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         _, _, length = head.lower().partition(b"\r\ncontent-length:")
         await self.reader.readexactly(int(length.split()[0]) if length else 0)
-        self.seen[1] += 1
+        self.counts.requests += 1
 
-    async def end(self) -> None:
-        """Wait until the client is gone."""
+    async def wait_for_close(self) -> None:
+        """Wait until the client closes the connection."""
         while await self.reader.read(65536):
             pass
 
     def reset(self) -> None:
-        """End the connection rudely."""
+        """Reset the connection."""
         raw = self.writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
-async def _silent(peer: Peer) -> None:
-    await peer.end()
+async def _never_answer(peer: Peer) -> None:
+    await peer.wait_for_close()
 
 
-async def _silent_after(peer: Peer) -> None:
-    await peer.request()
-    await peer.end()
+async def _never_answer_request(peer: Peer) -> None:
+    await peer.read_request()
+    await peer.wait_for_close()
 
 
-async def _reset_at_once(peer: Peer) -> None:
+async def _reset_at_first_byte(peer: Peer) -> None:
     await peer.reader.readexactly(1)
     peer.reset()
 
 
-async def _reset_after(peer: Peer) -> None:
-    await peer.request()
+async def _reset_after_request(peer: Peer) -> None:
+    await peer.read_request()
     peer.reset()
 
 
-async def _end_after(peer: Peer) -> None:
-    await peer.request()
+async def _close_after_request(peer: Peer) -> None:
+    await peer.read_request()
 
 
-async def _half_answer(peer: Peer) -> None:
-    await peer.request()
+async def _send_half_response(peer: Peer) -> None:
+    await peer.read_request()
     peer.writer.write(OK[:-1])
 
 
-async def _end_with_second(peer: Peer) -> None:
-    await peer.request()
+async def _close_after_second_request(peer: Peer) -> None:
+    await peer.read_request()
     peer.writer.write(OK)
-    await peer.request()
+    await peer.read_request()
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A way to fail.
+    """A phase of a call in which the server fails.
 
     Args:
-        calls: one after the other, or all `at_once`; the last one counts.
+        script: what the server does with a connection; None if it does not listen.
+        calls: the number of calls; the result of the last one is printed.
+        at_once: make the calls at the same time, not one after the other.
     """
 
     name: str
@@ -104,38 +114,39 @@ class Phase:
 
 
 PHASES = (
-    Phase("nobody listens", None),
-    Phase("no such name", None, host="nowhere.invalid"),
-    Phase("reset in the handshake", _reset_at_once, scheme="https"),
-    Phase("silent in the handshake", _silent, scheme="https"),
-    Phase("no connection is free", _silent_after, calls=2, at_once=True),
-    Phase("reset in the request", _reset_at_once),
-    Phase("reset after it", _reset_after),
-    Phase("closed after it", _end_after),
-    Phase("closed in the answer", _half_answer),
-    Phase("silent after it", _silent_after),
-    Phase("kept connection closed", _end_with_second, calls=2),
+    Phase("nothing listens", None),
+    Phase("no such host name", None, host="nowhere.invalid"),
+    Phase("reset during the TLS handshake", _reset_at_first_byte, scheme="https"),
+    Phase("no answer to the TLS handshake", _never_answer, scheme="https"),
+    Phase("no connection is free", _never_answer_request, calls=2, at_once=True),
+    Phase("reset during the request", _reset_at_first_byte),
+    Phase("reset after the request", _reset_after_request),
+    Phase("closed after the request", _close_after_request),
+    Phase("closed during the response", _send_half_response),
+    Phase("no response to the request", _never_answer_request),
+    Phase("kept connection closed", _close_after_second_request, calls=2),
 )
 
 
 @dataclass(slots=True)
 class Server:
-    """Fails in one phase."""
+    """Fails in one phase, and counts what it saw."""
 
     phase: Phase
-    seen: list[int] = field(default_factory=lambda: [0, 0])  # connections, requests
+    counts: Counts = field(default_factory=Counts)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.seen[0] += 1
+        """Run the script of the phase on a connection."""
+        self.counts.connections += 1
         assert self.phase.script is not None
         with suppress(OSError, asyncio.IncompleteReadError):
-            await self.phase.script(Peer(reader, writer, self.seen))
+            await self.phase.script(Peer(reader, writer, self.counts))
         writer.close()
 
 
 @asynccontextmanager
 async def by_comms(url: str, *, connections: int, seconds: float) -> AsyncIterator[Call]:
-    """What adapters call."""
+    """Yield calls with `HttpTransport`, which all adapters use."""
     transport = HttpTransport(timeout_seconds=seconds, connections=connections)
 
     async def call() -> int:
@@ -148,37 +159,39 @@ async def by_comms(url: str, *, connections: int, seconds: float) -> AsyncIterat
         await transport.close()
 
 
-async def told(call: Call, phase: Phase) -> str:
-    """What the client says of its last call."""
+async def last_result(call: Call, phase: Phase) -> str:
+    """Make the calls of a phase, and return the status or the error of the last one."""
+    result: int | BaseException = 0
     if phase.at_once:
         tasks: list[asyncio.Future[int]] = []
         for _ in range(phase.calls):
             tasks.append(asyncio.ensure_future(call()))
-            await asyncio.sleep(0.1)  # in their order
-        found = (await asyncio.gather(*tasks, return_exceptions=True))[-1]
+            await asyncio.sleep(0.1)  # so that the calls start in their order
+        result = (await asyncio.gather(*tasks, return_exceptions=True))[-1]
     else:
         for _ in range(phase.calls):
-            (found,) = await asyncio.gather(call(), return_exceptions=True)
-    said = f"{type(found).__name__}: {found}" if isinstance(found, BaseException) else str(found)
-    return " ".join(said.split())[:90]
+            (result,) = await asyncio.gather(call(), return_exceptions=True)
+    is_error = isinstance(result, BaseException)
+    text = f"{type(result).__name__}: {result}" if is_error else str(result)
+    return " ".join(text.split())[:90]
 
 
 async def main() -> None:
-    """Ask each client about each phase."""
+    """Print the result of each client in each phase."""
     for phase in PHASES:
         print(phase.name)
         for name, caller in {**CALLERS, "comms": by_comms}.items():
             server, port = Server(phase), free_port()
-            listening = None
+            listener = None
             if phase.script is not None:
-                listening = await asyncio.start_server(server.serve, "127.0.0.1", port)
+                listener = await asyncio.start_server(server.serve, "127.0.0.1", port)
             url = f"{phase.scheme}://{phase.host}:{port}/"
-            async with caller(url, connections=1, seconds=SECONDS) as call:
-                said = await told(call, phase)
-            if listening is not None:
-                listening.close()
-            connections, requests = server.seen
-            print(f"  {name:10} {connections} connections {requests} requests  {said}")
+            async with caller(url, connections=1, seconds=CALL_SECONDS) as call:
+                result = await last_result(call, phase)
+            if listener is not None:
+                listener.close()
+            counts = f"{server.counts.connections} connections {server.counts.requests} requests"
+            print(f"  {name:10} {counts}  {result}")
 
 
 if __name__ == "__main__":

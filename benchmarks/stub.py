@@ -1,7 +1,7 @@
-"""A provider that costs as little as it can: answers every POST after a fixed wait, and counts.
+"""A stub provider with minimal cost: it answers every POST after a fixed time and counts the calls.
 
-`benchmarks.deliver` runs it as a process of its own, so that both sides call the same thing and its
-cost is not theirs. `GET /stats` tells how many calls came, when the first and when the last.
+The benchmarks run it as a process of its own, so that its cost is not measured. `GET /stats`
+returns the number of calls and the times of the first and the last one.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import cast
 import uvloop
 
 BODY = b'{"id":"stub-1","sid":"SM0123456789abcdef0123456789abcdef","status":"accepted"}'
-ANSWER = (
+RESPONSE = (
     b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: "
     + str(len(BODY)).encode()
     + b"\r\n\r\n"
@@ -22,42 +22,44 @@ ANSWER = (
 
 
 class Stub(asyncio.Protocol):
-    """One connection. Requests come one at a time, as HTTP/1.1 clients without pipelining do."""
+    """One connection. HTTP/1.1 clients without pipelining send one request at a time."""
 
     calls = 0
     first = last = 0.0
     latency = 0.05
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport for the responses."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._buffer = b""
 
     def data_received(self, data: bytes) -> None:
+        """Answer the request when it is complete."""
         self._buffer += data
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return
         if head.startswith(b"GET"):
             self._buffer = b""
-            self._tell()
-        elif len(body) >= _length_of(head):
+            self._send_stats()
+        elif len(body) >= _content_length(head):
             self._buffer = b""
-            self._count()
-            asyncio.get_running_loop().call_later(Stub.latency, self._transport.write, ANSWER)
+            self._count_call()
+            asyncio.get_running_loop().call_later(Stub.latency, self._transport.write, RESPONSE)
 
-    def _count(self) -> None:
+    def _count_call(self) -> None:
         Stub.calls += 1
         Stub.last = time.time()
         Stub.first = Stub.first or Stub.last
 
-    def _tell(self) -> None:
+    def _send_stats(self) -> None:
         stats = {"calls": Stub.calls, "first": Stub.first, "last": Stub.last}
         body = json.dumps(stats).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)
 
 
-def _length_of(head: bytes) -> int:
+def _content_length(head: bytes) -> int:
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
@@ -66,7 +68,7 @@ def _length_of(head: bytes) -> int:
 
 
 async def main(port: int, latency: float) -> None:
-    """Answer until ended."""
+    """Serve until the process is terminated."""
     Stub.latency = latency
     server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", port, backlog=2048)
     await server.serve_forever()

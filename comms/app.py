@@ -28,9 +28,9 @@ import producer.api
 from audit.feed import Feed
 from comms.platform import health, problems
 from comms.platform.auth import Authenticator
-from comms.platform.database import DatabaseError, async_pool, translated
+from comms.platform.database import DatabaseError, create_pool, translate_errors
 from comms.platform.kafka import Broker, EventProducer
-from comms.platform.registry import codec_of
+from comms.platform.registry import build_codec
 from comms.platform.settings import Settings
 from consumers.registry import receipt_parsers
 from producer.admission import TenantLimiter
@@ -64,7 +64,7 @@ class AppResources:
 
     async def _find_database_problem(self) -> str | None:
         try:
-            with translated():
+            with translate_errors():
                 async with self.pool.connection(timeout=2) as connection:
                     await connection.execute("SELECT 1")
         except DatabaseError as error:
@@ -80,7 +80,7 @@ def create_resources(settings: Settings, name: str) -> AppResources:
     """
     return AppResources(
         settings=settings,
-        pool=async_pool(settings.need_database(), size=12, name=name),
+        pool=create_pool(settings.need_database(), size=12, name=name),
         producer=Broker(settings.need_kafka()).producer(),
     )
 
@@ -89,7 +89,7 @@ def application(resources: AppResources) -> FastAPI:
     """Build the whole application."""
     app = _base_app(resources, "Communications")
     authenticator, feed = Authenticator(resources.pool), Feed(resources.pool)
-    codec = codec_of(resources.settings)
+    codec = build_codec(resources.settings)
     app.include_router(
         producer.api.router(
             pool=resources.pool,
@@ -182,7 +182,7 @@ def _health(resources: AppResources) -> APIRouter:
     routes = APIRouter()
 
     def respond(request: Request) -> Response:
-        status, content_type, body = health.answer(request.url.path, resources.problems)
+        status, content_type, body = health.respond(request.url.path, resources.problems)
         return Response(body, status_code=status, headers={"Content-Type": content_type})
 
     for path in health.PATHS:
@@ -198,7 +198,7 @@ def _include_receipts(
         consumers.receipts.webhooks.router(
             pool=resources.pool,
             producer=resources.producer,
-            codec=codec_of(resources.settings),
+            codec=build_codec(resources.settings),
             parsers={key: parser for key, parser in parsers.items() if key[0] in channels},
             public_url=resources.settings.public_url,
         )

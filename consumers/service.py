@@ -18,10 +18,10 @@ from uuid import uuid4
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import DatabaseError, async_pool
+from comms.platform.database import DatabaseError, create_pool
 from comms.platform.health import HealthServer
 from comms.platform.kafka import Broker, EventProducer
-from comms.platform.registry import codec_of
+from comms.platform.registry import build_codec
 from comms.platform.settings import ChannelSettings, Settings
 from consumers.ledger.partitions import maintain_partitions
 from consumers.ledger.store import Ledger
@@ -256,9 +256,9 @@ async def _open_parts(
 ) -> _Parts:
     """Connect to the database, the broker and the providers."""
     broker = Broker(settings.need_kafka())
-    pool = async_pool(settings.need_database(), size=6, name=channel)
+    pool = create_pool(settings.need_database(), size=6, name=channel)
     routes = _build_routes(channel, settings)
-    codec = codec_of(settings)
+    codec = build_codec(settings)
     await pool.open()
     for route in routes:
         await route.provider.open()

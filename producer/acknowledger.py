@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from comms.platform.database import DatabaseError, translated
+from comms.platform.database import DatabaseError, translate_errors
 from comms.platform.kafka import Broker, KafkaFault, Record, TopicConsumer, TopicPartition
 from producer.health_state import HealthState
 from producer.queue import delete_claimed
@@ -61,7 +61,7 @@ class Acknowledger:
 
     def _run_consumer(self, stop: Event, active: Event) -> None:
         """Read with one consumer and one connection; uncommitted records are read again later."""
-        with translated(), _connect(self._database_url) as connection:
+        with translate_errors(), _connect(self._database_url) as connection:
             consumer = self._broker.consumer(GROUP, [STATUS])
             try:
                 while active.is_set() and not stop.is_set():
@@ -100,7 +100,7 @@ def _proves_claim(event: StatusEvent) -> bool:
 
 
 def _next_offsets(records: Sequence[Record]) -> dict[TopicPartition, int]:
-    return {record.place: record.offset + 1 for record in records}
+    return {record.topic_partition: record.offset + 1 for record in records}
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:

@@ -20,7 +20,7 @@ from comms.platform.auth import Authenticator, Caller
 from comms.platform.clock import Clock, utc_now
 from comms.platform.database import DatabaseUnavailableError
 from comms.platform.limits import TenantLimits
-from comms.platform.problems import Problem, invalid
+from comms.platform.problems import Problem, unprocessable
 from producer import responses
 from producer.admission import TenantLimiter
 from producer.batcher import Batcher
@@ -249,7 +249,7 @@ def database_errors_as_503() -> Iterator[None]:
 def _parse_batch(document: object) -> list[object]:
     messages = document.get("messages") if isinstance(document, dict) else None
     if not isinstance(messages, list):
-        raise invalid([Violation("messages", "must be a list of messages")])
+        raise unprocessable([Violation("messages", "must be a list of messages")])
     if not 1 <= len(messages) <= BATCH_SIZE_LIMIT:
-        raise invalid([Violation("messages", f"must have 1 to {BATCH_SIZE_LIMIT} messages")])
+        raise unprocessable([Violation("messages", f"must have 1 to {BATCH_SIZE_LIMIT} messages")])
     return messages

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import DatabaseRefusedError, DatabaseUnavailableError, translated
+from comms.platform.database import DatabaseRefusedError, DatabaseUnavailableError, translate_errors
 from producer.outbox import Outbox
 from producer.statements import Entry, KeyVanishedError, Result
 
@@ -54,7 +54,7 @@ class Batcher:
         if not entries:
             return ()
         try:
-            with translated():
+            with translate_errors():
                 async with self._pool.connection() as connection, connection.transaction():
                     return await self._outbox.write_async(connection, entries)
         except KeyVanishedError as error:

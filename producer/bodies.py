@@ -8,7 +8,7 @@ import asyncio
 from fastapi import Request
 from pydantic_core import from_json
 
-from comms.platform.problems import Problem, invalid
+from comms.platform.problems import Problem, unprocessable
 from schemas.errors import Violation
 
 MEBIBYTE = 1024 * 1024
@@ -36,7 +36,7 @@ async def read_json(request: Request, *, limit: int) -> object:
             return await asyncio.to_thread(_parse, body)
         return _parse(body)
     except ValueError:
-        raise invalid([Violation("body", "must be JSON")]) from None
+        raise unprocessable([Violation("body", "must be JSON")]) from None
 
 
 def _parse(body: bytearray) -> object:

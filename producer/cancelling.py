@@ -13,7 +13,7 @@ from psycopg import AsyncConnection, Rollback
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from schemas.codec import Codec
 from schemas.events import StatusEvent, cancelled
 from schemas.messages import MessageHeader
@@ -66,7 +66,7 @@ async def cancel(
         DatabaseUnavailableError: nothing was changed, unless the database was lost during the
             commit.
     """
-    with translated():
+    with translate_errors():
         async with pool.connection() as connection:
             header = await _read_header(connection, tenant, message_id)
             attempts = await _cancel_in_transaction(connection, codec, header, at=at)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from comms.platform.auth import Caller
 from comms.platform.clock import Clock
-from comms.platform.problems import Problem, invalid
+from comms.platform.problems import Problem, unprocessable
 from producer.building import Stamp, to_message
 from producer.outbox import Outbox
 from producer.request_errors import to_request_field
@@ -30,7 +30,7 @@ class RequestContext:
 
     tenant: str
     traceparent: str | None
-    is_for_tests: bool
+    is_test: bool
     header_key: str | None = None
 
 
@@ -42,7 +42,7 @@ def to_context(
     return RequestContext(
         tenant=caller.tenant,
         traceparent=traceparent if is_valid else None,
-        is_for_tests=caller.is_for_tests,
+        is_test=caller.is_test,
         header_key=header_key or None,
     )
 
@@ -62,13 +62,13 @@ def prepare_entry(outbox: Outbox, document: object, context: RequestContext, clo
             id=new_message_id(int(now.timestamp() * 1000)),
             created_at=now,
             traceparent=context.traceparent,
-            mode=_mode(request.mode, is_for_tests=context.is_for_tests),
+            mode=_mode(request.mode, is_test=context.is_test),
         )
         _refuse_large_attachments(request)
         return outbox.entries([to_message(request, stamp)], [key])[0]
     except InvalidRecordError as error:
         violations = [to_request_field(violation) for violation in error.violations]
-        raise invalid(violations) from error
+        raise unprocessable(violations) from error
 
 
 def prepare_entry_or_problem(
@@ -81,17 +81,19 @@ def prepare_entry_or_problem(
         return problem
 
 
-def _mode(requested: Mode | None, *, is_for_tests: bool) -> Mode:
+def _mode(requested: Mode | None, *, is_test: bool) -> Mode:
     """Return the mode of a message, from its `mode` field and the API key of the request."""
-    if is_for_tests and requested not in (None, Mode.SIMULATED):
-        raise invalid([Violation("mode", "must be simulated, because the API key is for tests")])
-    return requested or (Mode.SIMULATED if is_for_tests else Mode.LIVE)
+    if is_test and requested not in (None, Mode.SIMULATED):
+        raise unprocessable(
+            [Violation("mode", "must be simulated, because the API key is for tests")]
+        )
+    return requested or (Mode.SIMULATED if is_test else Mode.LIVE)
 
 
 def _idempotency_key(field: str | None, header: str | None) -> str | None:
     if field is not None and header is not None and field != header:
         problem = "differs from the Idempotency-Key header; send only one of the two"
-        raise invalid([Violation("idempotency_key", problem)])
+        raise unprocessable([Violation("idempotency_key", problem)])
     return field if field is not None else header
 
 

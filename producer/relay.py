@@ -17,10 +17,10 @@ import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
 
-from comms.platform.database import DatabaseError, translated
+from comms.platform.database import DatabaseError, translate_errors
 from comms.platform.health import HealthServer
 from comms.platform.kafka import Broker, KafkaFault
-from comms.platform.registry import RegistryUnavailableError, codec_of
+from comms.platform.registry import RegistryUnavailableError, build_codec
 from comms.platform.settings import Settings
 from producer.acknowledger import Acknowledger
 from producer.health_state import HealthState
@@ -52,7 +52,7 @@ def run_relay(settings: Settings, stop: Event) -> None:
     """
     url = settings.need_database()
     broker = Broker(settings.need_kafka())
-    codec = codec_of(settings)
+    codec = build_codec(settings)
     health = HealthState()
     server = HealthServer(settings.http_host, settings.http_port, health.problems)
     server.start()
@@ -145,7 +145,7 @@ class _Backoff:
 @contextmanager
 def _connect(url: str) -> Iterator[psycopg.Connection[Any]]:
     with (
-        translated(),
+        translate_errors(),
         psycopg.connect(
             make_conninfo(url, **KEEPALIVE), autocommit=True, application_name="comms-relay"
         ) as connection,

@@ -15,7 +15,7 @@ import psycopg
 import structlog
 
 from comms.platform import metrics
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from producer import queue, shards
 from producer.ordering import keep_order
 from producer.publisher import BatchPublisher
@@ -88,7 +88,7 @@ class RelaySession:
 
     def step(self) -> int:
         """Run the periodic tasks that are due and relay one batch; return its number of rows."""
-        with translated():
+        with translate_errors():
             for task in self._tasks:
                 task.run_if_due()
             return self._relay_batch()

@@ -25,5 +25,5 @@ class TopicIdentity:
         Raises:
             KafkaUnavailableError: the cluster does not respond, or a topic is missing.
         """
-        ids = self._broker.topic_ids(_TOPICS)
+        ids = self._broker.read_topic_ids(_TOPICS)
         return " ".join(ids[topic] for topic in _TOPICS)

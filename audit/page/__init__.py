@@ -1,4 +1,4 @@
-"""The Communications page: the outbox, the channels and every message, for people."""
+"""The web page: it shows the outbox, the channels and every message of a tenant."""
 
 from audit.page.routes import router
 

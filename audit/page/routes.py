@@ -1,8 +1,8 @@
-"""The page's routes: overview, search, one message, and signing in with an API key.
+"""The routes of the page: overview, search, one message, and signing in with an API key.
 
-The application mounts `router(...)` at its root. Everything is rendered here from the same queries
-that the API answers from; the page's one script follows `/v1/events` and asks for the part that
-lives (`X-Fragment: live`) again when something has changed.
+The application mounts `router(...)` at its root. The page uses the same queries as the API
+(`audit.queries`). Its script follows `/v1/events`. When something has changed, the script requests
+the `live` block of the page again, with the header `X-Fragment: live`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from audit.api import MessageQuery, before_of, cursor_of
 from audit.page import views
-from audit.page.rendering import Renderer, asset
-from audit.records import Message
-from comms.platform.auth import COOKIE, Authenticator, Caller, key_of
+from audit.page.rendering import Renderer, read_asset
+from audit.records import Message, MessageHistory
+from comms.platform.auth import COOKIE, Authenticator, Caller, read_key
 from comms.platform.clock import Clock, utc_now
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.problems import Problem
 
-Shown = Callable[[Caller], Awaitable[Response]]
+ShowPage = Callable[[Caller], Awaitable[Response]]
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -39,133 +39,147 @@ HEADERS = {
 def router(
     *, pool: AsyncConnectionPool, authenticator: Authenticator, clock: Clock = utc_now
 ) -> APIRouter:
-    """The routes. `pool` is open while they are served."""
+    """Return the routes of the page. The caller opens `pool` before the first request."""
     routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    page = _Page(pool, authenticator, Renderer(clock))
+    pages = _Pages(pool, authenticator, Renderer(clock))
 
     @routes.get("/")
     async def overview(request: Request) -> Response:
-        return await page.signed_in(request, lambda who: page.overview(request, who))
+        return await pages.with_caller(request, lambda caller: pages.overview(request, caller))
 
     @routes.get("/messages")
     async def search(request: Request) -> Response:
-        return await page.signed_in(request, lambda who: page.search(request, who))
+        return await pages.with_caller(request, lambda caller: pages.search(request, caller))
 
     @routes.get("/messages/{message_id}")
     async def message(request: Request, message_id: str) -> Response:
-        return await page.signed_in(request, lambda who: page.message(request, who, message_id))
+        return await pages.with_caller(
+            request, lambda caller: pages.message(request, caller, message_id)
+        )
 
     @routes.post("/login")
     async def login(
         request: Request, key: Annotated[str, Form()] = "", to: Annotated[str, Form()] = "/"
     ) -> Response:
-        return await page.login(request, key.strip(), to)
+        return await pages.login(request, key.strip(), to)
 
     @routes.api_route("/logout", methods=["GET", "POST"])
     async def logout() -> Response:
-        answer = RedirectResponse("/", 303)
-        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-        return answer
+        response = RedirectResponse("/", 303)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return response
 
     @routes.get("/assets/{name}")
     async def static(name: str) -> Response:
-        found = asset(name)
-        if found is None:
+        asset = read_asset(name)
+        if asset is None:
             raise Problem(404, "Not Found", "There is no such file")
-        content, kind = found
+        content, media_type = asset
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(content, media_type=kind, headers=headers)
+        return Response(content, media_type=media_type, headers=headers)
 
     return routes
 
 
-class _Page:
-    """What each route shows."""
+class _Pages:
+    """Builds the response of each route."""
 
     def __init__(
         self, pool: AsyncConnectionPool, authenticator: Authenticator, renderer: Renderer
     ) -> None:
-        self._pool, self._authenticator, self._renderer = pool, authenticator, renderer
+        self._pool = pool
+        self._authenticator = authenticator
+        self._renderer = renderer
 
-    async def signed_in(self, request: Request, show: Shown) -> Response:
-        """The page for whoever has a valid key, else the form that asks for one."""
-        key = key_of(request)
-        who = await self._authenticator.caller(key) if key else None
-        return self._sign_in(_here(request)) if who is None else await show(who)
+    async def with_caller(self, request: Request, show_page: ShowPage) -> Response:
+        """Return the page for a request with a valid API key, and the sign-in form otherwise."""
+        key = read_key(request)
+        caller = await self._authenticator.find_caller(key) if key else None
+        if caller is None:
+            return self._sign_in_form(_path_with_query(request))
+        return await show_page(caller)
 
     async def login(self, request: Request, key: str, to: str) -> Response:
-        """Remember a valid key in a cookie that scripts and other sites cannot use."""
-        if not key or await self._authenticator.caller(key) is None:
-            return self._sign_in(to, problem="This is not a valid API key.", status=401)
-        answer = RedirectResponse(_local(to), 303)
-        secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=secure)
-        return answer
+        """Store a valid key in a cookie that scripts and other sites cannot use."""
+        if not key or await self._authenticator.find_caller(key) is None:
+            return self._sign_in_form(to, problem="This is not a valid API key.", status=401)
+        response = RedirectResponse(_local_path(to), 303)
+        is_secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=is_secure)
+        return response
 
-    async def overview(self, request: Request, who: Caller) -> Response:
-        with translated():
+    async def overview(self, request: Request, caller: Caller) -> Response:
+        """Return the overview: the backlog, the channels and the latest messages."""
+        with translate_errors():
             async with self._pool.connection() as connection:
-                shown = await views.overview(connection, who.tenant)
-        return self._html(request, "overview", who=who, view=shown)
+                overview = await views.load_overview(connection, caller.tenant)
+        return self._html(request, "overview", caller=caller, overview=overview)
 
-    async def search(self, request: Request, who: Caller) -> Response:
-        asked = {name: value for name, value in request.query_params.items() if value}
+    async def search(self, request: Request, caller: Caller) -> Response:
+        """Return the messages that match the query parameters, or the problems of the query."""
+        parameters = {name: value for name, value in request.query_params.items() if value}
         problems: dict[str, str] = {}
         items: tuple[Message, ...] = ()
-        following = None
+        next_cursor = None
         try:
-            query = MessageQuery.model_validate({"limit": 50} | asked)
+            query = MessageQuery.model_validate({"limit": 50} | parameters)
             before = before_of(query.cursor)
         except ValidationError as error:
             problems = {str(item["loc"][0]): str(item["msg"]) for item in error.errors()}
         except Problem as problem:
-            problems = {e.field: e.problem for e in problem.errors}
+            problems = {violation.field: violation.problem for violation in problem.errors}
         else:
-            with translated():
+            with translate_errors():
                 async with self._pool.connection() as connection:
-                    found = await views.search(connection, who.tenant, query, before)
-            items, following = found.items, cursor_of(found.next_cursor)
+                    page = await views.find_messages(
+                        connection, caller.tenant, query, before=before
+                    )
+            items, next_cursor = page.items, cursor_of(page.next_cursor)
         return self._html(
             request,
             "messages",
-            who=who,
-            asked=asked,
+            caller=caller,
+            parameters=parameters,
             items=items,
             problems=problems,
-            next_page=request.url.include_query_params(cursor=following) if following else None,
+            next_page=request.url.include_query_params(cursor=next_cursor) if next_cursor else None,
         )
 
-    async def message(self, request: Request, who: Caller, text: str) -> Response:
-        found = None
+    async def message(self, request: Request, caller: Caller, id_text: str) -> Response:
+        """Return the page of one message, or a 404 page if the tenant has no such message."""
+        message = await self._load_message(caller.tenant, id_text)
+        if message is None:
+            return self._html(request, "missing", caller=caller, status=404)
+        return self._html(request, "message", caller=caller, message=message)
+
+    async def _load_message(self, tenant: str, id_text: str) -> MessageHistory | None:
         try:
-            message_id = UUID(text)
+            message_id = UUID(id_text)
         except ValueError:
-            pass
-        else:
-            with translated():
-                async with self._pool.connection() as connection:
-                    found = await views.message(connection, who.tenant, message_id)
-        if found is None:
-            return self._html(request, "missing", who=who, status=404)
-        return self._html(request, "message", who=who, message=found)
+            return None
+        with translate_errors():
+            async with self._pool.connection() as connection:
+                return await views.load_message(connection, tenant, message_id)
 
     def _html(
         self, request: Request, name: str, *, status: int = 200, **values: object
     ) -> Response:
-        live = request.headers.get("X-Fragment") == "live"
-        text = self._renderer.page(name, fragment=live, path=request.url.path, **values)
-        return HTMLResponse(text, status, headers={**HEADERS, "Vary": "X-Fragment"})
+        is_fragment = request.headers.get("X-Fragment") == "live"
+        html = self._renderer.render(name, fragment=is_fragment, path=request.url.path, **values)
+        return HTMLResponse(html, status, headers={**HEADERS, "Vary": "X-Fragment"})
 
-    def _sign_in(self, to: str, *, problem: str | None = None, status: int = 200) -> Response:
-        text = self._renderer.page("sign_in", to=_local(to), problem=problem, who=None, path="/")
-        return HTMLResponse(text, status, headers=HEADERS)
+    def _sign_in_form(self, to: str, *, problem: str | None = None, status: int = 200) -> Response:
+        html = self._renderer.render(
+            "sign_in", to=_local_path(to), problem=problem, caller=None, path="/"
+        )
+        return HTMLResponse(html, status, headers=HEADERS)
 
 
-def _here(request: Request) -> str:
+def _path_with_query(request: Request) -> str:
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
-def _local(to: str) -> str:
-    """Only within this site, whatever a link says."""
-    plain = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
-    return to if plain else "/"
+def _local_path(to: str) -> str:
+    """Return a path of this site; `/` if `to` leads to another site."""
+    is_local = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
+    return to if is_local else "/"

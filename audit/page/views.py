@@ -1,4 +1,8 @@
-"""What each page shows, gathered from the queries in one go."""
+"""Loads the data of each page from the queries of the audit service.
+
+The routes of the page call these functions with an open connection, and pass the result to a
+template.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +19,10 @@ from schemas.vocabulary import Status
 
 Connection = AsyncConnection[TupleRow]
 
-LATEST = 20
+LATEST_MESSAGES = 20
 
-# In the order of a message's life.
-ORDER = (
+# The order of the statuses in the bar: the order of the lifecycle.
+STATUS_ORDER = (
     Status.PENDING,
     Status.SENDING,
     Status.SENT,
@@ -31,7 +35,7 @@ ORDER = (
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of the lifecycle's bar; `start` and `width` in thousandths of it."""
+    """The part of one status in the bar; `start` and `width` are in thousandths of the bar."""
 
     status: Status
     count: int
@@ -41,7 +45,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The front page."""
+    """The data of the overview."""
 
     backlog: Backlog
     channels: tuple[ChannelState, ...]
@@ -50,47 +54,50 @@ class Overview:
     latest: tuple[Message, ...]
 
 
-async def overview(connection: Connection, tenant: str) -> Overview:
-    """The front page of a tenant."""
+async def load_overview(connection: Connection, tenant: str) -> Overview:
+    """Return the data of a tenant's overview."""
     states = await channels.states(connection, tenant)
     counts: dict[str, int] = {}
     for state in states:
         for status, count in state.counts.items():
             counts[status] = counts.get(status, 0) + count
-    latest = await messages.find(connection, tenant, Filters(), limit=LATEST)
+    latest = await messages.find(connection, tenant, Filters(), limit=LATEST_MESSAGES)
     backlog = await channels.backlog(connection, tenant)
-    # What waits in the outbox is pending, whether or not an event has said so yet.
+    # Messages in the outbox are pending even if their event is not stored yet.
     counts[Status.PENDING] = max(counts.get(Status.PENDING, 0), backlog.pending)
     return Overview(
         backlog=backlog,
         channels=states,
-        shares=shares_of(counts),
+        shares=compute_shares(counts),
         total=sum(counts.values()),
         latest=latest.items,
     )
 
 
-async def search(
-    connection: Connection, tenant: str, query: MessageQuery, before: UUID | None
+async def find_messages(
+    connection: Connection, tenant: str, query: MessageQuery, *, before: UUID | None
 ) -> MessagePage:
-    """A page of search results."""
+    """Return one page of search results, from the message before `before` on."""
     return await messages.find(
         connection, tenant, query.filters(), limit=query.limit, before=before
     )
 
 
-async def message(connection: Connection, tenant: str, message_id: UUID) -> MessageHistory | None:
-    """One message with its timeline."""
+async def load_message(
+    connection: Connection, tenant: str, message_id: UUID
+) -> MessageHistory | None:
+    """Return a message with its events; None if the tenant has no such message."""
     return await messages.get(connection, tenant, message_id)
 
 
-def shares_of(counts: Mapping[str, int]) -> tuple[Share, ...]:
-    """Each status's part of the bar, none left out."""
+def compute_shares(counts: Mapping[str, int]) -> tuple[Share, ...]:
+    """Return the share of every status in the bar, also of those without messages."""
     total = sum(counts.values()) or 1
     start = 0.0
-    found = []
-    for status in ORDER:
-        width = 1000 * counts.get(status, 0) / total
-        found.append(Share(status, counts.get(status, 0), round(start, 1), round(width, 1)))
+    shares = []
+    for status in STATUS_ORDER:
+        count = counts.get(status, 0)
+        width = 1000 * count / total
+        shares.append(Share(status, count, round(start, 1), round(width, 1)))
         start += width
-    return tuple(found)
+    return tuple(shares)

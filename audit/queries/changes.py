@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Change
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from schemas.vocabulary import Channel, Reason, Status
 
 Connection = AsyncConnection[TupleRow]
@@ -55,7 +55,7 @@ async def current_position(connection: Connection) -> Cursor:
     Raises:
         DatabaseError: the database cannot answer now.
     """
-    with translated():
+    with translate_errors():
         row = await (await connection.execute(_CURRENT_XMIN)).fetchone()
     return Cursor(int(row[0]), 0) if row else Cursor(0, 0)
 
@@ -69,7 +69,7 @@ async def read_since(
         DatabaseError: the database cannot answer now.
     """
     values = {"xid": str(cursor.xid), "seq": cursor.seq, "tenant": tenant, "limit": limit}
-    with translated():
+    with translate_errors():
         async with connection.cursor(row_factory=dict_row) as rows_cursor:
             await rows_cursor.execute(_SINCE, values)
             rows = await rows_cursor.fetchall()

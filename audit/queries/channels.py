@@ -16,8 +16,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Backlog, ChannelState, LastError, ProviderState, Readiness
-from comms.platform.database import translated
-from comms.platform.masking import masked
+from comms.platform.database import translate_errors
+from comms.platform.masking import mask
 from schemas.vocabulary import Channel, Reason
 
 Connection = AsyncConnection[TupleRow]
@@ -97,7 +97,7 @@ async def states(connection: Connection, tenant: str) -> tuple[ChannelState, ...
 async def _rows(
     connection: Connection, query: str, values: Sequence[object] | Mapping[str, object]
 ) -> _Rows:
-    with translated():
+    with translate_errors():
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query.encode(), values)
             return await cursor.fetchall()
@@ -182,7 +182,7 @@ def _last_error(at: datetime | None, error: Mapping[str, Any] | None) -> LastErr
         message_id=UUID(error["message_id"]),
         reason=Reason(error["reason"]),
         code=error["code"],
-        detail=None if error["detail"] is None else masked(error["detail"]),
+        detail=None if error["detail"] is None else mask(error["detail"]),
     )
 
 

@@ -21,7 +21,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
 
 from audit.records import Event, Message, MessageHistory, MessagePage
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from schemas.ids import event_id
 from schemas.vocabulary import Channel, Mode, Priority, Reason, Status
 
@@ -140,7 +140,7 @@ async def get(connection: Connection, tenant: str, message_id: UUID) -> MessageH
 async def _rows(
     connection: Connection, query: str, values: Mapping[str, object]
 ) -> list[dict[str, Any]]:
-    with translated():
+    with translate_errors():
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query.encode(), values)
             return await cursor.fetchall()
@@ -151,7 +151,7 @@ async def _recorded_until(connection: Connection) -> UUID:
 
     It is read before the accepted messages: an older answer only makes more of them candidates.
     """
-    with translated():
+    with translate_errors():
         row = await (await connection.execute(_RECORDED_UNTIL)).fetchone()
     return row[0] if row else UUID(int=0)
 

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from audit.records import Count, Latency
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 
 Connection = AsyncConnection[TupleRow]
 
@@ -50,7 +50,7 @@ async def counts(
         " WHERE tenant = %s AND hour >= date_trunc('hour', %s::timestamptz, 'UTC') AND hour < %s"
         f" GROUP BY {numbers} HAVING sum(count) > 0 ORDER BY {numbers}"
     )
-    with translated():
+    with translate_errors():
         cursor = await connection.execute(query.encode(), (tenant, since, until))
         rows = await cursor.fetchall()
     groups: dict[tuple[object, ...], dict[int, int]] = defaultdict(dict)

@@ -15,7 +15,7 @@ import typer
 from comms.cli.errors import FAILED, CommandError
 from comms.cli.output import AsJson, console, local_time, plain, print_json, table
 from comms.platform import keys
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.kafka import Broker
 from comms.platform.settings import load
 from comms.platform.upgrading import upgrade
@@ -63,8 +63,8 @@ def create_key(
     as_json: AsJson = False,
 ) -> None:
     """Create an API key and print it. It cannot be shown again."""
-    with translated(), psycopg.connect(load().need_database(), autocommit=True) as connection:
-        key = keys.create(connection, tenant, name, mode.value)
+    with translate_errors(), psycopg.connect(load().need_database(), autocommit=True) as connection:
+        key = keys.create(connection, tenant, name, mode=mode.value)
     if as_json:
         print_json({"key": key, "tenant": tenant, "name": name, "mode": mode.value})
     else:
@@ -73,8 +73,8 @@ def create_key(
 
 def list_keys(as_json: AsJson = False) -> None:
     """List the API keys, newest first, without their secrets."""
-    with translated(), psycopg.connect(load().need_database(), autocommit=True) as connection:
-        records = keys.listed(connection)
+    with translate_errors(), psycopg.connect(load().need_database(), autocommit=True) as connection:
+        records = keys.list_all(connection)
     rows = [
         {
             "id": str(key.id),
@@ -103,7 +103,7 @@ def revoke_key(
     as_json: AsJson = False,
 ) -> None:
     """Revoke an API key. It stops working within seconds."""
-    with translated(), psycopg.connect(load().need_database(), autocommit=True) as connection:
+    with translate_errors(), psycopg.connect(load().need_database(), autocommit=True) as connection:
         if not keys.revoke(connection, key_id):
             raise CommandError(f"there is no active key {key_id}")
     if as_json:

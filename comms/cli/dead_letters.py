@@ -30,7 +30,7 @@ from comms.cli.times import parse_past
 from comms.platform import dead_letters
 from comms.platform.dead_letters import DeadLetter
 from comms.platform.kafka import Broker
-from comms.platform.registry import codec_of
+from comms.platform.registry import build_codec
 from comms.platform.settings import load
 from schemas.vocabulary import Channel, Reason
 
@@ -104,7 +104,7 @@ def show(
     if match is None:
         raise CommandError(f"there is no dead letter {offset_or_id}")
     dead_letter, record = match
-    details = describe_record(record, dead_letter.channel, codec_of(settings), content=content)
+    details = describe_record(record, dead_letter.channel, build_codec(settings), content=content)
     document = _to_document(dead_letter) | details
     if as_json:
         print_json(document)
@@ -140,10 +140,10 @@ def replay(
     if ids:
         chosen = _with_ids(existing, ids)
     else:
-        candidates = dead_letters.newest_of_each_line(existing)
+        candidates = dead_letters.drop_superseded(existing)
         chosen = [item for item in candidates if _matches(item, channel, reason)]
-    without_origin = [item for item in chosen if not item.may_return]
-    chosen = [item for item in chosen if item.may_return]
+    without_origin = [item for item in chosen if not item.is_replayable]
+    chosen = [item for item in chosen if item.is_replayable]
     count = 0 if dry_run else _replay(broker, chosen)
     if as_json:
         document = {
@@ -183,7 +183,7 @@ def _complete_id(offset_or_id: str) -> str:
 
 
 def _dead_letters_with_records() -> Iterator[tuple[DeadLetter, Any]]:
-    return dead_letters.letters(Broker(load().need_kafka()))
+    return dead_letters.read_all(Broker(load().need_kafka()))
 
 
 def _dead_letters() -> Iterator[DeadLetter]:

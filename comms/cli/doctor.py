@@ -17,7 +17,7 @@ from comms.cli.errors import FAILED
 from comms.cli.output import AsJson, console, plain, print_json
 from comms.cli.probing import probe_providers
 from comms.client import ApiClient, ClientError, connect
-from comms.platform.database import DatabaseError, translated
+from comms.platform.database import DatabaseError, translate_errors
 from comms.platform.kafka import Broker, KafkaFault
 from comms.platform.settings import Secret, Settings, SettingsError, load
 from schemas import compatibility
@@ -95,7 +95,7 @@ def _print(check: Check) -> None:
 def _check_kafka(settings: Settings) -> Iterator[Check]:
     try:
         properties = settings.need_kafka()
-        partitions = Broker(properties).topic_names(TIMEOUT_SECONDS)
+        partitions = Broker(properties).list_topics(TIMEOUT_SECONDS)
     except SettingsError as error:
         yield Check("Kafka", False, str(error), "set it, or start `comms up`")
         return
@@ -125,7 +125,10 @@ def _check_topics(partitions: Mapping[str, int]) -> Check:
 def _check_database(settings: Settings) -> Iterator[Check]:
     try:
         url = settings.need_database()
-        with translated(), psycopg.connect(url, connect_timeout=int(TIMEOUT_SECONDS)) as connection:
+        with (
+            translate_errors(),
+            psycopg.connect(url, connect_timeout=int(TIMEOUT_SECONDS)) as connection,
+        ):
             version = str(connection.execute("SHOW server_version").fetchone()[0])  # type: ignore[index]
             applied = _applied_version(connection)
     except SettingsError as error:

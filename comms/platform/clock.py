@@ -1,4 +1,4 @@
-"""The clock: passed to whoever decides by the time, so that a test can say what time it is."""
+"""The clock, an argument of every function that depends on the time, so that tests can set it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,5 +7,5 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The present instant, with its zone."""
+    """Return the current time, with its time zone."""
     return datetime.now(UTC)

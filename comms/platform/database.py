@@ -1,11 +1,12 @@
-"""PostgreSQL: pools, and the one seam where psycopg's errors become ours.
+"""Connection pools of PostgreSQL, and the one place that translates psycopg's errors.
 
-Every service opens its pool here. Code beyond this module that talks to the database does so inside
-`translated()`, or through a pool made here, and sees only the errors below.
+Every service creates its pool here. Other modules run their statements inside `translate_errors()`,
+and see only these errors:
 
     DatabaseError
-    ├── DatabaseUnavailableError   retry: the server is away, restarting, out of connections or disk
-    └── DatabaseRefusedError       do not retry: the statement broke a rule of the database
+    ├── DatabaseUnavailableError   retry: the server is down, restarting, or has no connection or
+    │                              disk space left
+    └── DatabaseRefusedError       do not retry: the statement violated a rule of the database
 """
 
 from collections.abc import Iterator
@@ -13,19 +14,19 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 
 class DatabaseError(Exception):
-    """The database did not do what was asked."""
+    """The database did not carry out a statement."""
 
 
 class DatabaseUnavailableError(DatabaseError):
-    """The server is away or short of something that comes back; the same call may succeed later."""
+    """The server is down or lacks a resource for the moment; the same call may succeed later."""
 
 
 class DatabaseRefusedError(DatabaseError):
-    """The server refused the statement; repeating it changes nothing."""
+    """The server refused the statement; it will refuse it again."""
 
 
 _RETRYABLE = (
@@ -38,11 +39,11 @@ _RETRYABLE = (
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turns psycopg's errors into ours.
+def translate_errors() -> Iterator[None]:
+    """Translate psycopg's errors into the errors of this module.
 
     Raises:
-        DatabaseUnavailableError, DatabaseRefusedError: in place of psycopg's.
+        DatabaseUnavailableError, DatabaseRefusedError: in place of an error of psycopg.
     """
     try:
         yield
@@ -52,9 +53,11 @@ def translated() -> Iterator[None]:
         raise DatabaseRefusedError(_one_line(error)) from error
 
 
-def is_address(url: str) -> bool:
-    """Whether PostgreSQL's client can read an address. Why it cannot is not told, as that quotes
-    it, with the password."""
+def is_valid_url(url: str) -> bool:
+    """Whether PostgreSQL's client can parse a URL.
+
+    The client's own error message is not returned, because it quotes the URL with the password.
+    """
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -63,28 +66,20 @@ def is_address(url: str) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    """The error's first line: the detail below it may quote a row, and a row holds recipients."""
+    """Return the first line of an error. The other lines may quote a row with a recipient."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def pool(url: str, *, size: int, name: str) -> ConnectionPool:
-    """A pool for threads; opens in the background and reconnects for ever.
+def create_pool(url: str, *, size: int, name: str) -> AsyncConnectionPool:
+    """Create a closed pool for one event loop; open it there with `await pool.open()`.
+
+    The pool reconnects without a limit.
 
     Args:
-        url: `postgresql://…`; size: connections at most; name: seen in pg_stat_activity.
+        url: `postgresql://…`.
+        size: the maximum number of connections.
+        name: the name in pg_stat_activity.
     """
-    return ConnectionPool(
-        url,
-        min_size=1,
-        max_size=size,
-        open=True,
-        timeout=10,
-        kwargs={"application_name": f"comms-{name}", "autocommit": True},
-    )
-
-
-def async_pool(url: str, *, size: int, name: str) -> AsyncConnectionPool:
-    """A pool for one event loop, still closed: `await pool.open()` on that loop."""
     return AsyncConnectionPool(
         url,
         min_size=1,

@@ -1,9 +1,11 @@
-"""Dead letters: records that no consumer could process, put aside with where they came from.
+"""Dead letters: records that no consumer can process, stored with their origin and the reason.
 
-Channels and the audit service `send_to_dead_letters` a record and go on; `comms dead-letters` reads
-what was buried and replays it, unchanged, into the topic it came from. A record that was replayed
-says so in a header, and keeps it if it is buried again: only the newest letter of such a line is
-replayed by a filter, or each `--all` would double what cannot be mended.
+The channels and the audit service call `send_to_dead_letters` and continue with the next record.
+`comms dead-letters` reads the dead letters and replays them, unchanged, into their topics.
+
+A replayed record has a header with the id of its dead letter. If it becomes a dead letter again,
+the new one keeps that header. Filters replay only the newest of such a series (`drop_superseded`);
+otherwise each `--all` would double the records that still cannot be processed.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -23,14 +25,15 @@ _ORIGINS = frozenset(topic.name for topic in TOPICS) - {DEAD_LETTERS}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A letter as it stands in the topic; all words are its headers' own.
+    """A dead letter, described by the headers of its record.
 
     Args:
-        id: partition and offset in `comms.dead-letters`, such as `0:17`; at: when it was buried.
-        channel: whose record it is; `status` for a status event.
-        origin_topic, origin_partition, origin_offset: where it came from, as text.
-        replayed_from: the letter that was replayed and became this one.
-        size: bytes of its value.
+        id: partition and offset in `comms.dead-letters`, such as `0:17`.
+        at: when the record became a dead letter.
+        channel: the channel of the record; `status` for a status event.
+        origin_topic, origin_partition, origin_offset: where the record came from, as text.
+        replayed_from: the id of the earlier dead letter that was replayed, if there is one.
+        size: the size of the value in bytes.
     """
 
     id: str
@@ -45,18 +48,19 @@ class DeadLetter:
     size: int
 
     @property
-    def may_return(self) -> bool:
-        """Whether it comes from a topic of ours, and so can be put back there."""
+    def is_replayable(self) -> bool:
+        """Whether it comes from one of our topics, so that it can be published there again."""
         return self.origin_topic in _ORIGINS
 
 
 def send_to_dead_letters(
     producer: EventProducer, record: Record, *, channel: str, reason: str, detail: str
 ) -> None:
-    """Put a record among the dead letters and wait until the broker has it.
+    """Publish a record to the dead letters, and wait until the broker has it.
 
     Raises:
-        KafkaUnavailableError, KafkaRefusedError: it is not there; it must be read again.
+        KafkaUnavailableError, KafkaRefusedError: the broker does not have it; the caller must read
+            the record again.
     """
     headers = {
         CHANNEL: channel.encode(),
@@ -66,93 +70,101 @@ def send_to_dead_letters(
         ORIGIN_PARTITION: str(record.partition).encode(),
         ORIGIN_OFFSET: str(record.offset).encode(),
     }
-    if (former := record.headers.get(REPLAYED_FROM)) is not None:
-        headers[REPLAYED_FROM] = former
+    if (replayed_from := record.headers.get(REPLAYED_FROM)) is not None:
+        headers[REPLAYED_FROM] = replayed_from
     producer.publish_and_wait(
         DEAD_LETTERS, key=record.key, value=record.value, headers=headers, seconds=ACK_SECONDS
     )
 
 
-def letters(broker: Broker) -> Iterator[tuple[DeadLetter, Record]]:
-    """Every dead letter with its record, oldest first.
+def read_all(broker: Broker) -> Iterator[tuple[DeadLetter, Record]]:
+    """Yield every dead letter with its record, oldest first.
 
     Raises:
-        KafkaUnavailableError, KafkaRefusedError: they cannot be read.
+        KafkaUnavailableError, KafkaRefusedError: the topic cannot be read.
     """
     for record in broker.records(DEAD_LETTERS):
-        yield _letter(record), record
+        yield _to_dead_letter(record), record
 
 
-def newest_of_each_line(found: Collection[DeadLetter]) -> list[DeadLetter]:
-    """Those that were not replayed and buried again: of such a line, the last letter speaks."""
-    superseded = {letter.replayed_from for letter in found}
-    return [letter for letter in found if letter.id not in superseded]
+def drop_superseded(dead_letters: Collection[DeadLetter]) -> list[DeadLetter]:
+    """Return the dead letters that were not replayed and became a new dead letter again."""
+    superseded = {dead_letter.replayed_from for dead_letter in dead_letters}
+    return [dead_letter for dead_letter in dead_letters if dead_letter.id not in superseded]
 
 
-def replay(broker: Broker, wanted: Collection[str], *, on_acknowledged: Callable[[], None]) -> int:
-    """Publish letters, key and value unchanged, into the topics they came from.
+def replay(broker: Broker, ids: Collection[str], *, on_acknowledged: Callable[[], None]) -> int:
+    """Publish dead letters to the topics they came from, with key and value unchanged.
 
     Args:
-        wanted: their ids; each must be of a letter that `may_return`.
-        on_acknowledged: called for each that the broker has.
+        ids: the ids of the dead letters. Those that are not replayable are skipped.
+        on_acknowledged: called for each record that the broker has acknowledged.
 
     Returns:
-        How many the broker has.
+        The number of acknowledged records.
 
     Raises:
-        KafkaUnavailableError, KafkaRefusedError: not all of them; repeating it is harmless.
+        KafkaUnavailableError, KafkaRefusedError: some records were not acknowledged. The call may
+            be repeated.
     """
     producer = broker.producer(threaded=False)
     faults: list[KafkaFault] = []
-    count = 0
+    acknowledged = 0
 
     def on_ack(fault: KafkaFault | None) -> None:
-        nonlocal count
+        nonlocal acknowledged
         if fault is not None:
             faults.append(fault)
             return
-        count += 1
+        acknowledged += 1
         on_acknowledged()
 
     try:
-        left = set(wanted)
-        for letter, record in letters(broker):
-            if letter.id not in left or not letter.may_return:
-                continue
-            left.discard(letter.id)
+        for dead_letter, record in _select(broker, ids):
             producer.publish(
-                letter.origin_topic,
+                dead_letter.origin_topic,
                 key=record.key,
                 value=record.value,
-                headers={REPLAYED_FROM: letter.id.encode()},
+                headers={REPLAYED_FROM: dead_letter.id.encode()},
                 on_ack=on_ack,
             )
-            producer.serve()
-            if not left:
-                break
-        unheard = producer.flush(ACK_SECONDS)
+            producer.poll()
+        unacknowledged = producer.flush(ACK_SECONDS)
     finally:
         producer.close(seconds=0)
     if faults:
         raise faults[0]
-    if unheard:
-        raise KafkaUnavailableError(f"{unheard} were not acknowledged; replay them again")
-    return count
+    if unacknowledged:
+        raise KafkaUnavailableError(
+            f"{unacknowledged} records were not acknowledged; replay them again"
+        )
+    return acknowledged
 
 
-def _letter(record: Record) -> DeadLetter:
-    def said(name: str) -> str:
+def _select(broker: Broker, ids: Collection[str]) -> Iterator[tuple[DeadLetter, Record]]:
+    """Yield the replayable dead letters with these ids; stop reading after the last one."""
+    missing = set(ids)
+    for dead_letter, record in read_all(broker):
+        if dead_letter.id in missing and dead_letter.is_replayable:
+            missing.discard(dead_letter.id)
+            yield dead_letter, record
+        if not missing:
+            return
+
+
+def _to_dead_letter(record: Record) -> DeadLetter:
+    def header(name: str) -> str:
         return record.headers.get(name, b"").decode(errors="replace")
 
     return DeadLetter(
         id=f"{record.partition}:{record.offset}",
         at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
-        channel=said(CHANNEL),
-        reason=said(REASON),
-        detail=said(DETAIL),
-        origin_topic=said(ORIGIN_TOPIC),
-        origin_partition=said(ORIGIN_PARTITION),
-        origin_offset=said(ORIGIN_OFFSET),
-        replayed_from=said(REPLAYED_FROM) or None,
+        channel=header(CHANNEL),
+        reason=header(REASON),
+        detail=header(DETAIL),
+        origin_topic=header(ORIGIN_TOPIC),
+        origin_partition=header(ORIGIN_PARTITION),
+        origin_offset=header(ORIGIN_OFFSET),
+        replayed_from=header(REPLAYED_FROM) or None,
         size=len(record.value),
     )

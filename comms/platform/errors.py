@@ -1,5 +1,8 @@
-"""The error with which a service stops itself, because going on would do harm."""
+"""The error with which a service stops itself, because continuing would do harm.
+
+Services raise it; `comms run` prints its text and exits with 1.
+"""
 
 
 class ServiceError(Exception):
-    """The sentence says why, in one line; `comms run` prints it and exits with 1."""
+    """A service must stop; the text says why, in one line."""

@@ -1,8 +1,8 @@
-"""Health and metrics for every process: `/healthz`, `/readyz`, `/metrics`.
+"""Health and metrics of every process: `/healthz`, `/readyz`, `/metrics`.
 
-Services without an HTTP application of their own start a `HealthServer`; the application answers
-with `answer`. Both ask the same question: `problems()`, which names what keeps the service from
-doing its work, and is empty when nothing does.
+A service without an HTTP application starts a `HealthServer`; the application calls `respond`. Both
+call the `problems` function of the service. It returns what prevents the service from working, and
+an empty list if the service is ready.
 """
 
 import json
@@ -20,20 +20,22 @@ PATHS = ("/healthz", "/readyz", "/metrics")
 
 
 class HealthServer:
-    """A small HTTP server on a thread of its own.
-
-    Raises:
-        OSError: on `start`, when the port is taken.
-    """
+    """A small HTTP server on a thread of its own."""
 
     def __init__(self, host: str, port: int, problems: Problems) -> None:
-        self._host, self._port, self._problems = host, port, problems
+        self._host = host
+        self._port = port
+        self._problems = problems
         self._server: WSGIServer | None = None
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Listen on the port and answer requests.
+
+        Raises:
+            OSError: the port is in use.
+        """
         self._server = make_server(
-            self._host, self._port, self._answer, server_class=_Server, handler_class=_Handler
+            self._host, self._port, self._respond, server_class=_Server, handler_class=_Handler
         )
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True
@@ -45,11 +47,11 @@ class HealthServer:
             self._server.shutdown()
             self._server.server_close()
 
-    def _answer(
+    def _respond(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        status, kind, body = answer(str(environ["PATH_INFO"]), self._problems)
-        headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+        status, content_type, body = respond(str(environ["PATH_INFO"]), self._problems)
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
         start_response(f"{status} {'OK' if status == 200 else 'Not OK'}", headers)
         return [body]
 
@@ -60,17 +62,20 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Probes come every few seconds; they are not worth a line."""
+        """Log nothing: probes arrive every few seconds."""
 
 
-def answer(path: str, problems: Problems) -> tuple[int, str, bytes]:
-    """(status, content type, body) for one of the three paths."""
+def respond(path: str, problems: Problems) -> tuple[int, str, bytes]:
+    """Return the HTTP status, the content type and the body for a path.
+
+    A path that is none of `PATHS` is answered with 404.
+    """
     if path == "/healthz":
         return 200, "application/json", b'{"status":"ok"}'
     if path == "/metrics":
         return 200, CONTENT_TYPE_LATEST, generate_latest()
     if path == "/readyz":
-        found = problems()
-        body = {"status": "not ready" if found else "ready", "problems": found}
-        return (503 if found else 200), "application/json", json.dumps(body).encode()
+        current = problems()
+        body = {"status": "not ready" if current else "ready", "problems": current}
+        return (503 if current else 200), "application/json", json.dumps(body).encode()
     return 404, "text/plain", b"try /healthz, /readyz or /metrics\n"

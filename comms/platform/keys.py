@@ -1,7 +1,8 @@
-"""API keys: made, listed and revoked by the CLI, checked on every request.
+"""API keys in the database: the command line manages them, and every request is checked.
 
-A key is shown once, when it is made. The database keeps its SHA-256: keys are long random words, so
-a slow hash would only slow requests.
+`comms keys` and `comms up` create keys; `comms.platform.auth` checks them. A key is shown once,
+when it is created. The database stores its SHA-256 digest. Keys are long and random, so a slow hash
+would only slow requests down.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ PREFIX = "ck_"
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as listed; never the key itself."""
+    """A row of the list of keys. It does not contain the key itself."""
 
     id: UUID
     tenant: str
@@ -28,23 +29,23 @@ class ApiKey:
     revoked_at: datetime | None
 
 
-def hash_of(key: str) -> bytes:
-    """What the database keeps of a key."""
+def hash_key(key: str) -> bytes:
+    """Return the digest of a key, as the database stores it."""
     return hashlib.sha256(key.encode()).digest()
 
 
-def create(connection: psycopg.Connection, tenant: str, name: str, mode: str = "live") -> str:
-    """Make a key for `tenant` and return it; this is the only time it is seen."""
+def create(connection: psycopg.Connection, tenant: str, name: str, *, mode: str = "live") -> str:
+    """Create a key for a tenant and return it. It cannot be read again later."""
     key = PREFIX + secrets.token_urlsafe(24)
     connection.execute(
         "INSERT INTO comms.api_key (tenant, name, mode, hash) VALUES (%s, %s, %s, %s)",
-        (tenant, name, mode, hash_of(key)),
+        (tenant, name, mode, hash_key(key)),
     )
     return key
 
 
-def listed(connection: psycopg.Connection) -> list[ApiKey]:
-    """Every key, newest first."""
+def list_all(connection: psycopg.Connection) -> list[ApiKey]:
+    """Return every key, newest first."""
     cursor = connection.cursor(row_factory=class_row(ApiKey))
     return cursor.execute(
         "SELECT id, tenant, name, mode, created_at, revoked_at"
@@ -53,9 +54,13 @@ def listed(connection: psycopg.Connection) -> list[ApiKey]:
 
 
 def revoke(connection: psycopg.Connection, key_id: UUID) -> bool:
-    """Revoke a key; whether it was there and in force."""
-    changed = connection.execute(
+    """Revoke a key.
+
+    Returns:
+        Whether the key existed and was not revoked yet.
+    """
+    cursor = connection.execute(
         "UPDATE comms.api_key SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL",
         (key_id,),
     )
-    return changed.rowcount == 1
+    return cursor.rowcount == 1

@@ -1,7 +1,7 @@
-"""Logs for two readers: an event name and ids as fields for machines, a line for people.
+"""The logging of a process: an event name and ids as fields, and a sentence where one helps.
 
-Each process calls `configure` once. On a terminal lines are coloured, elsewhere JSON. Recipients,
-bodies and secrets are never given to a logger; ids are.
+Each process calls `configure` once, at its start. Lines are coloured on a terminal and JSON
+elsewhere. Ids may be logged. Recipients, contents and secrets are never passed to a logger.
 """
 
 import logging
@@ -11,22 +11,23 @@ import structlog
 
 
 def configure(service: str, *, level: str = "INFO") -> None:
-    """Set up this process's logging to standard error.
+    """Configure the logging of this process, to standard error.
 
     Args:
-        service: bound to every line; level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+        service: the name of the service; it is in every line.
+        level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
     """
-    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
-    pretty = sys.stderr.isatty()
+    level_number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    is_terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(level_number),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -1,13 +1,12 @@
-"""A provider's words without what may be private in them.
+"""Remove private data from the text of a provider.
 
-What a provider says of one message is kept in the message's history, for its tenant. Wherever else
-its words are shown (readiness, logs), they go through `masked` first: it may quote whom it was to
-reach, or what it was to say.
+The history of a message keeps the complete text, for its tenant. Everywhere else (readiness, logs),
+the text goes through `mask` first, because a provider may quote the recipient or the content.
 """
 
 import re
 
-# Numbers, addresses, devices' tokens and endpoints, and whatever stands between quotation marks.
+# Numbers, addresses, device tokens, endpoints, and text between quotation marks.
 _PRIVATE = re.compile(
     r"""\+?\d[\d\s().-]{4,}\d
       | [^\s@'"<>]+(?:@|%40)[^\s@'"<>]+
@@ -17,6 +16,6 @@ _PRIVATE = re.compile(
 )
 
 
-def masked(text: str) -> str:
-    """The text with an ellipsis in place of each private thing."""
+def mask(text: str) -> str:
+    """Return the text with an ellipsis in place of each private part."""
     return _PRIVATE.sub("…", text)

@@ -1,7 +1,7 @@
-"""Errors over HTTP: `application/problem+json` (RFC 9457) that names the field.
+"""Errors over HTTP: `application/problem+json` (RFC 9457), with the names of the wrong fields.
 
-Route functions raise `Problem`; `install` makes an application answer it, and everything FastAPI
-itself refuses, in the one shape.
+Route functions raise `Problem`. `install` adds the exception handlers to an application. They
+answer with a problem document for every error, also for those that FastAPI raises itself.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,15 @@ from schemas.errors import InvalidRecordError, Violation
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
-    """An answer that is not the asked one.
+class Problem(Exception):  # noqa: N818 - the name in RFC 9457
+    """An error that is answered with a problem document.
 
     Args:
-        status: the HTTP status; title: what kind of problem; detail: what about this one.
-        errors: the fields that are wrong, if it is about fields.
+        status: the HTTP status.
+        title: the kind of problem.
+        detail: the explanation of this occurrence.
+        errors: the wrong fields, if there are any.
+        headers: the headers of the answer.
     """
 
     def __init__(
@@ -39,11 +42,14 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail or title)
-        self.status, self.title, self.detail = status, title, detail
-        self.errors, self.headers = tuple(errors), headers
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = headers
 
     def body(self) -> dict[str, Any]:
-        """The problem document."""
+        """Return the problem document."""
         document: dict[str, Any] = {
             "type": "about:blank",
             "title": self.title,
@@ -55,29 +61,30 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
         return document
 
 
-def invalid(violations: Sequence[Violation]) -> Problem:
-    """422: fields break rules."""
+def unprocessable(violations: Sequence[Violation]) -> Problem:
+    """Return a problem with status 422: some fields are not valid."""
     return Problem(422, "The request is not valid", errors=violations)
 
 
-def violations_of(error: RequestValidationError) -> tuple[Violation, ...]:
-    """FastAPI's findings as violations, field by field, without the values."""
-    return tuple(Violation(_field(item["loc"]), describe(item)) for item in error.errors())
+def to_violations(error: RequestValidationError) -> tuple[Violation, ...]:
+    """Return the violations that FastAPI found, one for each field, without the values."""
+    return tuple(Violation(_field_path(item["loc"]), describe(item)) for item in error.errors())
 
 
-def _field(location: Sequence[int | str]) -> str:
+def _field_path(location: Sequence[int | str]) -> str:
+    """Return the path of a field, such as `messages[3].to`."""
+    has_source = bool(location) and location[0] in {"body", "query", "path", "header"}
     path = ""
-    for part in (
-        location[1:]
-        if location and location[0] in {"body", "query", "path", "header"}
-        else location
-    ):
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    for part in location[1:] if has_source else location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
     return path or "body"
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer every refusal as a problem document."""
+    """Add the exception handlers that answer every error with a problem document."""
 
     def respond(problem: Problem) -> JSONResponse:
         return JSONResponse(
@@ -90,11 +97,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(InvalidRecordError)
     async def on_record(_: Request, error: InvalidRecordError) -> JSONResponse:
-        return respond(invalid(error.violations))
+        return respond(unprocessable(error.violations))
 
     @app.exception_handler(RequestValidationError)
     async def on_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(invalid(violations_of(error)))
+        return respond(unprocessable(to_violations(error)))
 
     @app.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> JSONResponse:
@@ -104,12 +111,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DatabaseUnavailableError)
     async def on_database(_: Request, error: DatabaseUnavailableError) -> JSONResponse:
-        return respond(_away("The database does not answer; nothing was done"))
+        return respond(_unavailable("The database does not answer; nothing was done"))
 
     @app.exception_handler(KafkaUnavailableError)
     async def on_kafka(_: Request, error: KafkaUnavailableError) -> JSONResponse:
-        return respond(_away("Kafka does not answer; nothing was done"))
+        return respond(_unavailable("Kafka does not answer; nothing was done"))
 
 
-def _away(detail: str) -> Problem:
+def _unavailable(detail: str) -> Problem:
     return Problem(503, "Service unavailable", detail, headers={"Retry-After": "1"})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.limits import Limit
 
 LEASE_SECONDS = 1.0  # tokens that are not spent by then are lost
@@ -97,7 +97,7 @@ class TokenBuckets:
 
     async def introduce(self, *key: str, tokens: float) -> None:
         """Make sure that the row exists; a new one begins with `tokens`."""
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 await connection.execute(self._introduce, (*key, tokens))
 
@@ -112,7 +112,7 @@ class TokenBuckets:
         """
         required = min(need, limit.burst)
         values = (limit.burst, limit.rate, *key, required, need, wanted, *key)
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 row = await (await connection.execute(self._take, values)).fetchone()
         return Grant(*row) if row else None

@@ -1,7 +1,8 @@
-"""The schema registry, where one is configured; the one seam of its client's errors.
+"""The Avro codec of a service, with the schema registry if one is configured.
 
-Every service asks `codec_of` for its codec. Without `COMMS_SCHEMA_REGISTRY_URL` nothing here is
-imported from the registry's client, whose parts are an optional extra.
+Every service calls `build_codec`. The client of the registry is an optional extra, so it is
+imported only if `COMMS_SCHEMA_REGISTRY_URL` is set. This module translates the errors of the
+client.
 """
 
 from typing import TYPE_CHECKING
@@ -10,25 +11,25 @@ from comms.platform.settings import Settings, SettingsError
 from schemas.codec import Codec
 from schemas.errors import UnknownSchemaError
 
-if TYPE_CHECKING:  # an optional dependency, needed by the type checker alone
+if TYPE_CHECKING:  # an optional dependency, which only the type checker needs
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
 
 class RegistryUnavailableError(Exception):
-    """The schema registry did not answer, or not what was asked."""
+    """The schema registry did not answer, or its answer cannot be used."""
 
 
 class ConfluentRegistry:
-    """A `schemas.codec.Registry` over Confluent's client, which caches ids and schemas."""
+    """A `schemas.codec.Registry` that uses Confluent's client, which caches ids and schemas."""
 
     def __init__(self, client: "SchemaRegistryClient") -> None:
         self._client = client
 
     def id_of(self, subject: str, schema: str) -> int:
-        """Register the schema under the subject if need be; its id.
+        """Return the id of a schema; register it under the subject if it is new.
 
         Raises:
-            RegistryUnavailableError: the registry refused it or did not answer.
+            RegistryUnavailableError: the registry refused the schema or did not answer.
         """
         from confluent_kafka.schema_registry import Schema  # noqa: PLC0415 - optional extra
         from confluent_kafka.schema_registry.error import (  # noqa: PLC0415
@@ -41,10 +42,10 @@ class ConfluentRegistry:
             raise RegistryUnavailableError(f"{subject}: {error}") from error
 
     def schema_of(self, schema_id: int) -> str:
-        """The schema of an id.
+        """Return the schema of an id.
 
         Raises:
-            UnknownSchemaError: the registry has none such.
+            UnknownSchemaError: the registry does not have this id.
             RegistryUnavailableError: the registry did not answer.
         """
         from confluent_kafka.schema_registry.error import (  # noqa: PLC0415
@@ -59,11 +60,11 @@ class ConfluentRegistry:
             raise RegistryUnavailableError(f"schema {schema_id}: {error}") from error
 
 
-def codec_of(settings: Settings) -> Codec:
-    """The codec the settings ask for.
+def build_codec(settings: Settings) -> Codec:
+    """Return the codec that the settings describe.
 
     Raises:
-        SettingsError: a registry is named and its client is not installed.
+        SettingsError: a registry is configured and its client is not installed.
     """
     if settings.schema_registry_url is None:
         return Codec()

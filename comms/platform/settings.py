@@ -22,7 +22,7 @@ from comms.platform.channel_tables import (
     RoutingPolicy,
     channel_settings,
 )
-from comms.platform.database import is_address
+from comms.platform.database import is_valid_url
 from comms.platform.limits import TenantLimits, tenant_limits
 from comms.platform.provider_tables import ProviderSettings
 from comms.platform.toml_config import (
@@ -184,7 +184,7 @@ class ConfigFile(Table):
             return None
         if not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
-        if not is_address(value):  # the part that is wrong may be the password
+        if not is_valid_url(value):  # the part that is wrong may be the password
             raise ValueError("cannot be read; a character in it may have to be escaped")
         return value.replace("postgres://", "postgresql://", 1)
 

@@ -12,7 +12,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -33,7 +33,7 @@ def upgrade(url: str, *, revision: str = "head") -> None:
     config.set_main_option("script_location", str(files("comms.platform").joinpath("migrations")))
     engine = create_engine(sqlalchemy_url(url))
     try:
-        with translated(), _unwrapped(), engine.begin() as connection:
+        with translate_errors(), _unwrapped(), engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('comms.migrations'))"))
             connection.execute(text("CREATE SCHEMA IF NOT EXISTS comms"))
             config.attributes["connection"] = connection

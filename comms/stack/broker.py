@@ -81,7 +81,7 @@ class EmbeddedBroker:
         except OSError:
             return False
         try:
-            Broker({"bootstrap.servers": self.bootstrap_servers}).topic_names(2.0)
+            Broker({"bootstrap.servers": self.bootstrap_servers}).list_topics(2.0)
         except KafkaUnavailableError:
             return False
         return True

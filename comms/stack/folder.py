@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 
 from comms.platform import keys
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.settings import STACK_FILE
 from comms.stack.errors import AlreadyRunningError, StackError
 
@@ -76,7 +76,7 @@ def ensure_api_key(data_dir: Path, database_url: str) -> str:
     """Return the folder's API key; create one if there is none or it was revoked."""
     path = data_dir / API_KEY_FILE
     stored = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-    with translated(), psycopg.connect(database_url) as connection:
+    with translate_errors(), psycopg.connect(database_url) as connection:
         if stored and _is_valid(connection, stored):
             return stored
         key = keys.create(connection, TENANT, "comms up")
@@ -87,7 +87,7 @@ def ensure_api_key(data_dir: Path, database_url: str) -> str:
 def _is_valid(connection: psycopg.Connection, key: str) -> bool:
     cursor = connection.execute(
         "SELECT 1 FROM comms.api_key WHERE hash = %s AND tenant = %s AND revoked_at IS NULL",
-        (keys.hash_of(key), TENANT),
+        (keys.hash_key(key), TENANT),
     )
     return cursor.fetchone() is not None
 

@@ -9,7 +9,7 @@ import asyncio
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import DatabaseRefusedError, DatabaseUnavailableError, translated
+from comms.platform.database import DatabaseRefusedError, DatabaseUnavailableError, translate_errors
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,6 @@ async def make_partitions(pool: AsyncConnectionPool) -> None:
     Raises:
         DatabaseError: they were not made.
     """
-    with translated():
+    with translate_errors():
         async with pool.connection() as connection:
             await connection.execute("SELECT consumers.ensure_partitions()")

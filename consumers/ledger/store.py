@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from consumers.ledger import statements
 from consumers.ledger.decisions import AttemptHistory, LedgerEntry
 from consumers.ledger.delivery import RETRY_NONCE, Delivery, Lease
@@ -105,7 +105,7 @@ class Ledger:
             self._channel,
         )
         claimed: dict[UUID, dict[str, str]] = {}
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(statements.CLAIM, parameters)
                 rows = await cursor.fetchall()
@@ -127,7 +127,7 @@ class Ledger:
     async def look_up(self, deliveries: Sequence[Delivery]) -> dict[UUID, AttemptHistory]:
         """Return what the ledger holds about each message that has an attempt."""
         columns = [d.message.id for d in deliveries], [d.resend_request for d in deliveries]
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(statements.LOOK_UP, columns)
                 rows = await cursor.fetchall()
@@ -157,7 +157,7 @@ class Ledger:
             if s.retry_after is not None
         ]
         suppressions = [row for s in settlements for row in self._suppression_rows(s)]
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute(statements.SETTLE, _columns(settlements))
                 if retries:
@@ -174,7 +174,7 @@ class Ledger:
         rows = [
             (delivery, delivery.resend_request or RETRY_NONCE, wait) for delivery, wait in deferrals
         ]
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 await self._queue(connection, rows)
 
@@ -183,7 +183,7 @@ class Ledger:
 
         No other process gets them within `LEASE_SECONDS`.
         """
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
                     statements.LEASE, (LEASE_SECONDS, self._channel, limit)
@@ -207,7 +207,7 @@ class Ledger:
         Returns:
             How many messages were queued.
         """
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
                     statements.REQUEUE_ABANDONED,
@@ -226,7 +226,7 @@ class Ledger:
             [lease.nonce for lease in leases],
             [lease.until for lease in leases],
         )
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 await connection.execute(statements.FINISH, columns)
 

@@ -18,7 +18,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from consumers.ledger.decisions import LedgerEntry
 from consumers.ledger.store import entry_of
 from schemas.topics import STATUS
@@ -115,7 +115,7 @@ class UnpublishedEvents:
 
     async def progress(self) -> Progress | None:
         """Return how far the audit service has come; None before it has recorded anything."""
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_PROGRESS, (STATUS,))
                 row = await cursor.fetchone()
@@ -129,7 +129,7 @@ class UnpublishedEvents:
         Returns:
             The message's id, its encoded form and the attempt, oldest first; `limit` at most.
         """
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection, connection.transaction():
                 rows = await self._unrecorded(
                     connection, _OUTCOME_CANDIDATES, _UNRECORDED_OUTCOMES, window, limit
@@ -145,7 +145,7 @@ class UnpublishedEvents:
         Returns:
             The message's id and the encoded event, oldest first; `limit` at most.
         """
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection, connection.transaction():
                 rows = await self._unrecorded(
                     connection, _RECEIPT_CANDIDATES, _UNRECORDED_RECEIPTS, window, limit

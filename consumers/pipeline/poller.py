@@ -138,7 +138,7 @@ class LanePoller:
             time.sleep(FULL_SECONDS)
             return
         try:
-            self._consumer.stand_by(POLL_SECONDS)
+            self._consumer.poll_paused(POLL_SECONDS)
         except KafkaUnavailableError as error:
             self._pause(error, POLL_SECONDS)
 

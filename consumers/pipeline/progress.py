@@ -45,7 +45,7 @@ class LaneProgress:
 
     def track(self, record: Record) -> Offset | None:
         """Count a fetched record as open; None if its partition is not assigned."""
-        source = self.offsets.track(record.place, record.offset, record.timestamp)
+        source = self.offsets.track(record.topic_partition, record.offset, record.timestamp)
         if source is not None and len(record.value) >= LARGE_RECORD:
             self._large[source] = len(record.value)
         return source

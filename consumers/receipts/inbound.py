@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform import metrics
 from comms.platform.clock import utc_now
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from consumers.receipts.stopwords import is_stop
 from consumers.sdk.receipts import Inbound, Receipt, ReceiptEvent, UnmatchedReceipt
 from consumers.suppression import normal
@@ -79,7 +79,7 @@ class AttemptLookup:
             "channel": channel,
             "provider": provider,
         }
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(FIND_BY_PROVIDER_ID, values)
                 rows = await cursor.fetchall()
@@ -117,7 +117,7 @@ class AttemptLookup:
             "provider": provider,
             "within": WROTE_WITHIN,
         }
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 rows = await (await connection.execute(_WROTE_TO_THEM, values)).fetchall()
                 values["reason"] = SuppressionReason.OPT_OUT

@@ -23,7 +23,7 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import DatabaseError, DatabaseUnavailableError, translated
+from comms.platform.database import DatabaseError, DatabaseUnavailableError, translate_errors
 from consumers.sdk.receipt_polling import (
     PollableProvider,
     PollSchedule,
@@ -168,7 +168,7 @@ class ReceiptPoller:
         """
         key = (_LOCKS, f"{self._channel}/{self._name}")
         async with self._pool.connection() as connection:
-            with translated():
+            with translate_errors():
                 cursor = await connection.execute(_LOCK, key)
                 is_held, now = await cursor.fetchone() or (False, None)
             if not is_held or not isinstance(now, datetime):
@@ -177,7 +177,10 @@ class ReceiptPoller:
             try:
                 yield connection, now
             finally:
-                with suppress(DatabaseError), translated():  # a lost connection releases it too
+                with (
+                    suppress(DatabaseError),
+                    translate_errors(),
+                ):  # a lost connection releases it too
                     await connection.execute(_UNLOCK, key)
 
     async def _poll_span(self, connection: AsyncConnection, span: Span, now: datetime) -> int:
@@ -202,5 +205,5 @@ class ReceiptPoller:
         self, connection: AsyncConnection, span: Span, after: tuple[datetime, UUID]
     ) -> Sequence[tuple[datetime, UUID, str, str | None]]:
         values = (self._channel, self._name, span.begin, span.end, *after, PAGE)
-        with translated():
+        with translate_errors():
             return await (await connection.execute(_FIND_OPEN, values)).fetchall()

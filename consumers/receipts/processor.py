@@ -19,7 +19,7 @@ from uuid import UUID
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import DatabaseError, translated
+from comms.platform.database import DatabaseError, translate_errors
 from comms.platform.kafka import Ack, KafkaFault
 from consumers.receipts.batching import BatchAcks, ReceiptSource, Submission
 from consumers.receipts.inbound import AttemptLookup
@@ -221,7 +221,7 @@ class ReceiptProcessor:
             [str(receipt.event.channel) for receipt in encoded],
             [receipt.value for receipt in encoded],
         )
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 await connection.execute(_STORE, columns)
 
@@ -243,7 +243,7 @@ class ReceiptProcessor:
             "channels": [str(source.channel) for source in sources],
             "providers": [source.provider for source in sources],
         }
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_LOOK_UP, values)
                 rows = await cursor.fetchall()

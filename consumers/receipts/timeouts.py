@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.database_retry import run_periodically
 from consumers.status.publisher import StatusPublisher
 from schemas import events
@@ -146,7 +146,7 @@ class ReceiptTimeouts:
             "after_id": after[1],
             "limit": PAGE,
         }
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_UNCONFIRMED, values)
                 return [_UnconfirmedAttempt(*row) for row in await cursor.fetchall()]
@@ -164,7 +164,7 @@ class ReceiptTimeouts:
             [attempt.attempt for attempt in page],
             [attempt.status for attempt in page],
         )
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_STILL_WAITING, columns)
                 return [page[n - 1] for (n,) in await cursor.fetchall()]

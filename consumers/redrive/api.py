@@ -18,7 +18,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from comms.platform.auth import Authenticator, Caller
 from comms.platform.clock import Clock, utc_now
 from comms.platform.kafka import EventProducer, KafkaFault
-from comms.platform.problems import Problem, invalid
+from comms.platform.problems import Problem, unprocessable
 from consumers.ledger.delivery import RETRY_NONCE
 from consumers.redrive.requests import REFUSALS, ResendAnswer, ResendRequests
 from consumers.redrive.resolving import (
@@ -94,7 +94,7 @@ class ResendRun(BaseModel):
         try:
             return parse(self.where)
         except FilterError as error:
-            raise invalid([Violation("where", str(error))]) from error
+            raise unprocessable([Violation("where", str(error))]) from error
 
 
 class ResendPreview(BaseModel):
@@ -132,7 +132,7 @@ def router(
 ) -> APIRouter:
     """Return the routes, for the application."""
     routes = APIRouter(prefix="/v1", tags=["redrive"])
-    live_caller = Depends(authenticator.live)
+    live_caller = Depends(authenticator.require_live)
     _register_resend(routes, ResendRequests(pool), live_caller)
     _register_resolve(routes, Resolver(pool, producer, codec, clock), live_caller)
     _register_resends(routes, ResendRequests(pool), Selection(pool), live_caller)
@@ -216,7 +216,7 @@ def _register_resends(
             first = await selection.page(caller.tenant, condition, limit=PREVIEW_SIZE)
             return ResendPreview(count=sum(g.count for g in groups), groups=groups, first=first)
         if body.run_id is None:
-            raise invalid([Violation("run_id", "is needed to send: a UUID of the run's own")])
+            raise unprocessable([Violation("run_id", "is needed to send: a UUID of the run's own")])
         page = await selection.page(caller.tenant, condition, limit=body.limit, before=before)
         nonces = {message.id: uuid5(body.run_id, str(message.id)) for message in page}
         answers = await requests.request(caller.tenant, nonces) if nonces else {}
@@ -252,4 +252,4 @@ def _last_id(cursor: str | None) -> UUID | None:
     try:
         return UUID(bytes=urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
-        raise invalid([Violation("cursor", "is not a cursor of this API")]) from None
+        raise unprocessable([Violation("cursor", "is not a cursor of this API")]) from None

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from schemas.lifecycle import RESENDABLE
 from schemas.vocabulary import Status
 
@@ -123,7 +123,7 @@ class ResendRequests:
         Raises:
             DatabaseError: nothing was requested, as far as the database could report.
         """
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection, connection.transaction():
                 return await request_resends(connection, tenant, nonces)
 

@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.auth import Caller
 from comms.platform.clock import Clock, utc_now
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from comms.platform.kafka import EventProducer, KafkaFault
 from consumers.redrive.requests import REFUSALS, ResendAnswer, request_resends
 from schemas import events
@@ -152,7 +152,7 @@ class Resolver:
             DatabaseError: nothing was changed, as far as the database could report.
             KafkaFault: it is settled; its event is not published yet, and will be.
         """
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection, connection.transaction():
                 attempt = await self._lock(connection, caller, message_id)
                 attempt.check(resolution)

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from consumers.redrive.where import Condition
 
 _COUNT = """
@@ -78,7 +78,7 @@ class Selection:
         self, statement: str, condition: Condition, values: Mapping[str, object]
     ) -> Sequence[dict[str, Any]]:
         query = statement.format(condition=condition.sql).encode()
-        with translated():
+        with translate_errors():
             async with (
                 self._pool.connection() as connection,
                 connection.cursor(row_factory=dict_row) as cursor,

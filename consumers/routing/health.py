@@ -9,7 +9,7 @@ from datetime import datetime
 
 import structlog
 
-from comms.platform.masking import masked
+from comms.platform.masking import mask
 from consumers.sdk.outcomes import Accepted, AccountError, Outcome, Refused, label_of
 from schemas.events import ProviderResponse
 
@@ -67,7 +67,7 @@ class ProviderHealth:
             record.account_problem = None
         else:
             response = outcome.response
-            record.last_error = masked(response.detail or response.code or label_of(outcome))
+            record.last_error = mask(response.detail or response.code or label_of(outcome))
             record.last_error_at = at
         if isinstance(outcome, AccountError):
             self._record_account_error(provider, record, mask_response(outcome.response))
@@ -84,5 +84,5 @@ def mask_response(response: ProviderResponse) -> str:
 
     The detail may quote a number or an address, so those are masked.
     """
-    detail = masked(response.detail or "no detail")
+    detail = mask(response.detail or "no detail")
     return detail if response.code is None else f"{detail} ({response.code})"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from comms.platform.masking import masked
+from comms.platform.masking import mask
 from comms.platform.settings import RoutingPolicy
 from consumers.routing.breaker import Breaker, BreakerState
 from consumers.routing.health import mask_response
@@ -237,7 +237,7 @@ class Router:
         is_slow = seconds > self._policy.slow_seconds
         state.counts = state.counts.with_call(is_error=is_error, is_slow=is_slow)
         if is_error:
-            state.problem = masked(outcome.response.detail or outcome.response.code or "no answer")
+            state.problem = mask(outcome.response.detail or outcome.response.code or "no answer")
         if isinstance(outcome, AccountError):
             state.problem = f"{_ACCOUNT}{mask_response(outcome.response)}"
             state.breaker.record_account_error(now)

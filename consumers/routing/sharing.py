@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform import metrics
 from comms.platform.clock import Clock, utc_now
-from comms.platform.database import DatabaseError, translated
+from comms.platform.database import DatabaseError, translate_errors
 from comms.platform.database_retry import run_periodically
 from comms.platform.settings import RoutingPolicy
 from consumers.routing.router import Router, RouteState
@@ -118,7 +118,7 @@ class RouteSharing:
         states = dict(self._router.states)
         written = {name: state.counts for name, state in states.items()}
         unshared = [state for state in states.values() if state.breaker.is_unshared]
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection, connection.transaction():
                 await self._insert_routes(connection, states.values())
                 await self._add_counts(connection, written)

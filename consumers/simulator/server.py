@@ -152,7 +152,7 @@ class SimulatorServer:
 
 
 async def _health(request: web.Request) -> web.Response:
-    status, kind, body = health.answer(request.path, list)
+    status, kind, body = health.respond(request.path, list)
     return web.Response(body=body, status=status, headers={"Content-Type": kind})
 
 

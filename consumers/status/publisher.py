@@ -40,7 +40,7 @@ class PolledProducer:
         self._producer.publish(topic, key=key, value=value, on_ack=on_ack)
 
     def _collect(self) -> None:
-        self._is_collecting = self._producer.serve() > 0
+        self._is_collecting = self._producer.poll() > 0
         if self._is_collecting:
             self._loop.call_later(COLLECT_SECONDS, self._collect)
 

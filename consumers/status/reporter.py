@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform.clock import Clock, utc_now
-from comms.platform.database import DatabaseError, translated
+from comms.platform.database import DatabaseError, translate_errors
 from comms.platform.database_retry import run_periodically
 from consumers.routing import Route, Router
 from consumers.routing.health import ProviderHealth
@@ -97,7 +97,7 @@ class Reporter:
         Raises:
             DatabaseError: the row stays and grows old.
         """
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 await connection.execute(_DELETE, (self._owner,))
 
@@ -121,7 +121,7 @@ class Reporter:
             load.lag_seconds,
             json.dumps([self._describe(route) for route in self._routes]),
         )
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 await connection.execute(_REPORT, row)
         self.database_problem = None

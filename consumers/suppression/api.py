@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict, Field
 
 from comms.platform.auth import Authenticator, Caller
-from comms.platform.problems import invalid
+from comms.platform.problems import unprocessable
 from consumers.suppression.recipients import normal, problem_of
 from consumers.suppression.store import SuppressedRecipient, SuppressionList
 from schemas.errors import Violation
@@ -34,7 +34,7 @@ class RecipientOfChannel(BaseModel):
         """
         recipient = normal(self.channel, self.recipient)
         if (problem := problem_of(self.channel, recipient)) is not None:
-            raise invalid([Violation("recipient", problem)])
+            raise unprocessable([Violation("recipient", problem)])
         return recipient
 
 
@@ -130,5 +130,5 @@ def _position(cursor: str | None) -> tuple[str, str]:
     try:
         channel, recipient = json.loads(urlsafe_b64decode(cursor))
     except ValueError:
-        raise invalid([Violation("cursor", "is not a cursor of this API")]) from None
+        raise unprocessable([Violation("cursor", "is not a cursor of this API")]) from None
     return str(channel), str(recipient)

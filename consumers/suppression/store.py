@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import translated
+from comms.platform.database import translate_errors
 from consumers.suppression.recipients import normal
 from schemas.vocabulary import Channel, SuppressionReason
 
@@ -77,7 +77,7 @@ class SuppressionList:
         self, tenant: str, channel: Channel, recipient: str, *, reason: SuppressionReason
     ) -> SuppressedRecipient:
         """Add a recipient in its normal form. A later reason replaces the earlier one."""
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_ADD, (tenant, channel, recipient, reason))
                 row = await cursor.fetchone()
@@ -86,7 +86,7 @@ class SuppressionList:
 
     async def remove(self, tenant: str, channel: Channel, recipient: str) -> bool:
         """Remove a recipient; return whether it was on the list."""
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
                     "DELETE FROM consumers.suppression"
@@ -117,14 +117,14 @@ class SuppressionList:
             "after_recipient": after[1],
             "limit": limit,
         }
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 rows = await (await connection.execute(_LIST, values)).fetchall()
         return [_entry(row) for row in rows]
 
     async def add_from_receipts(self, reasons: Sequence[tuple[UUID, SuppressionReason]]) -> None:
         """Add the recipients of messages, each for a reason; an existing entry stays as it is."""
-        with translated():
+        with translate_errors():
             async with self._pool.connection() as connection:
                 recipients = await _recipients(connection, [i for i, _ in reasons])
                 rows = [

@@ -196,7 +196,7 @@ class ApacheKafka:
         except OSError:
             return False
         try:
-            Broker({"bootstrap.servers": self.bootstrap_servers, **self._client}).topic_names(2.0)
+            Broker({"bootstrap.servers": self.bootstrap_servers, **self._client}).list_topics(2.0)
         except KafkaFault:
             return False
         return True

@@ -116,7 +116,7 @@ def test_the_services_need_nothing_but_settings(
     settings = settings_for(guarded, database_url, tmp_path, **login("comms"))
     broker, message = Broker(settings.need_kafka()), sms()
     broker.apply_topics()
-    assert "comms.sms" in broker.topic_names()
+    assert "comms.sms" in broker.list_topics()
     with (
         simulator(settings),
         listener(guarded) as heard,
@@ -155,9 +155,9 @@ def test_a_wrong_password_is_reported_as_a_refusal_and_not_as_an_outage(
     settings = settings_for(guarded, database_url, tmp_path, **environment)
     broker = Broker(settings.need_kafka())
     with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION") as asking:
-        broker.topic_names()
+        broker.list_topics()
     assert "a-wrong-password" not in str(asking.value)
     with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION"):
-        broker.topic_ids(["comms.sms"])
+        broker.read_topic_ids(["comms.sms"])
     with pytest.raises(KafkaRefusedError, match="_AUTHENTICATION"):
         run_channel(Channel.SMS, settings, Event())

@@ -56,9 +56,9 @@ def test_a_running_consumer_reads_a_recreated_topic(broker: Broker) -> None:
     consumer = broker.consumer(f"test-{uuid4()}", [TOPIC])
     publish(broker, "one", "two")
     assert read(consumer, until="two")
-    before = broker.topic_ids([TOPIC])
+    before = broker.read_topic_ids([TOPIC])
     _recreate(broker)
-    assert broker.topic_ids([TOPIC]) != before
+    assert broker.read_topic_ids([TOPIC]) != before
     publish(broker, "three")
     assert read(consumer, until="three") == ["three"]
     consumer.close()
@@ -132,6 +132,6 @@ def _recreate(broker: Broker) -> None:
     admin = AdminClient(dict(broker.properties))
     for future in admin.delete_topics([TOPIC]).values():
         future.result(20)
-    wait_for(lambda: TOPIC not in broker.topic_names(), what="the topic to be deleted")
+    wait_for(lambda: TOPIC not in broker.list_topics(), what="the topic to be deleted")
     broker.apply_topics()
-    wait_for(lambda: TOPIC in broker.topic_names(), what="the topic to be created")
+    wait_for(lambda: TOPIC in broker.list_topics(), what="the topic to be created")

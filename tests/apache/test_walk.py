@@ -39,7 +39,7 @@ def test_messages_go_from_the_outbox_to_the_provider(
 
 def test_topics_are_applied_once(broker: Broker) -> None:
     assert broker.apply_topics() == []
-    partitions = broker.topic_names()
+    partitions = broker.list_topics()
     assert {topic.name: partitions.get(topic.name) for topic in TOPICS} == {
         topic.name: topic.partitions for topic in TOPICS
     }

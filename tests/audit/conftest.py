@@ -11,7 +11,7 @@ from audit import api, merge, page
 from audit.feed import Feed
 from comms.platform import keys, problems
 from comms.platform.auth import Authenticator
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def connection(database_url: str) -> Iterator[merge.Connection]:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=4, name="test")
+    opened = create_pool(database_url, size=4, name="test")
     await opened.open()
     yield opened
     await opened.close()

@@ -1,4 +1,4 @@
-"""The page without a browser: signing in, what each page tells, what it must not let through."""
+"""The page without a browser: signing in, what each page shows, and what is escaped."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ import httpx2 as httpx
 import pytest
 
 from audit import merge
-from audit.page.rendering import relative
+from audit.page.rendering import format_age
 from comms.platform.clock import utc_now
 from schemas import events
 from schemas.events import ProviderResponse
@@ -19,20 +19,22 @@ async def sign_in(visitor: httpx.AsyncClient, key: str, to: str = "/") -> httpx.
 
 
 @pytest.mark.parametrize("path", ["/", "/messages", "/messages/unknown"])
-async def test_without_a_key_there_is_a_form(visitor: httpx.AsyncClient, path: str) -> None:
-    answer = await visitor.get(path)
-    assert answer.status_code == 200
-    assert 'action="/login"' in answer.text
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
+async def test_a_request_without_a_key_gets_the_sign_in_form(
+    visitor: httpx.AsyncClient, path: str
+) -> None:
+    response = await visitor.get(path)
+    assert response.status_code == 200
+    assert 'action="/login"' in response.text
+    assert "default-src 'none'" in response.headers["content-security-policy"]
 
 
 async def test_a_key_signs_in_and_out(visitor: httpx.AsyncClient, key: str) -> None:
     refused = await sign_in(visitor, "ck_wrong")
     assert refused.status_code == 401
     assert "not a valid API key" in refused.text
-    answer = await sign_in(visitor, key, "/messages?status=failed")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/messages?status=failed")
-    cookie = answer.headers["set-cookie"].lower()
+    response = await sign_in(visitor, key, "/messages?status=failed")
+    assert (response.status_code, response.headers["location"]) == (303, "/messages?status=failed")
+    cookie = response.headers["set-cookie"].lower()
     assert "comms_key=" in cookie
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
@@ -42,33 +44,35 @@ async def test_a_key_signs_in_and_out(visitor: httpx.AsyncClient, key: str) -> N
 
 
 @pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "x"])
-async def test_signing_in_leads_nowhere_else(visitor: httpx.AsyncClient, key: str, to: str) -> None:
+async def test_signing_in_redirects_only_within_the_site(
+    visitor: httpx.AsyncClient, key: str, to: str
+) -> None:
     assert (await sign_in(visitor, key, to)).headers["location"] == "/"
 
 
-async def test_the_overview_tells_backlog_readiness_counts_and_messages(
+async def test_the_overview_shows_backlog_readiness_counts_and_messages(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
     scene.play(connection, now=utc_now(), count=60)
     text = (await client.get("/")).text
-    for word in ("In the outbox", "SMS", "Degraded", "fcm: connection refused", "pending"):
-        assert word in text
+    for expected in ("In the outbox", "SMS", "Degraded", "fcm: connection refused", "pending"):
+        assert expected in text
     assert '<p class="figure">9</p>' in text
     assert text.count("<tr>") == 21
 
 
-async def test_only_the_living_part_is_sent_when_asked_for(
+async def test_a_request_for_the_live_block_gets_only_that_block(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
     failed = scene.play(connection, now=utc_now(), count=20)
     for path in ("/", "/messages", f"/messages/{failed}"):
-        answer = await client.get(path, headers={"X-Fragment": "live"})
-        assert answer.status_code == 200
-        assert "<html" not in answer.text
-        assert str(failed) in answer.text or path != f"/messages/{failed}"
+        response = await client.get(path, headers={"X-Fragment": "live"})
+        assert response.status_code == 200
+        assert "<html" not in response.text
+        assert str(failed) in response.text or path != f"/messages/{failed}"
 
 
-async def test_a_message_shows_the_providers_words_as_text(
+async def test_a_message_shows_the_provider_response_as_text(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
     message = samples.sms()
@@ -83,35 +87,35 @@ async def test_a_message_shows_the_providers_words_as_text(
     assert "Raw answer" in text
 
 
-async def test_what_is_unknown_can_be_settled_and_nothing_else_can(
+async def test_only_an_unknown_message_has_the_buttons_to_settle_it(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
-    unknown, known = samples.sms(), samples.sms()
+    unknown, delivered = samples.sms(), samples.sms()
     at = samples.after(unknown, 9)
     doubt = events.in_doubt(unknown, attempt=1, provider="p", at=at, response=ProviderResponse())
-    merge.merge(connection, [doubt, *samples.delivered_life(known)], {})
+    merge.merge(connection, [doubt, *samples.delivered_life(delivered)], {})
     text = (await client.get(f"/messages/{unknown.id}", headers={"X-Fragment": "live"})).text
-    for how in ("sent", "failed", "resend"):
-        assert f'data-resolve="{how}"' in text
-    assert "data-resolve" not in (await client.get(f"/messages/{known.id}")).text
+    for resolution in ("sent", "failed", "resend"):
+        assert f'data-resolve="{resolution}"' in text
+    assert "data-resolve" not in (await client.get(f"/messages/{delivered.id}")).text
 
 
-async def test_a_wrong_search_says_which_field(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_search_names_the_field(client: httpx.AsyncClient) -> None:
     text = (await client.get("/messages?since=yesterday&limit=9999&cursor=x")).text
     assert "<b>since</b>" in text
     assert 'value="yesterday"' in text
 
 
-async def test_a_message_of_somebody_else_is_not_found(
+async def test_a_message_of_another_tenant_is_not_found(
     client: httpx.AsyncClient, connection: merge.Connection
 ) -> None:
-    theirs = samples.sms(tenant="other")
-    merge.merge(connection, samples.delivered_life(theirs), {})
-    for path in (f"/messages/{theirs.id}", "/messages/nonsense"):
+    foreign = samples.sms(tenant="other")
+    merge.merge(connection, samples.delivered_life(foreign), {})
+    for path in (f"/messages/{foreign.id}", "/messages/nonsense"):
         assert (await client.get(path)).status_code == 404
 
 
-async def test_assets_are_served_and_nothing_beside_them(visitor: httpx.AsyncClient) -> None:
+async def test_only_assets_are_served(visitor: httpx.AsyncClient) -> None:
     assert (await visitor.get("/assets/page.js")).headers["content-type"].startswith("text/java")
     assert (await visitor.get("/assets/rendering.py")).status_code == 404
     assert (await visitor.get("/assets/..%2Frendering.py")).status_code == 404
@@ -127,5 +131,5 @@ async def test_assets_are_served_and_nothing_beside_them(visitor: httpx.AsyncCli
         (9e6, "104 d ago"),
     ],
 )
-def test_times_read_as_people_say_them(seconds: float, text: str) -> None:
-    assert relative(timedelta(seconds=seconds)) == text
+def test_an_age_is_shown_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert format_age(timedelta(seconds=seconds)) == text

@@ -1,4 +1,4 @@
-"""The page in a real browser: signing in, and a message that moves without a reload."""
+"""The page in a real browser: signing in, and a status that changes without a reload."""
 
 import asyncio
 import socket
@@ -20,17 +20,17 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 async def address(app: FastAPI) -> AsyncIterator[str]:
-    """The application on a port of its own."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    """Serve the application on a port of its own, and yield its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server_task = asyncio.create_task(server.serve(sockets=[listener]))
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
-    await serving
+    await server_task
 
 
-async def test_a_message_moves_before_ones_eyes(
+async def test_the_status_of_a_message_changes_without_a_reload(
     address: str, key: str, connection: merge.Connection, tmp_path: Path
 ) -> None:
     scene.play(connection, now=utc_now(), count=60)
@@ -53,6 +53,6 @@ async def test_a_message_moves_before_ones_eyes(
         await browser.until(f"{row}?.innerText.includes('delivered')")
         for width, dark in ((1280, False), (390, True)):
             await browser.size(width, 900, dark=dark)
-            wide = "document.documentElement.scrollWidth <= window.innerWidth"
-            assert await browser.script(wide), f"the page is wider than {width}"
+            fits = "document.documentElement.scrollWidth <= window.innerWidth"
+            assert await browser.script(fits), f"the page is wider than {width}"
         assert browser.errors == []

@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform import keys, problems
 from comms.platform.auth import Authenticator
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from producer import api
 from schemas.codec import Codec
 
@@ -24,7 +24,7 @@ def database(database_url: str) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    pool = async_pool(database_url, size=6, name="test")
+    pool = create_pool(database_url, size=6, name="test")
     await pool.open()
     yield pool
     await pool.close()

@@ -123,7 +123,7 @@ async def test_over_http_a_refusal_is_429_and_nothing_is_accepted(
     )
     rejected_before = rejected_total.labels("rate_limited")._value.get()
     with psycopg.connect(database_url, autocommit=True) as session:
-        key = keys.create(session, "acme", "test", "live")
+        key = keys.create(session, "acme", "test")
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app),
             base_url="http://comms",

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from comms.platform import keys, problems
 from comms.platform.auth import Authenticator
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from producer import api
 from schemas.codec import Codec
 from schemas.messages import EmailMessage
@@ -40,7 +40,7 @@ POLICIES = {
 @pytest.fixture
 async def client(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Return an HTTP client with an API key of `acme`, of an installation with policies."""
-    pool = async_pool(database_url, size=2, name="test")
+    pool = create_pool(database_url, size=2, name="test")
     await pool.open()
     with psycopg.connect(database_url, autocommit=True) as connection:
         key = keys.create(connection, "acme", "test")

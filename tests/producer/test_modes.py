@@ -18,7 +18,7 @@ from tests.producer.requests import SMS, post, stored, wrong_fields
 
 
 def client_with_key(app: FastAPI, database: psycopg.Connection, mode: str) -> httpx.AsyncClient:
-    key = keys.create(database, "acme", "developers", mode)
+    key = keys.create(database, "acme", "developers", mode=mode)
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app),
         base_url="http://comms",

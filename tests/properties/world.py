@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.settings import ChannelSettings, RetryPolicy, RoutingPolicy
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Ledger
@@ -65,7 +65,7 @@ class World:
     def __init__(self, url: str) -> None:
         self._loop = asyncio.Runner()
         self._codec = Codec()
-        self._pool = async_pool(url, size=2, name="test")
+        self._pool = create_pool(url, size=2, name="test")
         self._database = psycopg.connect(url, autocommit=True)
         self.run(self._pool.open())
         self.now = 0

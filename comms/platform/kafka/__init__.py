@@ -1,19 +1,19 @@
-"""Kafka: clients made one way, and the one seam where librdkafka's errors become ours.
+"""Kafka clients, made in one way. This package alone handles librdkafka's errors.
 
-Every service gets a `Broker` from its settings and asks it for an `EventProducer` or a
-`TopicConsumer`. Bytes go in and records come out; no `KafkaException` passes this package.
+Every service makes a `Broker` of its settings and gets its `EventProducer` and `TopicConsumer` from
+it. Callers publish bytes and read `Record`s. No `KafkaException` leaves this package.
 """
 
 from comms.platform.kafka.cluster import Broker
-from comms.platform.kafka.consuming import Rebalance, Record, TopicConsumer
+from comms.platform.kafka.consuming import Rebalance, TopicConsumer
 from comms.platform.kafka.errors import (
     KafkaDataLossError,
     KafkaFault,
     KafkaRefusedError,
     KafkaUnavailableError,
-    fault_of,
 )
 from comms.platform.kafka.producing import Ack, EventProducer, Headers, TopicPartition
+from comms.platform.kafka.records import Record
 
 __all__ = [
     "Ack",
@@ -28,5 +28,4 @@ __all__ = [
     "Record",
     "TopicConsumer",
     "TopicPartition",
-    "fault_of",
 ]

@@ -1,4 +1,8 @@
-"""A cluster as the settings describe it: where every client comes from, and its topics."""
+"""A Kafka cluster: the source of every client, and the administration of topics and groups.
+
+Services make one `Broker` of their settings. They get producers and consumers from it, and ask it
+about topics. The command line and `comms up` create topics with it.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,16 +15,17 @@ from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from comms.platform.kafka.consuming import Rebalance, Record, TopicConsumer
+from comms.platform.kafka.consuming import Rebalance, TopicConsumer
 from comms.platform.kafka.errors import (
     CLIENT_LOG,
-    Admission,
     KafkaFault,
     KafkaUnavailableError,
-    fault_of,
+    LoginState,
+    to_fault,
 )
 from comms.platform.kafka.producing import EventProducer, TopicPartition
-from comms.platform.kafka.reading import read_to_the_end
+from comms.platform.kafka.reading import read_all
+from comms.platform.kafka.records import Record
 from schemas.topics import LARGEST_RECORD, TOPICS, Topic
 
 ADMIN_SECONDS = 30.0
@@ -29,17 +34,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Broker:
-    """A Kafka cluster as the settings describe it: librdkafka properties for every client.
+    """A Kafka cluster, described by the librdkafka properties that every client gets.
 
     Args:
-        properties: `bootstrap.servers` and whatever else; a SASL password may be among them.
+        properties: `bootstrap.servers` and any others. They may contain a SASL password.
     """
 
     properties: Mapping[str, str] = field(repr=False)
 
     def producer(self, *, idempotent: bool = False, threaded: bool = True) -> EventProducer:
-        """A producer; `idempotent` where the order of a partition must survive retries, not
-        `threaded` where its owner calls `serve`."""
+        """Create a producer.
+
+        Args:
+            idempotent: keep the order of a partition across retries.
+            threaded: report acknowledgements on a thread of the producer; otherwise the owner
+                calls `EventProducer.poll`.
+        """
         return EventProducer(self.properties, idempotent=idempotent, threaded=threaded)
 
     def consumer(
@@ -50,24 +60,25 @@ class Broker:
         rebalance: Rebalance | None = None,
         positions: Callable[[Sequence[TopicPartition]], Mapping[TopicPartition, int]] | None = None,
     ) -> TopicConsumer:
-        """A member of `group` reading `topics`."""
+        """Create a member of `group` that reads `topics`; `TopicConsumer` explains the rest."""
         return TopicConsumer(
             self.properties,
             group=group,
             topics=topics,
             rebalance=rebalance,
-            identify=self.topic_ids,
-            dissolve_if_stuck=self.dissolve_if_stuck,
+            read_topic_ids=self.read_topic_ids,
+            delete_if_stuck=self.delete_if_stuck,
             positions=positions,
         )
 
     def apply_topics(self, topics: Iterable[Topic] = TOPICS) -> list[str]:
-        """Create the topics that do not exist; returns their names.
+        """Create the topics that do not exist, and return their names.
 
         Raises:
             KafkaUnavailableError, KafkaRefusedError: a topic could not be created.
         """
-        missing = [topic for topic in topics if topic.name not in self.topic_names()]
+        existing = self.list_topics()
+        missing = [topic for topic in topics if topic.name not in existing]
         if not missing:
             return []
         futures = self._admin.create_topics([_new_topic(topic) for topic in missing])
@@ -75,83 +86,89 @@ class Broker:
             self._result_of(future, unless=KafkaError.TOPIC_ALREADY_EXISTS)
         return [topic.name for topic in missing]
 
-    def topic_names(self, seconds: float = 5.0) -> Mapping[str, int]:
-        """The cluster's topics and their partition counts.
+    def list_topics(self, seconds: float = 5.0) -> Mapping[str, int]:
+        """Return the names of the cluster's topics with their numbers of partitions.
 
         Raises:
             KafkaUnavailableError: no broker answered within `seconds`.
-            KafkaRefusedError: the cluster does not let us in.
+            KafkaRefusedError: the cluster refused our credentials.
         """
         try:
-            found = self._admin.list_topics(timeout=seconds).topics
+            topics = self._admin.list_topics(timeout=seconds).topics
         except KafkaException as error:
             raise self._fault_of(error.args[0]) from error
-        self._admission.given()
-        return {name: len(topic.partitions) for name, topic in found.items()}
+        self._login.mark_accepted()
+        return {name: len(topic.partitions) for name, topic in topics.items()}
 
-    def topic_ids(self, names: Iterable[str], seconds: float = 2.0) -> dict[str, str]:
-        """The id that the cluster gave each topic when it was created: another id, another log.
+    def read_topic_ids(self, names: Iterable[str], seconds: float = 2.0) -> dict[str, str]:
+        """Return the id of each topic. A topic that is created again has a new log and a new id.
+
+        This may take three times `seconds`.
 
         Raises:
-            KafkaUnavailableError: no broker answered within `seconds`, which may be waited for
-                three times, or a topic does not exist.
-            KafkaRefusedError: the cluster does not let us in, or not to that topic.
+            KafkaUnavailableError: no broker answered in time, or a topic does not exist.
+            KafkaRefusedError: the cluster refused our credentials, or access to a topic.
         """
-        asked = list(names)
+        topics = list(names)
         try:
-            return self._described_ids(asked, seconds)
+            return self._describe_ids(topics, seconds)
         except KafkaUnavailableError:
-            # The client waits for the node that it took for the controller, even for one that is
-            # gone, until it is told of another.
-            self.topic_names(seconds)
-            return self._described_ids(asked, seconds)
+            # The client keeps waiting for the node that was the controller, even if that node is
+            # gone. Reading the metadata makes it learn of the new controller.
+            self.list_topics(seconds)
+            return self._describe_ids(topics, seconds)
 
-    def _described_ids(self, names: list[str], seconds: float) -> dict[str, str]:
+    def _describe_ids(self, names: list[str], seconds: float) -> dict[str, str]:
         futures = self._admin.describe_topics(TopicCollection(names), request_timeout=seconds)
-        found = {}
+        ids = {}
         for name, future in futures.items():
-            described = self._result_of(future, seconds=2 * seconds)
-            found[name] = str(described.topic_id) if described is not None else ""
-        return found
+            description = self._result_of(future, seconds=2 * seconds)
+            ids[name] = str(description.topic_id) if description is not None else ""
+        return ids
 
     def records(self, topic: str) -> Iterator[Record]:
-        """Every record of a topic, read to its end without a group.
+        """Return every record of a topic, read to its end without a consumer group.
 
         Raises:
-            KafkaUnavailableError: no broker answers, or there is no such topic.
-            KafkaRefusedError: it may not be read.
+            KafkaUnavailableError: no broker answers, or the topic does not exist.
+            KafkaRefusedError: this client may not read the topic.
         """
-        partitions = self.topic_names().get(topic)
+        partitions = self.list_topics().get(topic)
         if partitions is None:
             raise KafkaUnavailableError(f"there is no topic {topic} (comms topics apply)")
-        return read_to_the_end(self.properties, topic, partitions)
+        return read_all(self.properties, topic, partitions)
 
-    def dissolve_if_stuck(self, group: str, seconds: float = 2.0) -> bool:
-        """Delete a group that the cluster can say nothing of, although it has members; whether it
-        did. The embedded broker's may wait for ever for a leader that left while it was formed, and
-        begins anew when it is deleted. A group that works has a state, and is left alone.
+    def delete_if_stuck(self, group: str, seconds: float = 2.0) -> bool:
+        """Delete a group whose state the cluster does not know although it has members.
+
+        On the embedded broker, a group may wait for ever for a leader that left during a rebalance.
+        When it is deleted, its members form it again. A group that works has a state and is not
+        deleted.
+
+        Returns:
+            Whether the group was deleted.
 
         Raises:
-            KafkaUnavailableError: the cluster does not say, or did not do it.
+            KafkaUnavailableError: the cluster did not describe or did not delete the group.
         """
-        asked = self._admin.describe_consumer_groups([group], request_timeout=seconds)
-        described = self._result_of(asked[group], seconds=2 * seconds)
-        if described is None or described.state is not ConsumerGroupState.UNKNOWN:
+        descriptions = self._admin.describe_consumer_groups([group], request_timeout=seconds)
+        description = self._result_of(descriptions[group], seconds=2 * seconds)
+        if description is None or description.state is not ConsumerGroupState.UNKNOWN:
             return False
-        deleting = self._admin.delete_consumer_groups([group], request_timeout=seconds)
-        self._result_of(deleting[group], seconds=2 * seconds)
+        deletions = self._admin.delete_consumer_groups([group], request_timeout=seconds)
+        self._result_of(deletions[group], seconds=2 * seconds)
         return True
 
     def wait_until_reachable(self, seconds: float) -> None:
-        """Wait for a broker to answer.
+        """Wait until a broker answers.
 
         Raises:
-            KafkaUnavailableError: none did within `seconds`.
+            KafkaUnavailableError: no broker answered within `seconds`.
         """
         deadline = time.monotonic() + seconds
         while True:
             try:
-                self.topic_names(min(2.0, seconds))
+                self.list_topics(min(2.0, seconds))
             except KafkaUnavailableError:
                 if time.monotonic() > deadline:
                     raise
@@ -160,40 +177,46 @@ class Broker:
 
     @cached_property
     def _admin(self) -> AdminClient:
-        """One for all calls: it costs threads and connections, and the futures of one that nobody
-        holds any more never end."""
+        """The admin client for all calls.
+
+        A client costs threads and connections. The futures of a client that is garbage-collected
+        never complete.
+        """
         return AdminClient(
-            {**self.properties, "error_cb": self._admission.heard},  # type: ignore[dict-item]
+            {**self.properties, "error_cb": self._login.on_error},  # type: ignore[dict-item]
             logger=CLIENT_LOG,
         )
 
     @cached_property
-    def _admission(self) -> Admission:
-        return Admission()
+    def _login(self) -> LoginState:
+        return LoginState()
 
     def _result_of(
         self, future: "Future[T]", *, unless: int | None = None, seconds: float = ADMIN_SECONDS
     ) -> T | None:
-        """What the cluster answered; None where it said `unless`.
+        """Wait for the answer of the cluster.
+
+        Returns:
+            The answer; None if it is the error code `unless`.
 
         Raises:
-            KafkaFault: it said something else, or nothing within `seconds`.
+            KafkaFault: the answer is another error, or there is none within `seconds`.
         """
         try:
-            found = future.result(seconds)
+            result = future.result(seconds)
         except TimeoutError as error:
             raise KafkaUnavailableError("the cluster did not answer in time") from error
         except KafkaException as error:
             if error.args[0].code() == unless:
                 return None
             raise self._fault_of(error.args[0]) from error
-        self._admission.given()
-        return found
+        self._login.mark_accepted()
+        return result
 
     def _fault_of(self, error: KafkaError) -> KafkaFault:
-        """Why the cluster did not answer, where it has said so aside."""
+        """Return the refusal of our credentials if there was one, else our error for `error`."""
         self._admin.poll(0)
-        return self._admission.denied() or fault_of(error)
+        return self._login.refusal() or to_fault(error)
 
 
 def _new_topic(topic: Topic) -> NewTopic:

@@ -1,9 +1,12 @@
-"""Reading: a member of a group, its records, and what happens when its partitions change."""
+"""The consumer: a member of a group, its records, and the callbacks of a rebalance.
+
+The channel processes, the relay and the audit service read topics with a `TopicConsumer`, made by
+`Broker.consumer`. It gives them `Record`s and commits the offsets that they pass to it.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass
 
 import structlog
 from confluent_kafka import (
@@ -19,80 +22,53 @@ from confluent_kafka import (
 
 from comms.platform.kafka.errors import (
     CLIENT_LOG,
-    Admission,
     KafkaFault,
     KafkaUnavailableError,
-    fault_of,
+    LoginState,
+    to_fault,
 )
-from comms.platform.kafka.membership import GroupState, Identify, Idle, LogIdentity
-from comms.platform.kafka.producing import Headers, TopicPartition
+from comms.platform.kafka.membership import GroupState, IdleTimer, ReadTopicIds, TopicIdTracker
+from comms.platform.kafka.producing import TopicPartition
+from comms.platform.kafka.records import Record, to_record
 from schemas.topics import LARGEST_RECORD
 
 log = structlog.get_logger(__name__)
 
-LEAVE_SECONDS = 15.0  # that a group may take until it is at rest and can be left
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record read from a topic; `timestamp` in milliseconds since the epoch, 0 if unknown."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes
-    timestamp: int
-    headers: Headers = field(default_factory=dict)
-
-    @property
-    def place(self) -> TopicPartition:
-        return self.topic, self.partition
-
-
-def record_of(message: Message) -> Record:
-    """A message that librdkafka read without an error."""
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    return Record(
-        message.topic() or "",
-        message.partition() or 0,
-        message.offset() or 0,
-        message.key(),
-        message.value() or b"",
-        max(0, message.timestamp()[1]),
-        {name: value or b"" for name, value in headers},
-    )
+LEAVE_SECONDS = 15.0  # the longest wait for a stable group before leaving it
 
 
 @dataclass(frozen=True, slots=True)
 class Rebalance:
-    """What a consumer's owner does when its partitions change.
+    """The callbacks of a consumer's owner for changes of its partitions.
 
     Args:
-        assigned: given the new partitions, after they are assigned.
-        revoked: given those to be handed over: finish, commit, return in bounded time.
-        lost: given those already gone: forget them, commit nothing.
-        begun_anew: given a partition that is read from its beginning, since its log does not have
-            what came next: offsets seen before may come again, and mean other records.
+        on_assign: called with the new partitions, after they are assigned.
+        on_revoke: called with the partitions to hand over. It finishes their work and commits, in a
+            bounded time.
+        on_lost: called with partitions that already belong to another member. It forgets them and
+            commits nothing.
+        on_restart: called with a partition that is read from its beginning, because its log does
+            not have the next offset. Earlier offsets may come again, for other records.
     """
 
-    assigned: Callable[[Sequence[TopicPartition]], None] = lambda _: None
-    revoked: Callable[[Sequence[TopicPartition]], None] = lambda _: None
-    lost: Callable[[Sequence[TopicPartition]], None] = lambda _: None
-    begun_anew: Callable[[TopicPartition], None] = lambda _: None
+    on_assign: Callable[[Sequence[TopicPartition]], None] = lambda _: None
+    on_revoke: Callable[[Sequence[TopicPartition]], None] = lambda _: None
+    on_lost: Callable[[Sequence[TopicPartition]], None] = lambda _: None
+    on_restart: Callable[[TopicPartition], None] = lambda _: None
 
 
 class TopicConsumer:
-    """Reads topics as a member of a group. One thread alone may call it.
+    """Reads topics as a member of a group. Only one thread may call it.
 
-    A partition with no committed offset is read from its beginning. A committed offset that the log
-    does not have (the broker lost what it held) is an alarm, and the partition is read from its
-    beginning: everything downstream recognises what it has seen before.
+    A partition without a committed offset is read from its beginning. If the log does not have the
+    committed offset, the broker lost records: this is logged as an error, and the partition is read
+    from its beginning. All readers of a topic recognise what they have already processed.
 
     Args:
-        identify: the topics' ids, by which a log is known to be another one.
-        dissolve_if_stuck: deletes a group by its name if nothing can come of it.
-        positions: where to start, in place of the group's committed offsets; called on assignment.
+        read_topic_ids: reads the ids of topics; another id means another log.
+        delete_if_stuck: deletes a group by its name if it can never become stable.
+        positions: returns the offsets to start from, instead of the committed offsets of the group.
+            It is called for each assignment.
     """
 
     def __init__(
@@ -102,17 +78,122 @@ class TopicConsumer:
         group: str,
         topics: Sequence[str],
         rebalance: Rebalance | None = None,
-        identify: Identify,
-        dissolve_if_stuck: Callable[[str], bool],
+        read_topic_ids: ReadTopicIds,
+        delete_if_stuck: Callable[[str], bool],
         positions: Callable[[Sequence[TopicPartition]], Mapping[TopicPartition, int]] | None = None,
     ) -> None:
-        self._rebalance = rebalance or Rebalance()
-        self._positions = positions or self._committed
+        self.group = group
         self.assignment: set[TopicPartition] = set()
         self.resets = 0
-        self._admission, self._group = Admission(), GroupState()
-        self._logs, self._held = LogIdentity(identify, topics), list[Record]()
-        self._consumer = Consumer(
+        self._topics = list(topics)
+        self._rebalance = rebalance or Rebalance()
+        self._positions = positions or self._committed
+        self._delete_if_stuck = delete_if_stuck
+        self._login = LoginState()
+        self._group_state = GroupState()
+        self._topic_ids = TopicIdTracker(read_topic_ids, topics)
+        self._idle_timer = IdleTimer()
+        self._paused: set[TopicPartition] = set()
+        self._held: list[Record] = []  # read, and kept for the next poll
+        self._consumer = self._new_client(properties)
+        self._join()
+
+    def poll(self, limit: int, seconds: float) -> list[Record]:
+        """Return at most `limit` records; wait up to `seconds` for the first one only.
+
+        Raises:
+            KafkaUnavailableError: the broker reports a fault that a later call may not see.
+            KafkaRefusedError: this client may not read the group or topic, or the cluster refused
+                our credentials.
+        """
+        try:
+            if resumed := self._paused & self.assignment:
+                self._consumer.resume([KafkaTopicPartition(*partition) for partition in resumed])
+            self._paused.clear()
+            if self._idle_timer.is_rejoin_due(has_partitions=bool(self.assignment)):
+                self._rejoin()
+            first = self._consumer.poll(seconds)
+            if first is None:
+                self._raise_if_refused()
+                return self._without_replaced_logs([])
+            rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
+        except KafkaException as error:
+            raise to_fault(error.args[0]) from error
+        # These records were fetched and will not come again, so a fault beside them is only logged.
+        results = [self._read(message) for message in (first, *rest)]
+        records = [result for result in results if isinstance(result, Record)]
+        faults = [result for result in results if isinstance(result, KafkaFault)]
+        if faults and not records:
+            raise faults[0]
+        for fault in faults:
+            log.warning("kafka.fault", problem=str(fault))
+        return self._without_replaced_logs(records)
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the next offset of each partition that is still assigned, and wait for it.
+
+        Nothing is committed to a log that was replaced, because its first records would be skipped.
+
+        Raises:
+            KafkaUnavailableError: nothing was committed; the records will be read again.
+        """
+        assigned = [
+            KafkaTopicPartition(topic, partition, offset)
+            for (topic, partition), offset in offsets.items()
+            if (topic, partition) in self.assignment
+        ]
+        if not assigned:
+            return
+        if not self._topic_ids.is_unchanged():
+            self._topic_ids.mark_stale()
+            raise KafkaUnavailableError("the topic was created again")
+        try:
+            self._consumer.commit(offsets=assigned, asynchronous=False)
+        except KafkaException as error:
+            raise to_fault(error.args[0]) from error
+
+    def poll_paused(self, seconds: float) -> None:
+        """Fetch no records for `seconds`, but handle rebalances and errors.
+
+        This is for long breaks: records that were fetched in advance are fetched again afterwards.
+
+        Raises:
+            KafkaUnavailableError: see `poll`.
+        """
+        to_pause = self.assignment - self._paused
+        try:
+            if to_pause:
+                self._consumer.pause([KafkaTopicPartition(*partition) for partition in to_pause])
+                self._paused |= to_pause
+            message = self._consumer.poll(seconds)
+        except KafkaException as error:
+            raise to_fault(error.args[0]) from error
+        if message is not None and isinstance(record := self._read(message), Record):
+            self._held.append(record)  # it was fetched before the pause
+
+    def high_watermark(self, partition: TopicPartition) -> int:
+        """Return the end of a partition at the last fetch; -1 before the first fetch."""
+        _, high = self._consumer.get_watermark_offsets(KafkaTopicPartition(*partition), cached=True)
+        return int(high)
+
+    def close(self) -> None:
+        """Leave the group, when it is stable or after a time limit; `on_revoke` is called first."""
+        deadline = time.monotonic() + LEAVE_SECONDS
+        report_count = self._group_state.report_count
+        try:
+            while time.monotonic() < deadline:
+                self._consumer.poll(0.05)
+                if self._group_state.is_stable(since=report_count):
+                    break
+        except KafkaException as error:
+            log.debug("kafka.fault", problem=str(error))
+        try:
+            self._consumer.close()
+        except KafkaException as error:
+            raise to_fault(error.args[0]) from error
+
+    def _new_client(self, properties: Mapping[str, str]) -> Consumer:
+        return Consumer(
             {
                 "session.timeout.ms": "6000",
                 "heartbeat.interval.ms": "500",
@@ -123,121 +204,26 @@ class TopicConsumer:
                 "allow.auto.create.topics": "false",
                 "reconnect.backoff.max.ms": "1000",
                 **properties,
-                "group.id": group,
+                "group.id": self.group,
                 "enable.auto.commit": "false",
                 "enable.auto.offset.store": "false",
                 "auto.offset.reset": "error",
                 "partition.assignment.strategy": "cooperative-sticky",
                 "statistics.interval.ms": "500",
-                "stats_cb": self._group.heard,
+                "stats_cb": self._group_state.on_statistics,
                 "error_cb": self._on_error,
             },
             logger=CLIENT_LOG,
         )
-        self.group, self._dissolve_if_stuck = group, dissolve_if_stuck
-        self._topics, self._idle = list(topics), Idle()
-        self._paused: set[TopicPartition] = set()
-        self._join()
 
-    def poll(self, most: int, seconds: float) -> list[Record]:
-        """At most `most` records; waits up to `seconds` for the first and not at all for the rest.
-
-        Raises:
-            KafkaUnavailableError: the broker says something that a later call may not see.
-            KafkaRefusedError: the group or topic may not be read, or the cluster lets us not in.
-        """
+    def _rejoin(self) -> None:
+        """Join the group again, because this member had no partitions for a long time."""
         try:
-            if going := self._paused & self.assignment:
-                self._consumer.resume([KafkaTopicPartition(*place) for place in going])
-            self._paused.clear()
-            if self._idle.is_too_long(bool(self.assignment)):
-                self._join_anew()
-            first = self._consumer.poll(seconds)
-            if first is None:
-                self._require_admission()
-                return self._of_the_same_log([])
-            rest = self._consumer.consume(most - 1, 0) if most > 1 else []
-        except KafkaException as error:
-            raise fault_of(error.args[0]) from error
-        # A fault beside records must not take them along: they are read, and will not come again.
-        read = [self._record(message) for message in (first, *rest)]
-        records = [record for record in read if isinstance(record, Record)]
-        faults = [fault for fault in read if isinstance(fault, KafkaFault)]
-        if faults and not records:
-            raise faults[0]
-        for fault in faults:
-            log.warning("kafka.fault", problem=str(fault))
-        return self._of_the_same_log(records)
-
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit the next offset to read of each partition that is still ours; waits for it.
-
-        Nothing is committed into a log that is another one: read from there, it would be skipped.
-
-        Raises:
-            KafkaUnavailableError: the commit did not happen; the records will be read again.
-        """
-        ours = [
-            KafkaTopicPartition(topic, partition, offset)
-            for (topic, partition), offset in offsets.items()
-            if (topic, partition) in self.assignment
-        ]
-        if not ours:
-            return
-        if not self._logs.is_same():
-            self._logs.doubt()
-            raise KafkaUnavailableError("the log is another one")
-        try:
-            self._consumer.commit(offsets=ours, asynchronous=False)
-        except KafkaException as error:
-            raise fault_of(error.args[0]) from error
-
-    def stand_by(self, seconds: float) -> None:
-        """Take no records for so many seconds, and serve everything else: partitions that come and
-        go, errors. For long stops: what was fetched ahead is fetched again afterwards.
-
-        Raises:
-            KafkaUnavailableError: as `poll` does.
-        """
-        standing = self.assignment - self._paused
-        try:
-            if standing:
-                self._consumer.pause([KafkaTopicPartition(*place) for place in standing])
-                self._paused |= standing
-            message = self._consumer.poll(seconds)
-        except KafkaException as error:
-            raise fault_of(error.args[0]) from error
-        if message is not None and isinstance(record := self._record(message), Record):
-            self._held.append(record)  # it was on its way
-
-    def high_watermark(self, place: TopicPartition) -> int:
-        """The end of a partition as the last fetch saw it; -1 before one."""
-        _, high = self._consumer.get_watermark_offsets(KafkaTopicPartition(*place), cached=True)
-        return int(high)
-
-    def close(self) -> None:
-        """Leave the group; `revoked` runs first. Waits a while for a group that is being formed."""
-        deadline, told = time.monotonic() + LEAVE_SECONDS, self._group.told
-        try:
-            while time.monotonic() < deadline:
-                self._consumer.poll(0.05)
-                if self._group.is_at_rest(since=told):
-                    break
-        except KafkaException as error:
-            log.debug("kafka.fault", problem=str(error))
-        try:
-            self._consumer.close()
-        except KafkaException as error:
-            raise fault_of(error.args[0]) from error
-
-    def _join_anew(self) -> None:
-        """Nobody gave us anything to read for long."""
-        try:
-            dissolved = self._dissolve_if_stuck(self.group)
+            was_stuck = self._delete_if_stuck(self.group)
         except KafkaFault as fault:
             log.warning("kafka.fault", problem=str(fault))
-            dissolved = False
-        log.info("kafka.rejoined", group=self.group, group_was_stuck=dissolved)
+            was_stuck = False
+        log.info("kafka.rejoined", group=self.group, group_was_stuck=was_stuck)
         self._consumer.unsubscribe()
         self._join()
 
@@ -250,104 +236,117 @@ class TopicConsumer:
         )
 
     def _on_error(self, error: KafkaError) -> None:
-        self._admission.heard(error)
-        self._logs.doubt()
+        self._login.on_error(error)
+        self._topic_ids.mark_stale()
 
-    def _of_the_same_log(self, records: list[Record]) -> list[Record]:
-        """`records` without those of a log that is not the one that was read so far: that one is
-        read from its beginning.
+    def _without_replaced_logs(self, records: list[Record]) -> list[Record]:
+        """Return the records of logs that were not replaced, with those that were held.
+
+        A partition whose log was replaced is read from its beginning.
 
         Raises:
-            KafkaUnavailableError: it cannot be told; the records are kept for the next poll.
+            KafkaUnavailableError: the topic ids cannot be read; the records are held for the next
+                poll.
         """
         if self._held:
-            records, self._held = self._held + records, []
-        if not records or not self._logs.in_doubt:
+            records = self._held + records
+            self._held = []
+        if not records or not self._topic_ids.is_stale:
             return records
         try:
-            replaced = self._logs.replaced()
+            replaced = self._topic_ids.find_replaced()
         except KafkaFault:
             self._held = records
             raise
-        for place in sorted(self.assignment):
-            if place[0] in replaced:
-                log.error("kafka.log_replaced", topic=place[0], partition=place[1])
-                self._begin_anew(place)
+        for topic, number in sorted(self.assignment):
+            if topic in replaced:
+                log.error("kafka.log_replaced", topic=topic, partition=number)
+                self._restart((topic, number))
         return [record for record in records if record.topic not in replaced]
 
-    def _require_admission(self) -> None:
-        """Who has partitions was let in once: that it is not now may pass, as a broker's end does.
+    def _raise_if_refused(self) -> None:
+        """Raise if the cluster refused our credentials and this member has no partitions.
+
+        A member that has partitions was accepted once. A refusal may then be temporary, for example
+        while a broker shuts down.
 
         Raises:
-            KafkaRefusedError: this client was not let in.
+            KafkaRefusedError: the cluster refused our credentials.
         """
         if self.assignment:
-            self._admission.given()
-        elif fault := self._admission.denied():
+            self._login.mark_accepted()
+        elif fault := self._login.refusal():
             raise fault
 
-    def _record(self, message: Message) -> Record | KafkaFault | None:
+    def _read(self, message: Message) -> Record | KafkaFault | None:
         error = message.error()
         if error is None:
-            return record_of(message)
+            return to_record(message)
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._start_over((message.topic() or "", message.partition() or 0))
+            self._on_offset_out_of_range((message.topic() or "", message.partition() or 0))
             return None
         if error.code() == KafkaError._PARTITION_EOF:
             return None
-        return fault_of(error)
+        return to_fault(error)
 
-    def _start_over(self, place: TopicPartition) -> None:
-        if place not in self.assignment:
+    def _on_offset_out_of_range(self, partition: TopicPartition) -> None:
+        if partition not in self.assignment:
             return
-        log.error("kafka.offset_out_of_range", topic=place[0], partition=place[1])
-        self._begin_anew(place)
+        log.error("kafka.offset_out_of_range", topic=partition[0], partition=partition[1])
+        self._restart(partition)
 
-    def _begin_anew(self, place: TopicPartition) -> None:
+    def _restart(self, partition: TopicPartition) -> None:
+        """Read a partition from its beginning."""
         self.resets += 1
-        self._held = [record for record in self._held if record.place != place]
-        self._paused.discard(place)
+        self._held = [record for record in self._held if record.topic_partition != partition]
+        self._paused.discard(partition)
         try:
-            # Assigned anew, for the client has stopped fetching it and seeks only where it fetches.
-            self._consumer.incremental_unassign([KafkaTopicPartition(*place)])
-            self._consumer.incremental_assign([KafkaTopicPartition(*place, OFFSET_BEGINNING)])
-            self._consumer.resume([KafkaTopicPartition(*place)])
+            # The client has stopped fetching the partition and cannot seek in it. Therefore the
+            # partition is assigned again.
+            self._consumer.incremental_unassign([KafkaTopicPartition(*partition)])
+            self._consumer.incremental_assign([KafkaTopicPartition(*partition, OFFSET_BEGINNING)])
+            self._consumer.resume([KafkaTopicPartition(*partition)])
         except KafkaException as error:
-            raise fault_of(error.args[0]) from error
-        self._rebalance.begun_anew(place)
+            raise to_fault(error.args[0]) from error
+        self._rebalance.on_restart(partition)
 
-    def _committed(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        asked = [KafkaTopicPartition(*place) for place in places]
-        found = self._consumer.committed(asked, timeout=10)
-        return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+    def _committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        request = [KafkaTopicPartition(*partition) for partition in partitions]
+        offsets = self._consumer.committed(request, timeout=10)
+        return {(tp.topic, tp.partition): tp.offset for tp in offsets if tp.offset >= 0}
 
-    def _on_assign(self, consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
-        places = [(tp.topic, tp.partition) for tp in partitions]
-        self._group.moved()
-        known = self._positions(places) if places else {}
-        found = [
-            KafkaTopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places
+    def _on_assign(self, consumer: Consumer, assigned: list[KafkaTopicPartition]) -> None:
+        partitions = _pairs(assigned)
+        self._group_state.on_partitions_moved()
+        offsets = self._positions(partitions) if partitions else {}
+        starts = [
+            KafkaTopicPartition(*partition, offsets.get(partition, OFFSET_BEGINNING))
+            for partition in partitions
         ]
-        consumer.incremental_assign(found)
-        consumer.resume(found)  # a pause outlives the assignment in which it began
-        self.assignment.update(places)
-        self._rebalance.assigned(places)
+        consumer.incremental_assign(starts)
+        consumer.resume(starts)  # a pause outlives the assignment in which it began
+        self.assignment.update(partitions)
+        self._rebalance.on_assign(partitions)
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
-        places = [(tp.topic, tp.partition) for tp in partitions]
-        self._group.moved()
-        self._rebalance.revoked(places)
-        self._gone(places)
-        consumer.incremental_unassign(partitions)
+    def _on_revoke(self, consumer: Consumer, revoked: list[KafkaTopicPartition]) -> None:
+        partitions = _pairs(revoked)
+        self._group_state.on_partitions_moved()
+        self._rebalance.on_revoke(partitions)
+        self._forget(partitions)
+        consumer.incremental_unassign(revoked)
 
-    def _on_lost(self, consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
-        places = [(tp.topic, tp.partition) for tp in partitions]
-        self._group.moved()
-        self._gone(places)
-        self._rebalance.lost(places)
-        consumer.incremental_unassign(partitions)
+    def _on_lost(self, consumer: Consumer, lost: list[KafkaTopicPartition]) -> None:
+        partitions = _pairs(lost)
+        self._group_state.on_partitions_moved()
+        self._forget(partitions)
+        self._rebalance.on_lost(partitions)
+        consumer.incremental_unassign(lost)
 
-    def _gone(self, places: Sequence[TopicPartition]) -> None:
-        self.assignment.difference_update(places)
-        self._paused.difference_update(places)
-        self._held = [record for record in self._held if record.place in self.assignment]
+    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
+        self.assignment.difference_update(partitions)
+        self._paused.difference_update(partitions)
+        self._held = [r for r in self._held if r.topic_partition in self.assignment]
+
+
+def _pairs(partitions: Sequence[KafkaTopicPartition]) -> list[TopicPartition]:
+    return [(tp.topic, tp.partition) for tp in partitions]

@@ -1,98 +1,116 @@
-"""What a consumer knows aside of its records: whether its group is at rest, and whether a topic is
-still the log that it read.
+"""The state of a consumer beside its records: its group, its idle time, and the ids of its topics.
 
-A `TopicConsumer` feeds both from librdkafka's callbacks. Leaving a group while it is being formed
-anew leaves others without partitions on the embedded broker, which goes on waiting for a leader
-that is gone; so a member that leaves waits for rest first. And a broker that lost what it held may
-hold a new log under the old name: an offset of the old one would silently skip its beginning.
+A `TopicConsumer` feeds this state from librdkafka's callbacks and asks it what to do.
+
+- `GroupState`: on the embedded broker, a member that leaves during a rebalance can leave the other
+  members without partitions, because the group waits for a leader that is gone. Therefore a member
+  waits until the group is stable before it leaves.
+- `IdleTimer`: a member that had no partitions for a long time joins again.
+- `TopicIdTracker`: a broker that lost its records may have a new log under the old topic name. An
+  offset of the old log would skip the first records of the new one.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-QUIET_SECONDS = 3.5  # longer than the embedded broker lets a member wait that joins
-FIRST_IDLE_SECONDS, LONGEST_IDLE_SECONDS = 15.0, 900.0
+QUIET_SECONDS = 3.5  # longer than the embedded broker makes a joining member wait
+FIRST_IDLE_SECONDS = 15.0
+LONGEST_IDLE_SECONDS = 900.0
 
-Identify = Callable[[Iterable[str]], Mapping[str, str]]
+ReadTopicIds = Callable[[Iterable[str]], Mapping[str, str]]
 
 
 class GroupState:
-    """Whether the group was being formed when librdkafka last spoke of it, how often it did, and
-    how long ago partitions last moved: one rebalance is often followed by the next."""
+    """Whether the consumer group is rebalancing, and when partitions last moved.
+
+    One rebalance is often followed by the next, so a group is stable only after a quiet time.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic, self._moved_at = monotonic, -QUIET_SECONDS
-        self.told, self.is_forming = 0, False
+        self._monotonic = monotonic
+        self._moved_at = -QUIET_SECONDS
+        self.report_count = 0
+        self.is_rebalancing = False
 
-    def moved(self) -> None:
-        """Partitions came or went."""
+    def on_partitions_moved(self) -> None:
+        """Note that partitions were assigned or revoked."""
         self._moved_at = self._monotonic()
 
-    def is_at_rest(self, *, since: int) -> bool:
-        """Whether the group can be left, as was told more often than `since` times."""
-        quiet = self._monotonic() - self._moved_at >= QUIET_SECONDS
-        return quiet and self.told > since and not self.is_forming
-
-    def heard(self, statistics: str) -> None:
-        """librdkafka's `stats_cb`."""
+    def on_statistics(self, statistics: str) -> None:
+        """Read the state of the group. This is librdkafka's `stats_cb`."""
         group = json.loads(statistics).get("cgrp", {})
-        self.told += 1
-        self.is_forming = group.get("state") == "up" and group.get("join_state") != "steady"
+        self.report_count += 1
+        self.is_rebalancing = group.get("state") == "up" and group.get("join_state") != "steady"
+
+    def is_stable(self, *, since: int) -> bool:
+        """Whether a member can leave the group now.
+
+        Args:
+            since: a value of `report_count`; the answer is based on a later report only.
+        """
+        is_quiet = self._monotonic() - self._moved_at >= QUIET_SECONDS
+        return is_quiet and self.report_count > since and not self.is_rebalancing
 
 
-class Idle:
-    """Whether a member has been without partitions for so long that it should join anew: a group
-    of the embedded broker may be at rest with nobody reading. Where there are more members than
-    partitions that helps nobody, so it is done ever more rarely."""
+class IdleTimer:
+    """Says when a member without partitions should join its group again.
+
+    A group of the embedded broker may be stable although no member has partitions. If there are
+    more members than partitions, joining again does not help. Therefore the waiting time doubles.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic, self._wait = monotonic, FIRST_IDLE_SECONDS
-        self._until = monotonic() + self._wait
+        self._monotonic = monotonic
+        self._wait = FIRST_IDLE_SECONDS
+        self._deadline = monotonic() + self._wait
 
-    def is_too_long(self, has_partitions: bool) -> bool:
-        """Whether to join anew now."""
+    def is_rejoin_due(self, *, has_partitions: bool) -> bool:
+        """Whether the member should join again now. If so, the next waiting time begins."""
         now = self._monotonic()
         if has_partitions:
             self._wait = FIRST_IDLE_SECONDS
-        elif now < self._until:
+        elif now < self._deadline:
             return False
         else:
             self._wait = min(2 * self._wait, LONGEST_IDLE_SECONDS)
-        self._until = now + self._wait
+        self._deadline = now + self._wait
         return not has_partitions
 
 
-class LogIdentity:
-    """Whether topics are the logs that they were, which is asked once after each lost connection.
+class TopicIdTracker:
+    """Detects that a topic was created again; it is checked once after each lost connection.
 
     Args:
-        identify: the topics' ids; a topic that is made again has another one.
+        read_topic_ids: reads the ids of topics. A topic that is created again has another id.
     """
 
-    def __init__(self, identify: Identify, topics: Iterable[str]) -> None:
-        self._identify, self._topics = identify, tuple(topics)
-        self._known: Mapping[str, str] = {}
-        self.in_doubt = True
+    def __init__(self, read_topic_ids: ReadTopicIds, topics: Iterable[str]) -> None:
+        self._read_topic_ids = read_topic_ids
+        self._topics = tuple(topics)
+        self._ids: Mapping[str, str] = {}
+        self.is_stale = True
 
-    def doubt(self) -> None:
-        """A connection was lost: there may be another broker behind the next one."""
-        self.in_doubt = True
+    def mark_stale(self) -> None:
+        """Note that a connection was lost: the next one may lead to another broker."""
+        self.is_stale = True
 
-    def is_same(self) -> bool:
-        """Whether they are all the logs that they were, without taking note of it.
-
-        Raises:
-            KafkaUnavailableError: it cannot be told now.
-        """
-        return not self._known or dict(self._identify(self._topics)) == dict(self._known)
-
-    def replaced(self) -> frozenset[str]:
-        """The topics that are other logs than when this was last asked.
+    def is_unchanged(self) -> bool:
+        """Whether all topics still have the ids that were read last. The ids are not updated.
 
         Raises:
-            KafkaUnavailableError: it cannot be told now.
+            KafkaUnavailableError: the ids cannot be read now.
         """
-        found = self._identify(self._topics)
-        known, self._known, self.in_doubt = self._known, found, False
-        return frozenset(topic for topic, log in known.items() if found[topic] != log)
+        return not self._ids or dict(self._read_topic_ids(self._topics)) == dict(self._ids)
+
+    def find_replaced(self) -> frozenset[str]:
+        """Read the ids again, and return the topics whose ids have changed since the last time.
+
+        Raises:
+            KafkaUnavailableError: the ids cannot be read now.
+        """
+        new_ids = self._read_topic_ids(self._topics)
+        old_ids = self._ids
+        self._ids = new_ids
+        self.is_stale = False
+        return frozenset(topic for topic, old_id in old_ids.items() if new_ids[topic] != old_id)

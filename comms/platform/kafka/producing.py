@@ -1,8 +1,8 @@
-"""Publishing: one producer a process, whose acknowledgements are reported one by one.
+"""The producer: publishes records and reports the acknowledgement of each one.
 
-They are reported on a thread of the producer's own or, where an event loop has its hands full, by
-whoever calls `serve`: two threads that take the interpreter from each other for every
-acknowledgement cost more than the work itself.
+A process has one `EventProducer`, made by `Broker.producer`. It reports acknowledgements on a
+thread of its own, or to the caller of `poll`. A busy event loop uses `poll`, because two threads
+that exchange the interpreter lock for every acknowledgement cost more than the work itself.
 """
 
 import threading
@@ -17,7 +17,7 @@ from comms.platform.kafka.errors import (
     KafkaDataLossError,
     KafkaFault,
     KafkaUnavailableError,
-    fault_of,
+    to_fault,
 )
 from schemas.topics import LARGEST_RECORD
 
@@ -25,16 +25,17 @@ log = structlog.get_logger(__name__)
 
 Headers = Mapping[str, bytes]
 TopicPartition = tuple[str, int]  # (topic, partition)
-Ack = Callable[[KafkaFault | None], None]
+Ack = Callable[[KafkaFault | None], None]  # None: every in-sync replica has the record
 
 
 class EventProducer:
     """Publishes records and reports each acknowledgement; safe to use from any thread.
 
-    Acknowledgements arrive on a thread of its own, unless it is not `threaded`: then they arrive
-    where `serve` or `flush` is called. A fatal error of the client replaces it; what was in flight
-    is reported as unavailable, and its owner publishes it again. An idempotent producer is replaced
-    by its owner alone, with `renew`: a record must not overtake one that will be published again.
+    Acknowledgements are reported on a thread of the producer if it is `threaded`, otherwise inside
+    `poll` and `flush`. After a fatal error the producer replaces its librdkafka client. Records in
+    flight are then reported as unavailable, and the owner publishes them again. An idempotent
+    producer is replaced only by its owner, with `renew`, because a record must not overtake another
+    one that will be published again.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class EventProducer:
             "compression.type": "lz4",
             "message.max.bytes": str(LARGEST_RECORD),
             "queue.buffering.max.messages": "500000",
-            # An idempotent record may wait until its owner renews: none passes one that gave up.
+            # An idempotent record waits until the owner renews the producer. If it timed out
+            # earlier, a later record could overtake it.
             "delivery.timeout.ms": "600000" if idempotent else "30000",
             "topic.metadata.refresh.interval.ms": "10000",
             "reconnect.backoff.max.ms": "1000",
@@ -55,12 +57,12 @@ class EventProducer:
         }
         self._idempotent = idempotent
         self._lock = threading.Lock()
-        self._broken = False
-        self._closing = threading.Event()
+        self._is_broken = False
+        self._is_closing = threading.Event()
         self._client = self._new_client()
-        self._poller = threading.Thread(target=self._poll, name="kafka-acks", daemon=True)
+        self._poll_thread = threading.Thread(target=self._run, name="kafka-acks", daemon=True)
         if threaded:
-            self._poller.start()
+            self._poll_thread.start()
 
     def publish(
         self,
@@ -71,12 +73,12 @@ class EventProducer:
         on_ack: Ack | None = None,
         headers: Headers | None = None,
     ) -> None:
-        """Hand a record over; `on_ack(None)` follows once every in-sync replica has it.
+        """Queue a record; `on_ack(None)` is called when every in-sync replica has it.
 
         Raises:
-            KafkaForgotError: the broker has forgotten this idempotent producer: `renew` it.
-            KafkaUnavailableError: the client's buffer is full.
-            KafkaRefusedError: the record is not acceptable.
+            KafkaDataLossError: the broker does not know this idempotent producer: `renew` it.
+            KafkaUnavailableError: the buffer of the client is full.
+            KafkaRefusedError: the record cannot be accepted.
         """
         client = self._healthy_client()
         try:
@@ -90,38 +92,38 @@ class EventProducer:
         except BufferError as error:
             raise KafkaUnavailableError("the producer's buffer is full") from error
         except KafkaException as error:
-            raise fault_of(error.args[0]) from error
+            raise to_fault(error.args[0]) from error
 
     def publish_and_wait(
         self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, seconds: float
     ) -> None:
-        """Publish one record, and return when the broker has it.
+        """Publish one record, and return when the broker has acknowledged it.
 
         Raises:
-            KafkaUnavailableError: it has not, after `seconds` or because it cannot now.
-            KafkaRefusedError: the record is not acceptable.
+            KafkaUnavailableError: it was not acknowledged within `seconds`, or cannot be now.
+            KafkaRefusedError: the record cannot be accepted.
         """
-        reported = threading.Event()
+        is_reported = threading.Event()
         faults: list[KafkaFault | None] = []
 
         def on_ack(fault: KafkaFault | None) -> None:
             faults.append(fault)
-            reported.set()
+            is_reported.set()
 
         self.publish(topic, key=key, value=value, headers=headers, on_ack=on_ack)
         deadline = monotonic() + seconds
-        while not reported.is_set() and monotonic() < deadline:
-            self.serve(0.1)
+        while not is_reported.is_set() and monotonic() < deadline:
+            self.poll(0.1)
         if not faults:
             raise KafkaUnavailableError("a record was not acknowledged in time")
         if faults[0] is not None:
             raise faults[0]
 
-    def serve(self, seconds: float = 0.0) -> int:
-        """Report what is acknowledged; waits up to `seconds` for the first.
+    def poll(self, seconds: float = 0.0) -> int:
+        """Report acknowledgements; wait up to `seconds` for the first one.
 
         Returns:
-            The number of records handed over and not yet reported.
+            The number of records that are queued or in flight.
         """
         try:
             self._client.poll(seconds)
@@ -130,7 +132,11 @@ class EventProducer:
         return len(self._client)
 
     def flush(self, seconds: float) -> int:
-        """Wait until everything handed over is reported; the number still open after `seconds`."""
+        """Wait up to `seconds` until every record is reported.
+
+        Returns:
+            The number of records that are still queued or in flight.
+        """
         try:
             return self._client.flush(seconds)
         except KafkaException as error:
@@ -138,55 +144,57 @@ class EventProducer:
             return len(self._client)
 
     def renew(self) -> None:
-        """Begin anew: what is open is reported as unavailable and will not be sent."""
+        """Replace the client. Records in flight are reported as unavailable and not sent."""
         with self._lock:
-            self._replace()
+            self._replace_client()
 
     def close(self, seconds: float = 10.0) -> None:
-        """Flush and release the client."""
+        """Flush, and stop the thread of the producer."""
         self.flush(seconds)
-        self._closing.set()
-        if self._poller.is_alive():
-            self._poller.join(2.0)
+        self._is_closing.set()
+        if self._poll_thread.is_alive():
+            self._poll_thread.join(2.0)
 
     def _new_client(self) -> Producer:
         return Producer({**self._properties, "error_cb": self._on_error}, logger=CLIENT_LOG)
 
     def _healthy_client(self) -> Producer:
-        if not self._broken:
+        if not self._is_broken:
             return self._client
         if self._idempotent:
-            raise KafkaDataLossError("the broker has forgotten this producer")
+            raise KafkaDataLossError("the broker does not know this producer any more")
         with self._lock:
-            if self._broken:
-                self._replace()
+            if self._is_broken:
+                self._replace_client()
             return self._client
 
-    def _replace(self) -> None:
-        old, self._client, self._broken = self._client, self._new_client(), False
-        old.purge()
-        old.poll(0.1)
+    def _replace_client(self) -> None:
+        old_client = self._client
+        self._client = self._new_client()
+        self._is_broken = False
+        old_client.purge()
+        old_client.poll(0.1)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
-            self._broken = True
+            self._is_broken = True
             log.error("kafka.producer_replaced", problem=error.str())
 
     def _reporter(self, on_ack: Ack | None) -> Callable[[KafkaError | None, Message], None]:
         client = self._client
 
         def report(error: KafkaError | None, _: Message) -> None:
-            fault = None if error is None else fault_of(error)
-            # A client that was replaced proves nothing about the present one.
+            fault = None if error is None else to_fault(error)
+            # An error of a client that was replaced says nothing about the present client.
             if client is self._client and isinstance(fault, KafkaDataLossError):
-                self._broken = True
+                self._is_broken = True
             if on_ack is not None:
                 on_ack(fault)
 
         return report
 
-    def _poll(self) -> None:
-        while not self._closing.is_set():
-            self.serve(0.1)
-            if self._broken:  # until somebody publishes again, polling a dead client says nothing
-                self._closing.wait(0.1)
+    def _run(self) -> None:
+        while not self._is_closing.is_set():
+            self.poll(0.1)
+            if self._is_broken:  # a dead client reports nothing and does not wait
+                self._is_closing.wait(0.1)

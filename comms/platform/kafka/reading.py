@@ -1,7 +1,8 @@
-"""Reading a topic from one end to the other, without a group and without leaving a trace.
+"""Read a whole topic once, without a consumer group and without committing anything.
 
-For commands that look at what stands in a topic; services read with `TopicConsumer`. The end is
-where the broker says that there is no more: its latest offsets alone are not to be relied on.
+Commands that look into a topic use this, through `Broker.records`; services use `TopicConsumer`.
+The end of a partition is where the broker reports it (`_PARTITION_EOF`). The latest offset that the
+embedded broker reports is not reliable.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,21 +19,21 @@ from confluent_kafka import (
     TopicPartition as KafkaTopicPartition,
 )
 
-from comms.platform.kafka.consuming import Record, record_of
-from comms.platform.kafka.errors import CLIENT_LOG, KafkaUnavailableError, fault_of
+from comms.platform.kafka.errors import CLIENT_LOG, KafkaUnavailableError, to_fault
 from comms.platform.kafka.producing import TopicPartition
+from comms.platform.kafka.records import Record, to_record
 from schemas.topics import LARGEST_RECORD
 
 SILENCE_SECONDS = 15.0
 BATCH = 200
 
 
-def read_to_the_end(properties: Mapping[str, str], topic: str, partitions: int) -> Iterator[Record]:
-    """Every record of the topic, each partition in its order.
+def read_all(properties: Mapping[str, str], topic: str, partitions: int) -> Iterator[Record]:
+    """Yield every record of the topic, in order within each partition.
 
     Raises:
         KafkaUnavailableError: the broker stopped answering.
-        KafkaRefusedError: the topic may not be read.
+        KafkaRefusedError: this client may not read the topic.
     """
     consumer = Consumer(
         {
@@ -40,7 +41,7 @@ def read_to_the_end(properties: Mapping[str, str], topic: str, partitions: int) 
             "fetch.message.max.bytes": str(LARGEST_RECORD),
             "allow.auto.create.topics": "false",
             **properties,
-            "group.id": "comms-reader",  # required by the client; the group is never joined
+            "group.id": "comms-reader",  # the client requires it; the group is never joined
             "enable.auto.commit": "false",
             "enable.partition.eof": "true",
             "auto.offset.reset": "earliest",  # retention may overtake a slow reader
@@ -48,28 +49,29 @@ def read_to_the_end(properties: Mapping[str, str], topic: str, partitions: int) 
         logger=CLIENT_LOG,
     )
     try:
-        open_places = {(topic, number) for number in range(partitions)}
-        consumer.assign([KafkaTopicPartition(*place, OFFSET_BEGINNING) for place in open_places])
-        heard = monotonic()
-        while open_places:
+        unread = {(topic, number) for number in range(partitions)}
+        consumer.assign([KafkaTopicPartition(*partition, OFFSET_BEGINNING) for partition in unread])
+        answered_at = monotonic()
+        while unread:
             messages = consumer.consume(BATCH, 0.1)
             if messages:
-                heard = monotonic()
-            elif monotonic() - heard > SILENCE_SECONDS:
+                answered_at = monotonic()
+            elif monotonic() - answered_at > SILENCE_SECONDS:
                 raise KafkaUnavailableError(f"no broker answered for {SILENCE_SECONDS:g} s")
-            yield from _records(messages, open_places)
+            yield from _records(messages, unread)
     except KafkaException as error:
-        raise fault_of(error.args[0]) from error
+        raise to_fault(error.args[0]) from error
     finally:
         consumer.close()
 
 
-def _records(messages: list[Message], open_places: set[TopicPartition]) -> Iterator[Record]:
+def _records(messages: list[Message], unread: set[TopicPartition]) -> Iterator[Record]:
+    """Yield the records, and remove the partitions that end from `unread`."""
     for message in messages:
         error = message.error()
         if error is None:
-            yield record_of(message)
+            yield to_record(message)
         elif error.code() == KafkaError._PARTITION_EOF:
-            open_places.discard((message.topic() or "", message.partition() or 0))
+            unread.discard((message.topic() or "", message.partition() or 0))
         else:
-            raise fault_of(error)
+            raise to_fault(error)

@@ -39,7 +39,7 @@ def test_a_key_is_shown_once_listed_without_its_secret_and_revoked(
     created = json.loads(comms("keys", "create", "--tenant", "acme", "--name", "ci", "--json").out)
     with psycopg.connect(database) as connection:
         row = connection.execute(
-            "SELECT tenant FROM comms.api_key WHERE hash = %s", (keys.hash_of(created["key"]),)
+            "SELECT tenant FROM comms.api_key WHERE hash = %s", (keys.hash_key(created["key"]),)
         ).fetchone()
     assert row == ("acme",)
     listed = comms("keys", "list", "--json")
@@ -78,7 +78,7 @@ def test_upgrading_an_upgraded_database_succeeds(comms: Run, database: str) -> N
 
 def test_topics_exist_after_apply(comms: Run, kafka: Broker) -> None:
     assert json.loads(comms("topics", "apply", "--json").out) == {"created": []}
-    assert {topic.name for topic in TOPICS} <= kafka.topic_names().keys()
+    assert {topic.name for topic in TOPICS} <= kafka.list_topics().keys()
 
 
 def test_the_schemas_of_this_tree_are_compatible(comms: Run) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from comms.platform import dead_letters
-from comms.platform.dead_letters import REPLAYED_FROM, newest_of_each_line
+from comms.platform.dead_letters import REPLAYED_FROM, drop_superseded
 from comms.platform.kafka import Broker, Record
 from schemas.events import queued
 from schemas.topics import STATUS
@@ -37,7 +37,7 @@ def send_to_dead_letters(
         producer, record, channel=channel, reason=Reason.UNDECODABLE, detail="why not"
     )
     producer.close()
-    return [dead_letter.id for dead_letter, _ in dead_letters.letters(kafka)][-1]
+    return [dead_letter.id for dead_letter, _ in dead_letters.read_all(kafka)][-1]
 
 
 def list_items(comms: Run, *options: str) -> list[dict[str, Any]]:
@@ -125,9 +125,9 @@ def test_a_record_that_was_replayed_and_failed_again_is_replayed_once(kafka: Bro
         producer, record, channel="sms", reason=Reason.UNDECODABLE, detail="again"
     )
     producer.close()
-    existing = [dead_letter for dead_letter, _ in dead_letters.letters(kafka)]
+    existing = [dead_letter for dead_letter, _ in dead_letters.read_all(kafka)]
     assert existing[-1].replayed_from == first
-    newest = [dead_letter.id for dead_letter in newest_of_each_line(existing)]
+    newest = [dead_letter.id for dead_letter in drop_superseded(existing)]
     assert first not in newest
     assert newest[-1] == existing[-1].id
 

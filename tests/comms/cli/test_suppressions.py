@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from comms.platform import keys, problems
 from comms.platform.auth import Authenticator
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.stack.process import free_port
 from consumers.suppression import api
 from tests.comms.cli.conftest import Run
@@ -22,7 +22,7 @@ from tests.waiting import wait_for
 @pytest.fixture
 def served(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The API of the suppression list, with its address and a key in the environment."""
-    pool = async_pool(database_url, size=2, name="test")
+    pool = create_pool(database_url, size=2, name="test")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -39,7 +39,7 @@ def served(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     thread.start()
     wait_for(lambda: server.started, what="the API answers")
     with psycopg.connect(database_url, autocommit=True) as session:
-        monkeypatch.setenv("COMMS_API_KEY", keys.create(session, "acme", "test", "live"))
+        monkeypatch.setenv("COMMS_API_KEY", keys.create(session, "acme", "test"))
     monkeypatch.setenv("COMMS_URL", f"http://127.0.0.1:{port}")
     yield
     server.should_exit = True

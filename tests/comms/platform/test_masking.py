@@ -1,12 +1,12 @@
-"""What is left of a provider's words where others than the message's tenant may read them."""
+"""The text of a provider, without the private parts."""
 
 import pytest
 
-from comms.platform.masking import masked
+from comms.platform.masking import mask
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("text", "masked"),
     [
         ("Account suspended", "Account suspended"),
         ("Unreachable 'to' number +1 (202) 555-0142, 21211", "Unreachable 'to' number …, 21211"),
@@ -19,5 +19,5 @@ from comms.platform.masking import masked
         ("\"Your code: 12\" can't be sent, it isn't ours", "… can't be sent, it isn't ours"),
     ],
 )
-def test_private_things_are_left_out(said: str, shown: str) -> None:
-    assert masked(said) == shown
+def test_private_parts_are_masked(text: str, masked: str) -> None:
+    assert mask(text) == masked

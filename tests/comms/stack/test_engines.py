@@ -48,13 +48,13 @@ def test_the_broker_answers_and_keeps_nothing_after_a_stop(tmp_path: Path) -> No
     engine = EmbeddedBroker(tmp_path)
     engine.start()
     cluster = Broker({"bootstrap.servers": engine.bootstrap_servers})
-    assert cluster.topic_names() == {}
+    assert cluster.list_topics() == {}
     cluster.apply_topics()
-    assert set(cluster.topic_names()) == {topic.name for topic in TOPICS}
+    assert set(cluster.list_topics()) == {topic.name for topic in TOPICS}
     engine.stop()
     assert not engine.answers()
     engine.start()
-    assert cluster.topic_names() == {}
+    assert cluster.list_topics() == {}
     engine.stop()
 
 
@@ -184,4 +184,4 @@ def test_tests_get_a_migrated_database_and_topics(database_url: str, broker: Bro
     with psycopg.connect(database_url) as session:
         row = session.execute("SELECT to_regclass('producer.outbox')").fetchone()
     assert row == ("producer.outbox",)
-    assert set(broker.topic_names()) >= {topic.name for topic in TOPICS}
+    assert set(broker.list_topics()) >= {topic.name for topic in TOPICS}

@@ -36,7 +36,7 @@ def running(folder: Path) -> Iterator[Running]:
 def has_topics(bootstrap: str) -> bool:
     """Return whether the broker has exactly our topics."""
     try:
-        return set(Broker({"bootstrap.servers": bootstrap}).topic_names(2.0)) == TOPIC_NAMES
+        return set(Broker({"bootstrap.servers": bootstrap}).list_topics(2.0)) == TOPIC_NAMES
     except KafkaUnavailableError:
         return False
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker
 from comms.platform.settings import ChannelSettings, RoutingPolicy
 from consumers.ledger.delivery import Delivery, Lease
@@ -68,7 +68,7 @@ class HeardLate(Ledger):
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=2, name="test")
+    opened = create_pool(database_url, size=2, name="test")
     await opened.open()
     yield opened
     await opened.close()

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from consumers.ledger.partitions import maintain_partitions
 
 Session = psycopg.Connection[tuple[str, ...]]
@@ -20,7 +20,7 @@ WHERE inhparent IN ('consumers.attempt'::regclass, 'consumers.outcome'::regclass
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=2, name="test")
+    opened = create_pool(database_url, size=2, name="test")
     await opened.open()
     yield opened
     await opened.close()

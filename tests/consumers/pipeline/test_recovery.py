@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker, EventProducer
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Claim, Ledger, Settlement
@@ -31,7 +31,7 @@ WORDS = ProviderResponse(provider_message_id="sim-1")
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=2, name="test")
+    opened = create_pool(database_url, size=2, name="test")
     await opened.open()
     yield opened
     await opened.close()
@@ -245,7 +245,7 @@ async def test_while_the_audit_store_does_not_listen_nothing_is_told_again(
     announcer = StatusPublisher(producer, CODEC, asyncio.get_running_loop())
     recovery = Recovery(ledger, unpublished, Decoder(Channel.SMS, CODEC), announcer, doubt_after=25)
     await recovery.recover()
-    assert producer.serve() == 0
+    assert producer.poll() == 0
     listens(database)
     await recovery.recover()
     with listener(broker) as heard:

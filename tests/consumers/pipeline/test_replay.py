@@ -29,7 +29,7 @@ def test_a_letter_put_back_twice_is_sent_once_and_opens_a_new_chapter(
         producer, record, channel="sms", reason=Reason.INVALID_RECIPIENT, detail="to: wrong"
     )
     producer.close()
-    [letter] = [letter for letter, _ in dead_letters.letters(broker)]
+    [letter] = [letter for letter, _ in dead_letters.read_all(broker)]
     with simulator(settings) as provider, listener(broker) as heard, channel(settings):
         for _ in range(2):
             assert dead_letters.replay(broker, [letter.id], on_acknowledged=lambda: None) == 1

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from consumers.receipts.inbound import FIND_BY_PROVIDER_ID, AttemptLookup
 from consumers.receipts.stopwords import is_stop
 from consumers.sdk.receipts import Inbound, Receipt, UnmatchedReceipt
@@ -20,7 +20,7 @@ PERSON, OTHER = "+12025550142", "+12025550143"
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = async_pool(database_url, size=3, name="test")
+    made = create_pool(database_url, size=3, name="test")
     await made.open()
     yield made
     await made.close()

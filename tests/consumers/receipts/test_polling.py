@@ -16,7 +16,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from audit import merge
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker, EventProducer
 from consumers.push.expo import ExpoPush
 from consumers.receipts.poller import ReceiptPoller
@@ -41,7 +41,7 @@ Session = psycopg.Connection[Any]
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = async_pool(database_url, size=4, name="test")
+    made = create_pool(database_url, size=4, name="test")
     await made.open()
     yield made
     await made.close()

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Ack, KafkaUnavailableError
 from consumers.receipts.processor import ReceiptProcessor
 from consumers.sdk.receipt_stream import ReceiptNotStoredError
@@ -35,7 +35,7 @@ class Kept:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = async_pool(database_url, size=2, name="test")
+    made = create_pool(database_url, size=2, name="test")
     await made.open()
     yield made
     await made.close()

@@ -10,7 +10,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from audit import merge
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker, EventProducer
 from comms.platform.settings import ProviderSettings
 from consumers.receipts.timeouts import ReceiptTimeouts
@@ -27,7 +27,7 @@ Session = merge.Connection
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = async_pool(database_url, size=3, name="test")
+    made = create_pool(database_url, size=3, name="test")
     await made.open()
     yield made
     await made.close()

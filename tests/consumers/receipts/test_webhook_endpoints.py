@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform import problems
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker, EventProducer
 from comms.platform.settings import load
 from consumers.receipts import webhooks as receipts
@@ -63,7 +63,7 @@ def parsers_with(tmp_path: Path, **environment: str) -> Parsers:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=4, name="test")
+    opened = create_pool(database_url, size=4, name="test")
     await opened.open()
     yield opened
     await opened.close()

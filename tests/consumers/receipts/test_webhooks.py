@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from psycopg_pool import AsyncConnectionPool
 
 from comms.platform import problems
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker, EventProducer
 from consumers.receipts import webhooks as receipts
 from consumers.simulator.adapter import SIGNATURE_HEADER, SimulatedReceipts, signature
@@ -70,7 +70,7 @@ def listener(broker: Broker) -> Iterator[Listener]:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=4, name="test")
+    opened = create_pool(database_url, size=4, name="test")
     await opened.open()
     yield opened
     await opened.close()

@@ -12,7 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from comms.platform import keys, problems
 from comms.platform.auth import Authenticator
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker, EventProducer
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Claim, Ledger, Settlement
@@ -36,7 +36,7 @@ def database(database_url: str) -> Iterator[Session]:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    opened = async_pool(database_url, size=6, name="test")
+    opened = create_pool(database_url, size=6, name="test")
     await opened.open()
     yield opened
     await opened.close()

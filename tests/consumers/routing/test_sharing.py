@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker
 from comms.platform.settings import RoutingPolicy
 from consumers.routing import Route, Router
@@ -39,7 +39,7 @@ BROKEN = TryLater(reason=Reason.PROVIDER_ERROR)
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = async_pool(database_url, size=4, name="test")
+    made = create_pool(database_url, size=4, name="test")
     await made.open()
     yield made
     await made.close()

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from comms.platform import keys, problems
 from comms.platform.auth import Authenticator
-from comms.platform.database import async_pool
+from comms.platform.database import create_pool
 from comms.platform.kafka import Broker
 from comms.platform.metrics import suppressions_bypassed_total
 from consumers.suppression import api, normal
@@ -28,7 +28,7 @@ PATH = "/v1/suppressions"
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = async_pool(database_url, size=3, name="test")
+    made = create_pool(database_url, size=3, name="test")
     await made.open()
     yield made
     await made.close()
@@ -37,7 +37,7 @@ async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
 @pytest.fixture
 async def client(database_url: str, pool: AsyncConnectionPool) -> AsyncIterator[httpx.AsyncClient]:
     with psycopg.connect(database_url, autocommit=True) as session:
-        key = keys.create(session, "acme", "test", "live")
+        key = keys.create(session, "acme", "test")
     app = FastAPI()
     problems.install(app)
     app.include_router(api.router(pool=pool, authenticator=Authenticator(pool)))

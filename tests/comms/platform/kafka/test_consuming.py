@@ -1,4 +1,4 @@
-"""A consumer whose broker forgets, and one that has no room for a while."""
+"""A consumer whose broker loses its records, and a consumer that is paused for a while."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,14 +23,14 @@ def engine(tmp_path: Path) -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture
-def here(engine: EmbeddedBroker) -> Broker:
-    found = Broker({"bootstrap.servers": engine.bootstrap_servers})
-    found.apply_topics()
-    return found
+def broker(engine: EmbeddedBroker) -> Broker:
+    broker = Broker({"bootstrap.servers": engine.bootstrap_servers})
+    broker.apply_topics()
+    return broker
 
 
-def put(broker: Broker, *values: str) -> None:
-    """All with one key, so into one partition."""
+def publish(broker: Broker, *values: str) -> None:
+    """Publish values with one key, so that they are in one partition."""
     producer = broker.producer()
     for value in values:
         producer.publish(TOPIC, key="one", value=value.encode())
@@ -59,57 +59,57 @@ def consuming(broker: Broker) -> Iterator[tuple[TopicConsumer, Callable[[int], l
         consumer.close()
 
 
-def test_nothing_is_committed_into_a_log_that_is_another_one(
-    engine: EmbeddedBroker, here: Broker
+def test_nothing_is_committed_to_a_topic_that_was_created_again(
+    engine: EmbeddedBroker, broker: Broker
 ) -> None:
-    put(here, "a", "b", "c")
-    with consuming(here) as (consumer, until):
+    publish(broker, "a", "b", "c")
+    with consuming(broker) as (consumer, until):
         last = until(3)[-1]
         engine.stop(grace=0)
         engine.start()
-        here.apply_topics()
-        put(here, "d", "e", "f", "g", "h")
+        broker.apply_topics()
+        publish(broker, "d", "e", "f", "g", "h")
         with pytest.raises(KafkaUnavailableError):
-            consumer.commit({last.place: last.offset + 1})
+            consumer.commit({last.topic_partition: last.offset + 1})
         values = [record.value for record in until(8)[3:]]
-    assert values == [b"d", b"e", b"f", b"g", b"h"], "from its beginning, not from where it was"
+    assert values == [b"d", b"e", b"f", b"g", b"h"], "the new log is read from its beginning"
 
 
-def test_what_stood_by_goes_on_where_it_was(here: Broker) -> None:
-    put(here, *(str(n) for n in range(50)))
-    with consuming(here) as (consumer, until):
+def test_a_paused_consumer_continues_where_it_stopped(broker: Broker) -> None:
+    publish(broker, *(str(n) for n in range(50)))
+    with consuming(broker) as (consumer, until):
         until(50)
-        consumer.stand_by(0.1)
-        put(here, *(str(n) for n in range(50, 60)))
+        consumer.poll_paused(0.1)
+        publish(broker, *(str(n) for n in range(50, 60)))
         for _ in range(5):
-            consumer.stand_by(0.1)
+            consumer.poll_paused(0.1)
         assert [record.value for record in until(60)] == [str(n).encode() for n in range(60)]
 
 
-def test_what_stood_by_when_its_partitions_were_lost_reads_again(
-    engine: EmbeddedBroker, here: Broker
+def test_a_consumer_that_lost_its_partitions_while_paused_reads_again(
+    engine: EmbeddedBroker, broker: Broker
 ) -> None:
-    put(here, "a", "b")
-    with consuming(here) as (consumer, until):
+    publish(broker, "a", "b")
+    with consuming(broker) as (consumer, until):
         until(2)
-        consumer.stand_by(0.1)
+        consumer.poll_paused(0.1)
         engine.stop(grace=0)
         engine.start()
-        here.apply_topics()
-        put(here, "c", "d")
+        broker.apply_topics()
+        publish(broker, "c", "d")
 
         def is_lost() -> bool:
             with suppress(KafkaUnavailableError):
-                consumer.stand_by(0.1)
+                consumer.poll_paused(0.1)
             return not consumer.assignment
 
         wait_for(is_lost, seconds=40, what="lost")
         assert [record.value for record in until(4)[2:]] == [b"c", b"d"]
 
 
-def test_a_group_that_works_is_not_dissolved(here: Broker) -> None:
-    put(here, "a")
-    with consuming(here) as (consumer, until):
+def test_a_group_that_works_is_not_deleted(broker: Broker) -> None:
+    publish(broker, "a")
+    with consuming(broker) as (consumer, until):
         until(1)
-        assert not here.dissolve_if_stuck(consumer.group)
+        assert not broker.delete_if_stuck(consumer.group)
         assert consumer.assignment

@@ -1,4 +1,4 @@
-"""What a consumer decides by what it knows of its group and its logs."""
+"""A consumer: when it joins its group again, when it leaves it, and which topics were replaced."""
 
 import json
 from itertools import pairwise
@@ -8,65 +8,69 @@ from comms.platform.kafka.membership import (
     LONGEST_IDLE_SECONDS,
     QUIET_SECONDS,
     GroupState,
-    Idle,
-    LogIdentity,
+    IdleTimer,
+    TopicIdTracker,
 )
 
 
-def test_a_member_without_partitions_joins_anew_ever_more_rarely() -> None:
+def test_a_member_without_partitions_joins_again_at_growing_intervals() -> None:
     now = 0.0
-    idle, joined = Idle(lambda: now), []
+    idle_timer, rejoined_at = IdleTimer(lambda: now), []
     for second in range(3600):
         now = float(second)
-        if idle.is_too_long(has_partitions=False):
-            joined.append(second)
-    waits = [after - before for before, after in pairwise(joined)]
-    assert joined[0] == FIRST_IDLE_SECONDS
+        if idle_timer.is_rejoin_due(has_partitions=False):
+            rejoined_at.append(second)
+    waits = [after - before for before, after in pairwise(rejoined_at)]
+    assert rejoined_at[0] == FIRST_IDLE_SECONDS
     assert waits == sorted(waits)
     assert waits[-1] == LONGEST_IDLE_SECONDS
 
 
-def test_having_had_partitions_the_patience_begins_anew() -> None:
+def test_the_waiting_time_restarts_after_a_member_had_partitions() -> None:
     now = 0.0
-    idle = Idle(lambda: now)
+    idle_timer = IdleTimer(lambda: now)
     now = 2 * FIRST_IDLE_SECONDS
-    assert idle.is_too_long(has_partitions=False)
-    assert not idle.is_too_long(has_partitions=True)
+    assert idle_timer.is_rejoin_due(has_partitions=False)
+    assert not idle_timer.is_rejoin_due(has_partitions=True)
     now += FIRST_IDLE_SECONDS - 1
-    assert not idle.is_too_long(has_partitions=False)
+    assert not idle_timer.is_rejoin_due(has_partitions=False)
     now += 1
-    assert idle.is_too_long(has_partitions=False)
+    assert idle_timer.is_rejoin_due(has_partitions=False)
 
 
-def test_a_group_is_being_formed_until_it_is_steady() -> None:
+def test_a_group_rebalances_until_its_state_is_steady() -> None:
     group = GroupState()
-    for state, joining, forming in (
+    for state, joining, is_rebalancing in (
         ("up", "wait-join", True),
         ("up", "wait-sync", True),
         ("up", "steady", False),
         ("query-coord", "init", False),
     ):
-        group.heard(json.dumps({"cgrp": {"state": state, "join_state": joining}}))
-        assert group.is_forming == forming
-    assert group.told == 4
+        group.on_statistics(json.dumps({"cgrp": {"state": state, "join_state": joining}}))
+        assert group.is_rebalancing == is_rebalancing
+    assert group.report_count == 4
 
 
-def test_a_group_is_left_only_when_nothing_has_moved_for_a_while() -> None:
+def test_a_group_is_stable_only_after_a_quiet_time() -> None:
     now = 100.0
     group = GroupState(lambda: now)
-    group.moved()
-    group.heard(json.dumps({"cgrp": {"state": "up", "join_state": "steady"}}))
-    assert not group.is_at_rest(since=0)
+    group.on_partitions_moved()
+    group.on_statistics(json.dumps({"cgrp": {"state": "up", "join_state": "steady"}}))
+    assert not group.is_stable(since=0)
     now += QUIET_SECONDS
-    assert group.is_at_rest(since=0)
-    assert not group.is_at_rest(since=1), "that was told before"
+    assert group.is_stable(since=0)
+    assert not group.is_stable(since=1), "there was no newer report"
 
 
-def test_a_topic_made_again_is_another_log_and_only_once() -> None:
+def test_a_topic_that_was_created_again_is_reported_once() -> None:
     ids = {"a": "1", "b": "1"}
-    logs = LogIdentity(lambda topics: {topic: ids[topic] for topic in topics}, ["a", "b"])
-    assert (logs.in_doubt, logs.replaced(), logs.in_doubt) == (True, frozenset(), False)
+    tracker = TopicIdTracker(lambda topics: {topic: ids[topic] for topic in topics}, ["a", "b"])
+    assert (tracker.is_stale, tracker.find_replaced(), tracker.is_stale) == (
+        True,
+        frozenset(),
+        False,
+    )
     ids["b"] = "2"
-    logs.doubt()
-    assert logs.replaced() == {"b"}
-    assert logs.replaced() == frozenset()
+    tracker.mark_stale()
+    assert tracker.find_replaced() == {"b"}
+    assert tracker.find_replaced() == frozenset()
