@@ -335,13 +335,7 @@ def _background_tasks(
         codec=parts.codec,
         loop=parts.loop,
     )
-    return [
-        recovery.run(),
-        timeouts.run(),
-        sharing.run(),
-        maintain_partitions(pool),
-        *receipts,
-    ]
+    return [recovery.run(), timeouts.run(), sharing.run(), maintain_partitions(pool), *receipts]
 
 
 def _build_routes(channel: Channel, settings: Settings) -> list[Route]:
@@ -356,9 +350,9 @@ def _build_routes(channel: Channel, settings: Settings) -> list[Route]:
                 configured.weight,
                 missing,
                 capabilities=capabilities_of(channel, configured, settings),
-                kind=configured.type,
-                probes=has_probe(channel, configured),
-                knows_repeats=has_idempotency_key(channel, configured),
+                type=configured.type,
+                has_probe=has_probe(channel, configured),
+                has_idempotency_key=has_idempotency_key(channel, configured),
             )
         )
     return routes

@@ -19,28 +19,28 @@ T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[object]]
 
 PAUSE_SECONDS = 0.5
-UNAVAILABLE = "ledger.unavailable"  # the log event, unless the caller has one of its own
+UNAVAILABLE = "ledger.unavailable"  # the log event, unless a caller has its own
 
 
 async def pause(
-    error: Exception, *, event: str = UNAVAILABLE, sleep: Sleep = asyncio.sleep
+    error: Exception, *, seconds: float = PAUSE_SECONDS, sleep: Sleep = asyncio.sleep
 ) -> None:
-    """Log that the database is unavailable, and wait before the next try.
-
-    Args:
-        event: the name of the log event.
-    """
-    log.warning(event, problem=str(error))
-    await sleep(PAUSE_SECONDS)
+    """Log that the database is unavailable, and wait before the next try."""
+    log.warning(UNAVAILABLE, problem=str(error))
+    await sleep(seconds)
 
 
 async def retry_until_available(
-    statement: Callable[[], Awaitable[T]], *, sleep: Sleep = asyncio.sleep
+    statement: Callable[[], Awaitable[T]],
+    *,
+    seconds: float = PAUSE_SECONDS,
+    sleep: Sleep = asyncio.sleep,
 ) -> T:
     """Carry out a statement, again and again while the database is unavailable.
 
     Args:
         statement: must change nothing when it is carried out twice.
+        seconds: the pause between two tries.
 
     Raises:
         DatabaseRefusedError: the database is there and refused the statement.
@@ -49,7 +49,7 @@ async def retry_until_available(
         try:
             return await statement()
         except DatabaseUnavailableError as error:
-            await pause(error, sleep=sleep)
+            await pause(error, seconds=seconds, sleep=sleep)
 
 
 async def run_periodically(

@@ -5,11 +5,13 @@ no partition goes to the default one and is not lost.
 """
 
 import asyncio
+from functools import partial
 
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from comms.platform.database import DatabaseRefusedError, DatabaseUnavailableError, translate_errors
+from comms.platform.database import DatabaseRefusedError, translate_errors
+from comms.platform.database_retry import retry_until_available
 
 log = structlog.get_logger(__name__)
 
@@ -20,17 +22,13 @@ RETRY_SECONDS = 60.0
 async def maintain_partitions(pool: AsyncConnectionPool) -> None:
     """Make the partitions that are missing, now and once a day, until cancelled."""
     while True:
-        wait = MAINTAIN_SECONDS
         try:
-            await make_partitions(pool)
-        except DatabaseUnavailableError as error:
-            log.warning("ledger.unavailable", problem=str(error))
-            wait = RETRY_SECONDS
+            await retry_until_available(partial(make_partitions, pool), seconds=RETRY_SECONDS)
         except DatabaseRefusedError as error:
             log.error(  # noqa: TRY400 - the sentence says it all
                 "ledger.partitions_not_made", problem=str(error)
             )
-        await asyncio.sleep(wait)
+        await asyncio.sleep(MAINTAIN_SECONDS)
 
 
 async def make_partitions(pool: AsyncConnectionPool) -> None:

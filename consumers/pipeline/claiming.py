@@ -153,7 +153,7 @@ class Claimer:
         name = begin.in_doubt_with
         if name is not None and last.status is None:
             return self._retry_same_provider(begin, choice, name)
-        if name is not None and self._router.knows_repeats(name):
+        if name is not None and self._router.has_idempotency_key(name):
             return self._prefer_same_provider(begin, choice, name)
         failed_over = last.status is Status.SENDING and last.reason in _FAILOVER_REASONS
         if name is None and not failed_over:

@@ -87,11 +87,11 @@ class FairQueue:
 
     def take(self, limit: int) -> list[Delivery]:
         """Take at most `limit` messages, in the order of their turns."""
-        taken = []
+        deliveries = []
         for _ in range(min(limit, self._count)):
-            taken.append(self._tenants[self._next_priority()].take())
+            deliveries.append(self._tenants[self._next_priority()].take())
             self._count -= 1
-        return taken
+        return deliveries
 
     def remove(self, is_unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Remove messages and return them."""

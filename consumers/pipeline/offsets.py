@@ -61,7 +61,7 @@ class OffsetTracker:
     def restart(self, partition: TopicPartition) -> None:
         """Begin again with an assigned partition whose offsets begin again.
 
-        Its log was replaced, or a part of the log is gone.
+        Its log was replaced, or a part of the log was deleted.
         """
         if partition in self._partitions:
             self._epoch += 1

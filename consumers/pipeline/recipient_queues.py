@@ -39,10 +39,10 @@ class RecipientQueues:
 
     def take(self, limit: int) -> list[Delivery]:
         """Take at most `limit` heads. Nothing else of their keys begins until `release`."""
-        taken = self._ready.take(limit)
-        for head in taken:
+        heads = self._ready.take(limit)
+        for head in heads:
             del self._heads[head.message.key]
-        return taken
+        return heads
 
     def put_back(self, deliveries: list[Delivery], *, first: bool = True) -> None:
         """Put back heads that were taken and could not begin.

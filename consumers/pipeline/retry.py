@@ -23,7 +23,7 @@ def wait_seconds(
 
     Args:
         attempt: the one that was refused, counted from 1.
-        after: what the provider asked for (Retry-After), in seconds; kept as a lower bound.
+        after: the seconds that the provider requested (Retry-After), kept as a lower bound.
     """
     bound = min(policy.cap_seconds, policy.base_seconds * 2.0 ** min(attempt - 1, 30))
     jitter = source.uniform(0, bound)

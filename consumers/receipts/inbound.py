@@ -1,7 +1,7 @@
 """Handles texts that people wrote, and receipts that have only the provider's own id.
 
 The receipt processor passes everything that a parser read, and gets back receipts that have the id
-of a message of ours. A person who writes STOP (`consumers.receipts.stopwords`) is put on the
+of one of our messages. A person who writes STOP (`consumers.receipts.stopwords`) is put on the
 suppression list of every tenant that has written to that person through the provider within 30
 days. The text does not say which of them it is meant for, and the number it came to is usually
 shared.

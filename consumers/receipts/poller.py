@@ -3,12 +3,12 @@
 A task on the channel's event loop, one for each such provider (`consumers.sdk.receipt_polling`),
 finds messages that are due for a query, asks the provider, and passes the answers to the receipt
 processor. The ledger shows which messages are open: the provider accepted them, and their receipt
-is not there. So a process that ends forgets nothing, and a message that has its answer is not asked
-about again.
+is not there. So a process that ends forgets nothing, and a message that has its receipt is not
+polled again.
 
-Of a channel's processes one polls at a time. A message without an answer is asked about by each
-process, at ages that double, until the provider has deleted its receipt: seven times in a day, a
-thousand messages in a request.
+Of a channel's processes one polls at a time. Each process polls a message without a receipt at ages
+that double, until the provider has deleted the receipt: seven times in a day, a thousand messages
+in a request.
 """
 
 import asyncio

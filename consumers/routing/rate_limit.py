@@ -84,14 +84,14 @@ class ProviderRateLimits:
             DatabaseError: nothing was taken.
         """
         limit = self._limits[provider]
-        taken = await self._buckets.take(
+        tokens = await self._buckets.take(
             self._channel, provider, limit=limit, wanted=lease_of(limit.rate)
         )
-        if taken is None or taken.count == 0:
+        if tokens is None or tokens.count == 0:
             return 0
         self._exhausted.discard(provider)
-        self._leases[provider].fill(taken.count, self._clock().timestamp())
-        return taken.count
+        self._leases[provider].fill(tokens.count, self._clock().timestamp())
+        return tokens.count
 
     async def _lease_exhausted(self) -> None:
         if not self._has_rows:

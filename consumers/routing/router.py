@@ -34,18 +34,19 @@ class Route:
         missing: what it lacks to be called at all (a secret that is not set). Such a provider is
             never chosen.
         capabilities: which messages it accepts.
-        kind: the type of the provider, as its table names it.
-        probes: whether a probe proves its account.
-        knows_repeats: whether it recognises a repeated call, and carries it out once.
+        type: the type of the provider, as its table names it.
+        has_probe: whether a probe proves its account.
+        has_idempotency_key: whether it takes idempotency keys. It then recognises a repeated call
+            and carries it out once.
     """
 
     provider: Provider[Message]
     weight: int
     missing: str | None = None
     capabilities: Capabilities = field(default_factory=Capabilities)
-    kind: str = ""
-    probes: bool = True
-    knows_repeats: bool = False
+    type: str = ""
+    has_probe: bool = True
+    has_idempotency_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +214,13 @@ class Router:
             return None
         return self._choose(self._choose_by_weight(able), f"instead of {name}", now)
 
-    def knows_repeats(self, name: str) -> bool:
+    def has_idempotency_key(self, name: str) -> bool:
         """Whether a provider recognises a repeated call, and carries it out once.
 
         False for a provider that is not configured any more.
         """
         state = self.states.get(name)
-        return state is not None and state.route.knows_repeats
+        return state is not None and state.route.has_idempotency_key
 
     def release(self, choice: Choice) -> None:
         """Give back a choice whose call is not made: another call may be, also as a probe."""

@@ -31,14 +31,14 @@ def assess(
     record: ProviderRecord,
     *,
     is_simulated: bool,
-    probes: bool,
+    has_probe: bool,
     setup_problem: str | None,
     pause_reason: str | None,
 ) -> Assessment:
     """Assess a provider.
 
     Args:
-        probes: whether its probe proves its account.
+        has_probe: whether its probe proves its account.
         setup_problem: what a person has to set up or repair.
         pause_reason: why it is not called for now.
     """
@@ -49,20 +49,20 @@ def assess(
     if record.probe_problem is not None:
         problem = record.probe_problem
         return Assessment("degraded", problem, f"its probe failed: {problem}")
-    return _assess_working(record, is_simulated=is_simulated, probes=probes)
+    return _assess_working(record, is_simulated=is_simulated, has_probe=has_probe)
 
 
-def _assess_working(record: ProviderRecord, *, is_simulated: bool, probes: bool) -> Assessment:
+def _assess_working(record: ProviderRecord, *, is_simulated: bool, has_probe: bool) -> Assessment:
     """Assess a provider of which no problem is known."""
     accepted = _describe("it accepted a message", record.last_success)
-    probed = _describe("its probe succeeded", record.probed_at) if probes else None
+    probed = _describe("its probe succeeded", record.probed_at) if has_probe else None
     if is_simulated:
         return Assessment("simulated", None, accepted or probed or "it was not called yet")
     if accepted is not None:
         return Assessment("live", None, accepted)
     if probed is not None:
         return Assessment("probed", None, f"{probed}; it has accepted no message yet")
-    why = "it is about to be probed" if probes else "its account cannot be probed"
+    why = "it is about to be probed" if has_probe else "its account cannot be probed"
     evidence = f"everything it needs is set; {why}; it has accepted no message yet"
     return Assessment("configured", None, evidence)
 

@@ -135,20 +135,20 @@ class Reporter:
         record = self._health.get(name)
         assessment = assess(
             record,
-            is_simulated=route.kind == "simulated",
-            probes=route.probes,
+            is_simulated=route.type == "simulated",
+            has_probe=route.has_probe,
             setup_problem=self._router.setup_problem(name),
             pause_reason=self._router.pause_reason(name),
         )
         return {
             "name": name,
-            "kind": route.kind,
+            "kind": route.type,
             "weight": self._router.states[name].weight,
             "readiness": assessment.readiness,
             "problem": assessment.problem,
             "evidence": assessment.evidence,
             "for_tests": Mode.LIVE not in route.capabilities.modes,
-            "probed_at": _format(record.probed_at if route.probes else None),
+            "probed_at": _format(record.probed_at if route.has_probe else None),
             "last_success": _format(record.last_success),
             "unknown_codes": unknown_codes(self._channel, name),
             "last_error": record.last_error,

@@ -21,13 +21,13 @@ def commit_on_fetch() -> None:
     furthest: dict[TopicPartition, int] = {}
     track = OffsetTracker.track
 
-    def track_as_done(
+    def record_offset(
         self: OffsetTracker, partition: TopicPartition, offset: int, timestamp: int
     ) -> object:
         furthest[partition] = offset + 1
         return track(self, partition, offset, timestamp)
 
-    OffsetTracker.track = track_as_done  # type: ignore[assignment,method-assign]
+    OffsetTracker.track = record_offset  # type: ignore[assignment,method-assign]
     OffsetTracker.offsets_to_commit = lambda self: {  # type: ignore[method-assign]
         partition: furthest[partition] for partition in self.partitions() if partition in furthest
     }
@@ -37,7 +37,7 @@ def skip_the_claim() -> None:
     """Let every process make every call."""
 
     async def claim(_: Ledger, claims: Sequence[Claim]) -> dict[UUID, Suppressions]:
-        return {claim.delivery.message.id: {} for claim in claims}
+        return {request.delivery.message.id: {} for request in claims}
 
     Ledger.claim = claim  # type: ignore[assignment,method-assign]
 

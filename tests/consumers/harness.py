@@ -1,7 +1,7 @@
 """A channel process, the simulated provider and a listener on `comms.status`, for tests.
 
-Tests start what they need with the context managers below and ask the listener what was announced.
-Everything is real: the runner runs as it does in production, on a thread instead of in a process.
+Tests start what they need with the context managers below, and ask the listener for the events that
+were published. Everything is real. A channel process runs as in production, but on a thread.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ DEADLINE = 60.0
 
 
 def sms(to: str = "+12025550199", **changes: object) -> SmsMessage:
-    """A text message that keeps the rules, unless `changes` say otherwise."""
+    """Build a valid text message; `changes` replace its fields."""
     values: dict[str, object] = {
         "id": new_message_id(),
         "tenant": "acme",
@@ -64,13 +64,13 @@ class Named:
     async def close(self) -> None: ...
 
 
-def eventually(found: Callable[[], bool], what: str, within: float = DEADLINE) -> None:
-    """Look until it is so, or fail after `within` seconds."""
-    wait_for(found, seconds=within, what=what)
+def eventually(condition: Callable[[], bool], what: str, within: float = DEADLINE) -> None:
+    """Wait until the condition holds, or fail after `within` seconds."""
+    wait_for(condition, seconds=within, what=what)
 
 
 def settings_for(broker: Broker, database_url: str, tmp_path: Path, **environment: str) -> Settings:
-    """Settings of a process on these engines."""
+    """Return the settings of a process that uses this broker and database."""
     return load(
         {
             "COMMS_DATABASE_URL": database_url,
@@ -96,7 +96,7 @@ def publish(broker: Broker, *messages: Message) -> None:
 
 @contextmanager
 def simulator(settings: Settings) -> Iterator["SimulatorClient"]:
-    """The simulated provider, answering on its own event loop."""
+    """Run the simulated provider on its own event loop."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -117,31 +117,31 @@ def simulator(settings: Settings) -> Iterator["SimulatorClient"]:
 
 
 class SimulatorClient:
-    """Asks the simulated provider what it was called with."""
+    """Asks the simulated provider which calls it received."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def calls(self, message_id: UUID) -> int:
-        """How often the provider was called for a message."""
+        """Return how often the provider was called for a message."""
         answer = asyncio.run(self._get(f"/calls?message_id={message_id}"))
         calls = answer["items"]
         assert isinstance(calls, list)
         return len(calls)
 
     def summary(self) -> Mapping[str, object]:
-        """Its own counts."""
+        """Return the provider's own counts."""
         return asyncio.run(self._get("/calls/summary"))
 
     async def _get(self, path: str) -> Mapping[str, object]:
         async with aiohttp.ClientSession() as session, session.get(self._url + path) as answer:
-            found: Mapping[str, object] = await answer.json()
-            return found
+            body: Mapping[str, object] = await answer.json()
+            return body
 
 
 @contextmanager
 def channel(settings: Settings, name: Channel = Channel.SMS) -> Iterator[Callable[[], None]]:
-    """A channel's process on a thread; yields what stops it, and stops it at the end."""
+    """Run a channel process on a thread; yield a function that stops it, and stop it at the end."""
     stop = threading.Event()
     errors: list[BaseException] = []
 
@@ -168,47 +168,47 @@ def channel(settings: Settings, name: Channel = Channel.SMS) -> Iterator[Callabl
 
 
 class Listener:
-    """Everything announced on `comms.status` since the beginning of the topic."""
+    """Reads all events on `comms.status` from the beginning of the topic."""
 
     def __init__(self, broker: Broker) -> None:
         self._consumer = broker.consumer(f"test-{uuid4()}", [topics.STATUS])
         self.events: dict[UUID, list[StatusEvent]] = defaultdict(list)
 
     def listen(self) -> None:
-        """Take in what has come; nothing, while the broker is away."""
+        """Read new events; none while the broker is unavailable."""
         try:
             records = self._consumer.poll(500, 0.05)
         except KafkaUnavailableError:
             return
         for record in records:
             event = CODEC.decode(record.value, StatusEvent)
-            if event.id not in {known.id for known in self.events[event.message_id]}:
+            if event.id not in {other.id for other in self.events[event.message_id]}:
                 self.events[event.message_id].append(event)
 
     def statuses(self, message_id: UUID) -> list[tuple[Status, Reason]]:
-        """What was announced of a message, in order."""
+        """Return the statuses of a message's events, in order."""
         return [(event.status, event.reason) for event in self.events[message_id]]
 
     def wait_for(self, message_id: UUID, status: Status) -> StatusEvent:
-        """The event that gives the message this status."""
+        """Wait for the event that gives the message this status, and return it."""
 
-        def heard() -> bool:
+        def has_status() -> bool:
             self.listen()
             return any(event.status is status for event in self.events[message_id])
 
-        eventually(heard, f"{message_id} {status}")
+        eventually(has_status, f"{message_id} {status}")
         return next(event for event in self.events[message_id] if event.status is status)
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the consumer group."""
         self._consumer.close()
 
 
 @contextmanager
 def listener(broker: Broker) -> Iterator[Listener]:
-    """A listener, closed at the end."""
-    found = Listener(broker)
+    """Run a listener, and close it at the end."""
+    opened = Listener(broker)
     try:
-        yield found
+        yield opened
     finally:
-        found.close()
+        opened.close()

@@ -1,6 +1,6 @@
-"""A kind of text provider that takes idempotency keys, as none of those for texts does here.
+"""A provider type for text messages that takes idempotency keys, which no other type here does.
 
-The tests install it as any package elsewhere would, by an entry point (`installed`).
+Tests install it as another package would, by an entry point (`install_keyed`).
 """
 
 from pathlib import Path
@@ -30,10 +30,11 @@ CODES = ErrorTable(source="https://keyed.example.com/errors", codes={"nobody": I
 
 
 class Keyed:
-    """The codec."""
+    """Its request codec."""
 
     def __init__(self, url: str, classifier: Classifier) -> None:
-        self._url, self._classifier = url, classifier
+        self._url = url
+        self._classifier = classifier
 
     async def request(self, message: SmsMessage, attempt: Attempt) -> Request | Outcome:
         headers = {"Idempotency-Key": attempt.idempotency_key}
@@ -41,10 +42,10 @@ class Keyed:
 
     def read(self, message: SmsMessage, answer: Answer) -> Outcome:
         del message
-        said = json_object(answer.text)
+        body = json_object(answer.text)
         response = ProviderResponse(
-            provider_message_id=text_or_none(said.get("sid")),
-            code=text_or_none(said.get("code")) or str(answer.status),
+            provider_message_id=text_or_none(body.get("sid")),
+            code=text_or_none(body.get("code")) or str(answer.status),
             raw=answer.text,
         )
         if 200 <= answer.status < 300:
@@ -71,6 +72,6 @@ def _build(context: ProviderContext[KeyedOptions]) -> HttpProvider[SmsMessage]:
 KEYED = ProviderType(options=KeyedOptions, build=_build, has_probe=False, has_idempotency_key=True)
 
 
-def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the kind known as `keyed`."""
+def install_keyed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the type as `keyed`."""
     install(folder, monkeypatch, name="sms.keyed", leads_to="tests.consumers.keyed:KEYED")

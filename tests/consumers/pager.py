@@ -1,7 +1,7 @@
-"""A kind of provider that speaks over the connection it is called by, and the other end of it.
+"""A provider type that receives over the connection it is called by, and the provider's server.
 
-The tests install it as any package elsewhere would, by an entry point (`installed`). `Exchange` is
-the other end: it says lines of JSON to whoever is connected, and keeps what it was answered.
+Tests install it as another package would, by an entry point (`install_pager`). `Exchange` is the
+server: it sends lines of JSON to the client that is connected, and keeps the answers.
 """
 
 import asyncio
@@ -30,10 +30,11 @@ from tests.waiting import wait_for
 
 
 class Pager:
-    """Takes every message, and passes on what it hears."""
+    """Accepts every message, and passes on what it receives."""
 
     def __init__(self, name: str, port: int) -> None:
-        self.name, self._port = name, port
+        self.name = name
+        self._port = port
 
     async def open(self) -> None: ...
 
@@ -51,16 +52,16 @@ class Pager:
         try:
             while line := await reader.readline():
                 try:
-                    await tell(_said(json.loads(line)))
+                    await tell(_parse(json.loads(line)))
                 except ReceiptNotStoredError:
-                    writer.write(b"again\n")
+                    writer.write(b"retry\n")
                 else:
-                    writer.write(b"taken\n")
+                    writer.write(b"stored\n")
         finally:
             writer.close()
 
 
-def _said(line: Mapping[str, Any]) -> list[ReceiptEvent]:
+def _parse(line: Mapping[str, Any]) -> list[ReceiptEvent]:
     if "text" in line:
         return [Inbound(from_=line["from"], to="+12025550100", text=line["text"])]
     return [
@@ -86,16 +87,17 @@ def _build(context: ProviderContext[PagerOptions]) -> Pager:
 PAGER = ProviderType(options=PagerOptions, build=_build, reports_every_message=True)
 
 
-def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the kind known as `pager` of text messages."""
+def install_pager(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the type as `pager` for text messages."""
     install(folder, monkeypatch, name="sms.pager", leads_to="tests.consumers.pager:PAGER")
 
 
 class Exchange:
-    """The other end, for one connection."""
+    """The provider's server, for one connection."""
 
     def __init__(self, server: socket.socket) -> None:
-        self._server, self._connected = server, threading.Event()
+        self._server = server
+        self._connected = threading.Event()
         self._answers: list[str] = []
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -104,22 +106,22 @@ class Exchange:
     def port(self) -> int:
         return int(self._server.getsockname()[1])
 
-    def say(self, **line: object) -> str:
-        """Say one thing; what was answered."""
+    def send(self, **line: object) -> str:
+        """Send one line, and return the answer to it."""
         assert self._connected.wait(30)
         before = len(self._answers)
         self._connection.sendall(json.dumps(line).encode() + b"\n")
         wait_for(lambda: len(self._answers) > before, seconds=60, what="an answer")
         return self._answers[-1]
 
-    def say_nonsense(self) -> None:
-        """Say what no provider should."""
+    def send_nonsense(self) -> None:
+        """Send a line that no provider should send."""
         assert self._connected.wait(30)
-        self._connection.sendall(b"what?\n")
+        self._connection.sendall(b"not JSON\n")
 
     @property
-    def is_over(self) -> bool:
-        """Whether the one that was connected has gone."""
+    def is_disconnected(self) -> bool:
+        """Whether the client has disconnected."""
         return not self._thread.is_alive()
 
     def hang_up(self) -> None:
@@ -138,11 +140,11 @@ class Exchange:
 
 
 @contextmanager
-def exchange() -> Iterator[Exchange]:
-    """The other end, listening on a port of its own."""
+def running_exchange() -> Iterator[Exchange]:
+    """Run the server on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        made = Exchange(server)
+        exchange = Exchange(server)
         try:
-            yield made
+            yield exchange
         finally:
-            made.hang_up()
+            exchange.hang_up()

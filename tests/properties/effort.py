@@ -1,7 +1,7 @@
-"""How hard the properties are tried.
+"""How many examples each property is tried with.
 
-By default each is tried with the same examples every time, so that a run says the same today and
-tomorrow and ends soon. `COMMS_TEST_EFFORT=20` tries twenty times as many, at random: for a search
+By default a property is tried with the same examples every time, so that every run has the same
+result and ends soon. `COMMS_TEST_EFFORT=20` tries twenty times as many examples, at random. Use it
 after a change of what is tested here.
 """
 
@@ -13,7 +13,7 @@ EFFORT = int(os.environ.get("COMMS_TEST_EFFORT", "1"))
 
 
 def effort(examples: int, *, steps: int = 50) -> settings:
-    """Settings for a property: so many examples, of at most so many steps where it has steps."""
+    """Return the settings of a property: its examples, and the steps of each if it has steps."""
     return settings(
         max_examples=examples * EFFORT,
         stateful_step_count=steps,

@@ -1,8 +1,8 @@
-"""The fold of ADR 4 in plain Python: what the audit store should hold of a set of events.
+"""The fold of ADR 4 in plain Python: the rows that the audit service should hold for given events.
 
-`tests.properties.test_merge` compares it with what `audit/merge.sql` made of the same events. Of
-two facts the one of the higher status counts, then of the later attempt, then the later one, then
-the one with the greater id; of each other column, the word of the highest event that has one.
+`tests.properties.test_merge` compares them with the result of `audit/merge.sql`. Of two events the
+one with the higher status counts, then the one with the later attempt, then the later one, then the
+one with the greater id. Each other column has the value of the highest event that has one.
 """
 
 import math
@@ -19,7 +19,7 @@ from schemas.vocabulary import Status
 
 Row = dict[str, Any]
 
-_WORDS = (
+_TEXT_COLUMNS = (
     "provider",
     "provider_message_id",
     "code",
@@ -36,15 +36,15 @@ _WORDS = (
 
 
 def state(events: Iterable[StatusEvent]) -> dict[UUID, Row]:
-    """The row of each message of which there are events."""
+    """Return the row of each message that has events."""
     of_message: dict[UUID, list[StatusEvent]] = defaultdict(list)
     for event in {event.id: event for event in events}.values():
         of_message[event.message_id].append(event)
-    return {message_id: _row(found) for message_id, found in of_message.items()}
+    return {message_id: _row(of_one) for message_id, of_one in of_message.items()}
 
 
 def rollup(rows: Mapping[UUID, Row]) -> Counter[tuple[Any, ...]]:
-    """How many messages of an hour stand where."""
+    """Count the messages of each hour by status and the other columns of the rollup."""
     return Counter(
         (
             row["tenant"],
@@ -66,20 +66,20 @@ def _row(events: list[StatusEvent]) -> Row:
     ordered = sorted(events, key=order, reverse=True)
     top = ordered[0]
 
-    def word(name: str) -> Any:
-        return next((found for e in ordered if (found := getattr(e, name)) is not None), None)
+    def newest(name: str) -> Any:
+        return next((value for e in ordered if (value := getattr(e, name)) is not None), None)
 
     def first(status: Status) -> datetime | None:
         return min((e.occurred_at for e in events if e.status is status), default=None)
 
-    return {name: word(name) for name in _WORDS} | {
+    return {name: newest(name) for name in _TEXT_COLUMNS} | {
         "message_id": top.message_id,
         "tenant": top.tenant,
         "channel": top.channel,
         "status": top.status,
         "reason": top.reason,
         "attempts": max(event.attempt for event in events),
-        "created_at": word("created_at") or _born(events),
+        "created_at": newest("created_at") or _created_at(events),
         "updated_at": max(event.occurred_at for event in events),
         "first_attempt_at": first(Status.SENDING),
         "sent_at": first(Status.SENT) or first(Status.DELIVERED),
@@ -88,8 +88,8 @@ def _row(events: list[StatusEvent]) -> Row:
     }
 
 
-def _born(events: list[StatusEvent]) -> datetime:
-    """The time in the id, and where there is none that of the first event."""
+def _created_at(events: list[StatusEvent]) -> datetime:
+    """Return the time in the id, or that of the first event if the id has none."""
     message_id = events[0].message_id
     if message_id.version == 7:
         return time_of(message_id)
@@ -97,9 +97,9 @@ def _born(events: list[StatusEvent]) -> datetime:
 
 
 def _bucket(row: Row) -> int:
-    """Of the time from when a message could go to when it was sent: four buckets a doubling."""
+    """Return the bucket of the time from due to sent: four buckets for each doubling."""
     if row["sent_at"] is None:
         return -1
-    could_go = max(row["created_at"], row["send_at"] or row["created_at"])
-    milliseconds = max(1.0, 1000 * (row["sent_at"] - could_go).total_seconds())
+    due = max(row["created_at"], row["send_at"] or row["created_at"])
+    milliseconds = max(1.0, 1000 * (row["sent_at"] - due).total_seconds())
     return min(160, math.ceil(4 * math.log(milliseconds) / math.log(2)))

@@ -1,8 +1,8 @@
-"""Whose turn it is: in order within a key, one at a time, and nobody waits for ever.
+"""Fair queueing: in order within a key, one message at a time, and no message waits for ever.
 
-`RecipientQueues` against a line per key; `FairQueue` against a bound on the turns that a message
-waits, which depends on how many stand before it in its own line and on nothing that arrives after
-it.
+`RecipientQueues` is compared with a queue per key. `FairQueue` is compared with a limit on the
+turns that a message waits. The limit depends on how many messages stand before it in its own
+tenant's queue, and on nothing that arrives after it.
 """
 
 from collections import deque
@@ -30,138 +30,143 @@ def delivery(tenant: str, priority: Priority, *, to: str = "a") -> Delivery:
 
 
 @dataclass
-class Line:
-    """One key's deliveries in the order of their arrival; `begun` while its head is worked on."""
+class ModelQueue:
+    """One key's deliveries in order of arrival; `head` is being worked on."""
 
     waiting: deque[Delivery] = field(default_factory=deque)
-    begun: Delivery | None = None
+    head: Delivery | None = None
 
     @property
     def is_ready(self) -> bool:
-        return self.begun is None and bool(self.waiting)
+        return self.head is None and bool(self.waiting)
 
 
-class LinesOfRecipients(RuleBasedStateMachine):
-    """Deliveries arrive, begin, are put back, settled and given up."""
+class RecipientQueuesMachine(RuleBasedStateMachine):
+    """Deliveries arrive, begin, are put back, settled and discarded."""
 
     @initialize()
-    def begin(self) -> None:
-        self.lanes = RecipientQueues()
-        self.lines: dict[str, Line] = {}
+    def start(self) -> None:
+        self.queues = RecipientQueues()
+        self.models: dict[str, ModelQueue] = {}
 
     @rule(tenant=tenants, to=st.sampled_from("ab"), priority=priorities)
-    def arrives(self, tenant: str, to: str, priority: Priority) -> None:
+    def add(self, tenant: str, to: str, priority: Priority) -> None:
         new = delivery(tenant, priority, to=to)
-        self.lanes.add(new)
-        self.lines.setdefault(new.message.key, Line()).waiting.append(new)
+        self.queues.add(new)
+        self.models.setdefault(new.message.key, ModelQueue()).waiting.append(new)
 
-    @rule(most=st.integers(0, 7), back=st.integers(0, 7))
-    def are_taken(self, most: int, back: int) -> None:
-        """As many as were asked for, each the first of its line; the last `back` cannot begin."""
-        ready = sum(line.is_ready for line in self.lines.values())
-        taken = self.lanes.take(most)
-        assert len(taken) == min(most, ready)
+    @rule(limit=st.integers(0, 7), back=st.integers(0, 7))
+    def take(self, limit: int, back: int) -> None:
+        """Take the heads of queues; the last `back` of them are put back."""
+        ready = sum(model.is_ready for model in self.models.values())
+        taken = self.queues.take(limit)
+        assert len(taken) == min(limit, ready)
         for head in taken:
-            line = self.lines[head.message.key]
-            assert line.begun is None
-            assert head is line.waiting[0]
-            line.begun = line.waiting.popleft()
+            model = self.models[head.message.key]
+            assert model.head is None
+            assert head is model.waiting[0]
+            model.head = model.waiting.popleft()
         returned = taken[max(0, len(taken) - back) :]
-        self.lanes.put_back(returned)
+        self.queues.put_back(returned)
         for head in returned:
-            line = self.lines[head.message.key]
-            line.begun = None
-            line.waiting.appendleft(head)
+            model = self.models[head.message.key]
+            model.head = None
+            model.waiting.appendleft(head)
 
-    @precondition(lambda self: any(line.begun for line in self.lines.values()))
+    @precondition(lambda self: any(model.head for model in self.models.values()))
     @rule(data=st.data())
-    def is_settled(self, data: st.DataObject) -> None:
-        begun = [line for line in self.lines.values() if line.begun is not None]
-        line = data.draw(st.sampled_from(begun))
-        assert line.begun is not None
-        self.lanes.release(line.begun)
-        line.begun = None
+    def settle(self, data: st.DataObject) -> None:
+        busy = [model for model in self.models.values() if model.head is not None]
+        model = data.draw(st.sampled_from(busy))
+        assert model.head is not None
+        self.queues.release(model.head)
+        model.head = None
 
     @rule(tenant=tenants, priority=priorities)
-    def are_given_up(self, tenant: str, priority: Priority) -> None:
-        """Those that wait; what has begun ends as it ends."""
+    def discard(self, tenant: str, priority: Priority) -> None:
+        """Discard deliveries that wait; those that have begun stay."""
 
-        def unwanted(one: Delivery) -> bool:
-            return (one.message.tenant, one.message.priority) == (tenant, priority)
+        def is_unwanted(item: Delivery) -> bool:
+            return (item.message.tenant, item.message.priority) == (tenant, priority)
 
-        expected = {id(d) for line in self.lines.values() for d in line.waiting if unwanted(d)}
-        assert {id(gone) for gone in self.lanes.discard(unwanted)} == expected
-        for line in self.lines.values():
-            line.waiting = deque(d for d in line.waiting if not unwanted(d))
+        expected = {
+            id(d) for model in self.models.values() for d in model.waiting if is_unwanted(d)
+        }
+        assert {id(removed) for removed in self.queues.discard(is_unwanted)} == expected
+        for model in self.models.values():
+            model.waiting = deque(d for d in model.waiting if not is_unwanted(d))
 
     @invariant()
-    def as_many_are_ready_as_lines_have_a_head_that_may_begin(self) -> None:
-        assert len(self.lanes) == sum(line.is_ready for line in self.lines.values())
+    def count_is_that_of_ready_queues(self) -> None:
+        assert len(self.queues) == sum(model.is_ready for model in self.models.values())
 
     def teardown(self) -> None:
-        """Everything that was not given up is handed out, once, and nothing is left."""
-        if not hasattr(self, "lanes"):
+        """Everything that was not discarded is taken once, and nothing is left."""
+        if not hasattr(self, "queues"):
             return
-        for line in self.lines.values():
-            if line.begun is not None:
-                self.lanes.release(line.begun)
-                line.begun = None
-        while taken := self.lanes.take(3):
+        for model in self.models.values():
+            if model.head is not None:
+                self.queues.release(model.head)
+                model.head = None
+        while taken := self.queues.take(3):
             for head in taken:
-                assert head is self.lines[head.message.key].waiting.popleft()
-                self.lanes.release(head)
-        assert not any(line.waiting for line in self.lines.values())
+                assert head is self.models[head.message.key].waiting.popleft()
+                self.queues.release(head)
+        assert not any(model.waiting for model in self.models.values())
 
 
-class TurnsUnderAFlood(RuleBasedStateMachine):
-    """Whatever arrives, each message is taken within the turns it was promised on arrival."""
+class FairQueueMachine(RuleBasedStateMachine):
+    """Whatever arrives, each message is taken within the turns that its arrival allows."""
 
     @initialize()
-    def begin(self) -> None:
+    def start(self) -> None:
         self.queue = FairQueue()
         self.turn = 0
-        self.at_the_latest: dict[int, int] = {}
+        self.latest_turn: dict[int, int] = {}
         self.waiting: list[Delivery] = []
 
     @rule(tenant=tenants, priority=priorities, count=st.integers(1, 30))
-    def arrive(self, tenant: str, priority: Priority, count: int) -> None:
+    def add(self, tenant: str, priority: Priority, count: int) -> None:
         for _ in range(count):
             new = delivery(tenant, priority)
             self.queue.add(new)
             self.waiting.append(new)
-            self.at_the_latest[id(new)] = self.turn + self._patience(new)
+            self.latest_turn[id(new)] = self.turn + self._max_turns(new)
 
-    @rule(most=st.integers(1, 40))
-    def are_taken(self, most: int) -> None:
-        taken = self.queue.take(most)
-        assert len(taken) == min(most, len(self.waiting))
-        for one in taken:
+    @rule(limit=st.integers(1, 40))
+    def take(self, limit: int) -> None:
+        taken = self.queue.take(limit)
+        assert len(taken) == min(limit, len(self.waiting))
+        for item in taken:
             self.turn += 1
-            assert self.turn <= self.at_the_latest[id(one)]
-            assert one is next(d for d in self.waiting if _line(d) == _line(one))
-            self.waiting.remove(one)
+            assert self.turn <= self.latest_turn[id(item)]
+            assert item is next(d for d in self.waiting if _queue_of(d) == _queue_of(item))
+            self.waiting.remove(item)
 
     @invariant()
-    def nobody_waits_longer_than_was_promised(self) -> None:
+    def no_message_waits_too_long(self) -> None:
         assert len(self.queue) == len(self.waiting)
-        for one in self.waiting:
-            assert self.turn < self.at_the_latest[id(one)]
+        for item in self.waiting:
+            assert self.turn < self.latest_turn[id(item)]
 
-    def _patience(self, new: Delivery) -> int:
-        """Those before it in its line and it, with a turn of every tenant to each: so many turns
-        of its priority. A round gives that priority its share; the present round may have none
-        left."""
-        before = sum(_line(one) == _line(new) for one in self.waiting)
+    def _max_turns(self, new: Delivery) -> int:
+        """The turns that a message may wait.
+
+        Before its own turn come the messages before it in its queue, with a turn of every tenant
+        for each. A round gives their priority its share of turns; the current round may have none
+        left.
+        """
+        before = sum(_queue_of(item) == _queue_of(new) for item in self.waiting)
         turns = before * len(TENANTS)
         rounds = -(-turns // TURNS[new.message.priority]) + 1
         return rounds * sum(TURNS.values())
 
 
-def _line(one: Delivery) -> tuple[str, Priority]:
-    return one.message.tenant, one.message.priority
+def _queue_of(item: Delivery) -> tuple[str, Priority]:
+    return item.message.tenant, item.message.priority
 
 
-TestLinesOfRecipients = LinesOfRecipients.TestCase
-TestLinesOfRecipients.settings = effort(100, steps=40)
-TestTurnsUnderAFlood = TurnsUnderAFlood.TestCase
-TestTurnsUnderAFlood.settings = effort(60, steps=30)
+TestRecipientQueuesMachine = RecipientQueuesMachine.TestCase
+TestRecipientQueuesMachine.settings = effort(100, steps=40)
+TestFairQueueMachine = FairQueueMachine.TestCase
+TestFairQueueMachine.settings = effort(60, steps=30)

@@ -1,9 +1,9 @@
-"""A message's state is the fold of its events: no order, batch or repetition gives another.
+"""A message's state is the fold of its events, in any order, batches and repetitions.
 
-Any events that the contract allows, contradictions and ties included, reach the real merge in any
-order, split anywhere, some of them more than once. After every batch the rows are those of the fold
-in `tests.properties.fold`, and so are the hourly counts. What holds along the way, too: the status
-of a message never loses rank, and neither do its attempts or its last change.
+Hypothesis makes any events that the contract allows, contradictions and ties included. They reach
+the real merge in any order, split anywhere, some of them more than once. After every batch the rows
+are those of the fold in `tests.properties.fold`, and so are the hourly counts. Along the way the
+status of a message never loses rank, and its attempts and its last change never become less.
 """
 
 import random
@@ -37,7 +37,7 @@ MESSAGES = (
 moments = st.sampled_from([0, 37, 730, 5_003, 61_007]).map(
     lambda milliseconds: NOW + timedelta(milliseconds=milliseconds)
 )
-words = st.sampled_from([None, "a", "b"])
+texts = st.sampled_from([None, "a", "b"])
 events = st.builds(
     StatusEvent,
     id=st.uuids(),
@@ -47,21 +47,21 @@ events = st.builds(
     status=st.sampled_from(Status),
     reason=st.sampled_from([Reason.ACCEPTED, Reason.AMBIGUOUS]),
     attempt=st.integers(0, 3),
-    provider=words,
-    provider_message_id=words,
-    code=words,
-    detail=words,
-    response=words,
+    provider=texts,
+    provider_message_id=texts,
+    code=texts,
+    detail=texts,
+    response=texts,
     occurred_at=moments,
-    recipient=words,
-    customer_id=words,
-    workflow=words,
+    recipient=texts,
+    customer_id=texts,
+    workflow=texts,
     priority=st.sampled_from([None, Priority.HIGH, Priority.BULK]),
     created_at=st.none() | moments,
     send_at=st.none() | moments,
     expires_at=st.none() | moments,
     metadata=st.sampled_from([{}, {"order": "7"}, {"order": "8"}]),
-    traceparent=words,
+    traceparent=texts,
     mode=st.sampled_from([None, *Mode]),
 )
 
@@ -69,7 +69,7 @@ _COUNTS = """
 SELECT tenant, hour, channel, status, reason, provider, priority, workflow, bucket, count
 FROM audit.rollup WHERE count <> 0
 """
-_FORGET = """
+_CLEAR = """
 DELETE FROM audit.history; DELETE FROM audit.state; DELETE FROM audit.rollup;
 DELETE FROM audit.evidence
 """
@@ -82,8 +82,8 @@ def connection(database_url: str) -> Iterator[merge.Connection]:
         yield opened
 
 
-def forget(connection: merge.Connection) -> None:
-    connection.execute(_FORGET)
+def clear(connection: merge.Connection) -> None:
+    connection.execute(_CLEAR)
 
 
 def state(connection: merge.Connection) -> dict[UUID, fold.Row]:
@@ -97,39 +97,41 @@ def counts(connection: merge.Connection) -> Counter[tuple[Any, ...]]:
     return Counter({row[:-1]: row[-1] for row in rows})
 
 
-def has_not_gone_back(was: fold.Row, now: fold.Row) -> bool:
-    """Status, attempts and the last change only grow."""
-    further = RANK[Status(now["status"])] >= RANK[Status(was["status"])]
+def only_grows(before: fold.Row, after: fold.Row) -> bool:
+    """Whether status rank, attempts and the last change have not become less."""
+    grows = RANK[Status(after["status"])] >= RANK[Status(before["status"])]
     return bool(
-        further and now["attempts"] >= was["attempts"] and now["updated_at"] >= was["updated_at"]
+        grows
+        and after["attempts"] >= before["attempts"]
+        and after["updated_at"] >= before["updated_at"]
     )
 
 
 @given(
-    told=st.lists(events, min_size=1, max_size=14, unique_by=lambda event: event.id),
-    cuts=st.lists(st.integers(0, 20), max_size=4),
-    chance=st.randoms(use_true_random=False),
+    published=st.lists(events, min_size=1, max_size=14, unique_by=lambda event: event.id),
+    batch_ends=st.lists(st.integers(0, 20), max_size=4),
+    shuffler=st.randoms(use_true_random=False),
 )
 @effort(60)
-def test_whatever_the_order_batches_and_repetitions_the_state_is_the_fold(
+def test_the_state_is_the_fold_of_the_events_in_any_order_and_batches(
     connection: merge.Connection,
-    told: list[StatusEvent],
-    cuts: list[int],
-    chance: random.Random,
+    published: list[StatusEvent],
+    batch_ends: list[int],
+    shuffler: random.Random,
 ) -> None:
-    forget(connection)
-    arrivals = [*told, *told[:5]]
-    chance.shuffle(arrivals)
+    clear(connection)
+    arrivals = [*published, *published[:5]]
+    shuffler.shuffle(arrivals)
     before: dict[UUID, fold.Row] = {}
-    for start, end in pairwise([0, *sorted(cuts), len(arrivals)]):
+    for start, end in pairwise([0, *sorted(batch_ends), len(arrivals)]):
         merge.merge(connection, arrivals[start:end], {})
-        found = state(connection)
-        assert found == fold.state(arrivals[: max(start, end)])
-        assert counts(connection) == fold.rollup(found)
-        assert all(has_not_gone_back(row, found[known]) for known, row in before.items())
-        before = found
-    assert found == fold.state(told)
+        rows = state(connection)
+        assert rows == fold.state(arrivals[: max(start, end)])
+        assert counts(connection) == fold.rollup(rows)
+        assert all(only_grows(row, rows[message_id]) for message_id, row in before.items())
+        before = rows
+    assert rows == fold.state(published)
     evidence = connection.execute(_EVIDENCE).fetchall()
-    forget(connection)
-    merge.merge(connection, told, {})
+    clear(connection)
+    merge.merge(connection, published, {})
     assert connection.execute(_EVIDENCE).fetchall() == evidence

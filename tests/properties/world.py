@@ -1,7 +1,7 @@
-"""The database under `tests.properties.test_ledger`: time in it, its rows, and processes on it.
+"""The database under `tests.properties.test_ledger`: its time, its rows, and processes on it.
 
-The one place that knows how the ledger is called and what its tables look like. Time is moved by
-moving the rows back; the model's clock is moved with them.
+This is the only place that knows how the ledger is called and what its tables look like. Time is
+moved by moving the rows back, and the model's clock is moved with them.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from comms.platform.database import create_pool
 from comms.platform.settings import ChannelSettings, RetryPolicy, RoutingPolicy
 from consumers.ledger.delivery import Delivery, Offset
 from consumers.ledger.store import Ledger
+from consumers.pipeline.claiming import compute_doubt_after
 from consumers.pipeline.recovery import FAR_BACK, RUNNING_OWNER_SECONDS
 from consumers.pipeline.settlement import Settler
 from consumers.routing import Choice, Route, Router
@@ -25,16 +26,16 @@ from schemas.codec import Codec
 from schemas.messages import Message, SmsMessage
 from schemas.vocabulary import Channel, Reason, Status
 from tests.consumers.harness import Named
-from tests.properties.paced import Flight, Process, Statement
+from tests.properties.paced import Flight, Process, StatementResult
 
 T = TypeVar("T")
 
 SETTINGS = ChannelSettings(retry=RetryPolicy(attempts=4, base_seconds=2, cap_seconds=8))
-KNOWS_REPEATS = "a"
-DOUBT_AFTER = SETTINGS.call_timeout_seconds + 10
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+WITH_IDEMPOTENCY_KEY = "a"
+DOUBT_AFTER = compute_doubt_after(SETTINGS)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
-_FORGET = """
+_CLEAR = """
 DELETE FROM consumers.attempt; DELETE FROM consumers.outcome; DELETE FROM consumers.deferred;
 DELETE FROM consumers.suppression; DELETE FROM consumers.worker;
 """
@@ -45,12 +46,12 @@ WITH attempts AS (
 UPDATE consumers.deferred SET due_at = due_at - make_interval(secs => %(by)s),
     leased_until = leased_until - make_interval(secs => %(by)s)
 """
-_LIVES = """
+_INSERT_WORKER = """
 INSERT INTO consumers.worker
     (owner, channel, seen_at, in_flight, lag_messages, lag_seconds, providers)
 VALUES (%s, 'sms', 'infinity', 0, 0, 0, '[]')
 """
-_WAITING_NOWHERE = """
+_COUNT_UNQUEUED_RETRIES = """
 SELECT count(*) FROM consumers.outcome o
 WHERE o.status = 'sending'
   AND NOT EXISTS (SELECT FROM consumers.attempt later
@@ -63,35 +64,38 @@ class World:
     """A channel's ledger and the processes that share it."""
 
     def __init__(self, url: str) -> None:
-        self._loop = asyncio.Runner()
+        self.now = 0
+        self._runner = asyncio.Runner()
         self._codec = Codec()
         self._pool = create_pool(url, size=2, name="test")
         self._database = psycopg.connect(url, autocommit=True)
         self.run(self._pool.open())
-        self.now = 0
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections."""
         self.run(self._pool.close())
         self._database.close()
-        self._loop.close()
+        self._runner.close()
 
-    def forget(self) -> None:
-        """Begin again: nothing has happened."""
+    def clear(self) -> None:
+        """Begin again with an empty ledger."""
         self.now = 0
-        self._database.execute(_FORGET)
+        self._database.execute(_CLEAR)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Carry out `work` on the processes' event loop."""
-        return self._loop.run(work)
+        """Run `work` on the processes' event loop."""
+        return self._runner.run(work)
 
     # Processes
 
     def start(self, *providers: str) -> Process:
-        """A channel process with these providers."""
+        """Start a channel process with these providers."""
         owner = uuid4()
-        self._database.execute(_LIVES, (owner,))
-        routes = [Route(Named(name), 50, knows_repeats=name == KNOWS_REPEATS) for name in providers]
+        self._database.execute(_INSERT_WORKER, (owner,))
+        routes = [
+            Route(Named(name), 50, has_idempotency_key=name == WITH_IDEMPOTENCY_KEY)
+            for name in providers
+        ]
         return Process(
             owner=owner,
             pool=self._pool,
@@ -104,28 +108,28 @@ class World:
     def kill(self, process: Process, flights: list[Flight]) -> None:
         """End a process, and with it these flights."""
         for flight in flights:
-            self.run(flight.end())
+            self.run(flight.kill())
         self._database.execute("DELETE FROM consumers.worker WHERE owner = %s", (process.owner,))
 
     def deliver(self, process: Process, message: SmsMessage, provider: str) -> Flight:
-        """The topic brings a message to a process."""
+        """Bring a message to a process by the topic."""
         value = self._codec.encode(message, topic=topics.of_channel(Channel.SMS))
         source = Offset((topics.of_channel(Channel.SMS), 0), 0, 1)
-        return self._fly(process, Delivery(message, value, source), provider)
+        return self._start_flight(process, Delivery(message, value, source), provider)
 
     def lease(self, process: Process, provider: str) -> list[Flight]:
-        """A process takes what is due from the deferred queue, always in the same order."""
-        leases = self.run(self._ledger(process).lease_due(10))
-        leases.sort(key=lambda taken: taken[0].message_id)
+        """Let a process lease what is due from the deferred queue, always in the same order."""
+        rows = self.run(self._ledger(process).lease_due(10))
+        rows.sort(key=lambda row: row[0].message_id)
         return [
-            self._fly(
+            self._start_flight(
                 process, Delivery(self._codec.decode(value, SmsMessage), value, lease), provider
             )
-            for lease, value in leases
+            for lease, value in rows
         ]
 
-    def adopt(self, process: Process) -> None:
-        """A process looks for claims that were left without an outcome."""
+    def requeue_abandoned(self, process: Process) -> None:
+        """Let a process look for claims that were left without an outcome."""
         self.run(
             self._ledger(process).requeue_abandoned_claims(
                 claimed_within=FAR_BACK,
@@ -134,40 +138,40 @@ class World:
             )
         )
 
-    def step(self, flight: Flight, fares: Statement = Statement.HEARD) -> None:
-        """Let a flight do what is next."""
-        self.run(flight.step(fares))
+    def take_step(self, flight: Flight, ending: StatementResult = StatementResult.SUCCESS) -> None:
+        """Let a flight take its next step."""
+        self.run(flight.take_step(ending))
 
-    def _fly(self, process: Process, delivery: Delivery, provider: str) -> Flight:
-        standing = process.router.states[provider]
-        flight = Flight(process, delivery, Choice(standing.route.provider, 50, "by the test"))
-        self.run(flight.take_off())
+    def _start_flight(self, process: Process, delivery: Delivery, provider: str) -> Flight:
+        route = process.router.states[provider].route
+        flight = Flight(process, delivery, Choice(route.provider, 50, "by the test"))
+        self.run(flight.start())
         return flight
 
     def _ledger(self, process: Process) -> Ledger:
         return Ledger(self._pool, channel=Channel.SMS, owner=process.owner)
 
-    # Time, other people's doings, and what is on record
+    # Time, what senders and recipients do, and what is on record
 
     def clock(self) -> datetime:
         """The time, as the model counts it."""
-        return BEGIN + timedelta(seconds=self.now)
+        return START + timedelta(seconds=self.now)
 
-    def time_passes(self, seconds: int) -> None:
-        """For the model's clock and the database's alike."""
+    def advance_time(self, seconds: int) -> None:
+        """Advance the model's clock and the database's alike."""
         if seconds:
             self.now += seconds
             self._database.execute(_AGE, {"by": seconds})
 
     def withdraw(self, message: Message) -> bool:
         """Cancel a message; whether that was in time."""
-        found = self._database.execute(
+        row = self._database.execute(
             "SELECT consumers.withdraw(%s, %s, 'sms')", (message.id, message.tenant)
         ).fetchone()
-        return found is not None and found[0] is not None
+        return row is not None and row[0] is not None
 
     def suppress(self, message: Message) -> None:
-        """From now on the message's recipient must not be reached."""
+        """Put the message's recipient on the suppression list."""
         self._database.execute(
             "INSERT INTO consumers.suppression (tenant, channel, recipient, reason)"
             " VALUES (%s, 'sms', %s, 'opt_out') ON CONFLICT DO NOTHING",
@@ -175,33 +179,33 @@ class World:
         )
 
     def outcomes(self, message_id: UUID) -> dict[int, tuple[Status, Reason]]:
-        """What is on record of a message's attempts."""
-        found = self._database.execute(
+        """The outcomes of a message's attempts."""
+        rows = self._database.execute(
             "SELECT attempt, status, reason FROM consumers.outcome WHERE message_id = %s",
             (message_id,),
         ).fetchall()
-        return {attempt: (Status(status), Reason(reason)) for attempt, status, reason in found}
+        return {attempt: (Status(status), Reason(reason)) for attempt, status, reason in rows}
 
     def lost_its_worker(self, message_id: UUID) -> bool:
-        """Whether nobody ever said what the call in doubt came to."""
+        """Whether the call in doubt has no outcome because its process died."""
         query = (
             "SELECT FROM consumers.outcome WHERE message_id = %s AND reason = 'ambiguous'"
             " AND detail = 'its worker was lost in the call'"
         )
         return self._database.execute(query, (message_id,)).fetchone() is not None
 
-    def attempts(self, message_id: UUID) -> int:
+    def count_attempts(self, message_id: UUID) -> int:
         """How many attempts of a message were claimed; a withdrawal counts as the first."""
         query = "SELECT count(*) FROM consumers.attempt WHERE message_id = %s"
-        found = self._database.execute(query, (message_id,)).fetchone()
-        return int(found[0]) if found else 0
+        row = self._database.execute(query, (message_id,)).fetchone()
+        return int(row[0]) if row else 0
 
-    def waiting_nowhere(self) -> int:
-        """Messages whose last attempt asked for another, and that nothing will bring again."""
-        found = self._database.execute(_WAITING_NOWHERE).fetchone()
-        return int(found[0]) if found else 0
+    def count_unqueued_retries(self) -> int:
+        """Messages whose last attempt needs another, and that nothing will bring again."""
+        row = self._database.execute(_COUNT_UNQUEUED_RETRIES).fetchone()
+        return int(row[0]) if row else 0
 
-    def put_aside(self) -> int:
-        """Messages that wait in the deferred queue."""
-        found = self._database.execute("SELECT count(*) FROM consumers.deferred").fetchone()
-        return int(found[0]) if found else 0
+    def count_deferred(self) -> int:
+        """Messages in the deferred queue."""
+        row = self._database.execute("SELECT count(*) FROM consumers.deferred").fetchone()
+        return int(row[0]) if row else 0

@@ -1,4 +1,4 @@
-"""A provider that refuses the account, and one that is not set up: on the real engines."""
+"""A provider that refuses our account, and one that is not set up, with real engines."""
 
 import json
 import threading
@@ -38,33 +38,33 @@ KEYS = {"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "a secret token"}
 
 
 class Account(ThreadingHTTPServer):
-    """Twilio's end: no credit until it is paid; one number has opted out."""
+    """Stands in for Twilio: no credit until it is paid; one number has opted out."""
 
     paid = False
-    asked = 0
+    calls = 0
 
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self._say(200, {})
+        self._answer(200, {})
 
     def do_POST(self) -> None:
         account = self.server
         assert isinstance(account, Account)
-        account.asked += 1
+        account.calls += 1
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if not account.paid:
-            self._say(400, {"code": 30002, "message": "Account suspended"})
+            self._answer(400, {"code": 30002, "message": "Account suspended"})
         elif "5550666" in body:
-            self._say(400, {"code": 29999, "message": "A code of tomorrow"})
+            self._answer(400, {"code": 29999, "message": "A code of tomorrow"})
         elif "5550777" in body:
-            self._say(400, {"code": 21610, "message": "Unsubscribed recipient"})
+            self._answer(400, {"code": 21610, "message": "Unsubscribed recipient"})
         else:
-            self._say(201, {"sid": f"SM{account.asked}", "status": "queued"})
+            self._answer(201, {"sid": f"SM{account.calls}", "status": "queued"})
 
     def log_message(self, format: str, *args: object) -> None: ...
 
-    def _say(self, status: int, value: object) -> None:
+    def _answer(self, status: int, value: object) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -87,10 +87,10 @@ def account() -> Iterator[Account]:
 
 def readiness(session: psycopg.Connection) -> dict[str, tuple[str, str | None]]:
     rows = session.execute("SELECT providers FROM consumers.worker").fetchall()
-    return {p["name"]: (p["readiness"], p["problem"]) for (said,) in rows for p in said}
+    return {p["name"]: (p["readiness"], p["problem"]) for (providers,) in rows for p in providers}
 
 
-def test_messages_go_by_another_provider_while_one_refuses_the_account(
+def test_messages_fail_over_while_a_provider_refuses_the_account(
     broker: Broker, database_url: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "comms.toml"
@@ -101,49 +101,50 @@ def test_messages_go_by_another_provider_while_one_refuses_the_account(
         )
         settings = settings_for(broker, database_url, tmp_path, COMMS_CONFIG=str(config), **KEYS)
         messages = [sms(to=f"+1212557{number:04d}") for number in range(20)]
-        with simulator(settings), listener(broker) as heard, channel(settings):
+        with simulator(settings), listener(broker) as status_topic, channel(settings):
             publish(broker, *messages)
-            sent = [heard.wait_for(message.id, Status.SENT) for message in messages]
+            sent = [status_topic.wait_for(message.id, Status.SENT) for message in messages]
     assert {event.provider for event in sent} == {"simulated"}
-    said = [event for events in heard.events.values() for event in events]
-    assert any(event.reason is Reason.ACCOUNT_FAULT for event in said)
+    published = [event for events in status_topic.events.values() for event in events]
+    assert any(event.reason is Reason.ACCOUNT_FAULT for event in published)
 
 
-def test_with_no_other_they_wait_without_losing_an_attempt_until_it_is_put_right(
+def test_without_another_provider_messages_wait_until_the_account_is_repaired(
     broker: Broker, database_url: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "comms.toml"
     with account() as server:
         config.write_text(CONFIG.format(port=server.server_port))
         settings = settings_for(broker, database_url, tmp_path, COMMS_CONFIG=str(config), **KEYS)
-        message, unwilling = sms(to="+12125580001"), sms(to="+12125550777")
-        puzzling = sms(to="+12125550666")
+        message, opted_out = sms(to="+12125580001"), sms(to="+12125550777")
+        unknown_error = sms(to="+12125550666")
         with (
-            listener(broker) as heard,
+            listener(broker) as status_topic,
             channel(settings),
             psycopg.connect(database_url, autocommit=True) as session,
         ):
             publish(broker, message)
             fault = ("setup_needed", "account fault: Account suspended (30002)")
-            eventually(lambda: readiness(session).get("twilio") == fault, "it says so")
-            eventually(lambda: server.asked >= 2, "a probe")  # more than the policy's attempts
+            eventually(
+                lambda: readiness(session).get("twilio") == fault, "the account error is reported"
+            )
+            eventually(lambda: server.calls >= 2, "a probe")  # more than the policy's attempts
             server.paid = True
-            assert heard.wait_for(message.id, Status.SENT).attempt >= 3
-            publish(broker, unwilling)
-            refused = heard.wait_for(unwilling.id, Status.FAILED)
+            assert status_topic.wait_for(message.id, Status.SENT).attempt >= 3
+            publish(broker, opted_out)
+            refused = status_topic.wait_for(opted_out.id, Status.FAILED)
             assert (refused.reason, refused.code) == (Reason.SUPPRESSED, "21610")
-            assert suppressed(session) == [("acme", "+12125550777", "opt_out", unwilling.id)]
+            assert suppressed(session) == [("acme", "+12125550777", "opt_out", opted_out.id)]
             assert readiness(session)["twilio"][0] in {"live", "setup_needed"}
-            counted_before = unknown_codes(session).get(
-                "29999", 0
-            )  # by other tests of this process
-            publish(broker, puzzling)
-            assert heard.wait_for(puzzling.id, Status.FAILED).code == "29999"
+            # Other tests of this process may have counted the code before.
+            counted_before = unknown_codes(session).get("29999", 0)
+            publish(broker, unknown_error)
+            assert status_topic.wait_for(unknown_error.id, Status.FAILED).code == "29999"
             expected = counted_before + 1
             eventually(lambda: unknown_codes(session).get("29999") == expected, "the code is shown")
 
 
-def test_one_without_its_secret_is_left_out_and_the_channel_says_what_is_missing(
+def test_a_provider_without_its_secret_is_not_used_and_reported(
     broker: Broker, database_url: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "comms.toml"
@@ -152,12 +153,12 @@ def test_one_without_its_secret_is_left_out_and_the_channel_says_what_is_missing
     message = sms(to="+12125590001")
     with (
         simulator(settings),
-        listener(broker) as heard,
+        listener(broker) as status_topic,
         channel(settings),
         psycopg.connect(database_url, autocommit=True) as session,
     ):
         publish(broker, message)
-        assert heard.wait_for(message.id, Status.SENT).provider == "simulated"
+        assert status_topic.wait_for(message.id, Status.SENT).provider == "simulated"
         eventually(lambda: "twilio" in readiness(session), "a report")
         state, problem = readiness(session)["twilio"]
     assert state == "setup_needed"
@@ -166,7 +167,9 @@ def test_one_without_its_secret_is_left_out_and_the_channel_says_what_is_missing
 
 def unknown_codes(session: psycopg.Connection) -> dict[str, int]:
     rows = session.execute("SELECT providers FROM consumers.worker").fetchall()
-    return next(p["unknown_codes"] for (said,) in rows for p in said if p["name"] == "twilio")
+    return next(
+        p["unknown_codes"] for (providers,) in rows for p in providers if p["name"] == "twilio"
+    )
 
 
 def suppressed(session: psycopg.Connection) -> list[tuple[str, str, str, UUID]]:

@@ -1,4 +1,4 @@
-"""What came by the front door is held to the same rules, the installation's own among them."""
+"""Records from the front door are held to the same rules, including the installation's own."""
 
 from consumers.ledger.delivery import Delivery, Lease
 from consumers.pipeline.decoding import Decoder, RejectedRecord
@@ -17,15 +17,15 @@ def read(policy: Policy, **changes: object) -> Delivery | RejectedRecord:
 
 def test_a_number_of_another_country_is_an_invalid_recipient() -> None:
     assert isinstance(read(POLICY), Delivery)
-    found = read(POLICY, to="+4915112345678")
-    assert isinstance(found, RejectedRecord)
-    assert found.reason is Reason.INVALID_RECIPIENT
-    assert found.detail == "to: is in a country that this service does not send to"
+    decoded = read(POLICY, to="+4915112345678")
+    assert isinstance(decoded, RejectedRecord)
+    assert decoded.reason is Reason.INVALID_RECIPIENT
+    assert decoded.detail == "to: is in a country that this service does not send to"
     assert isinstance(read(Policy(), to="+4915112345678"), Delivery)
 
 
 def test_a_text_of_more_parts_than_allowed_is_invalid_content() -> None:
-    found = read(POLICY, body="a" * 307)
-    assert isinstance(found, RejectedRecord)
-    assert found.reason is Reason.INVALID_CONTENT
-    assert "3 segments" in found.detail
+    decoded = read(POLICY, body="a" * 307)
+    assert isinstance(decoded, RejectedRecord)
+    assert decoded.reason is Reason.INVALID_CONTENT
+    assert "3 segments" in decoded.detail

@@ -1,8 +1,8 @@
-"""Two providers of texts, one of which misbehaves in every way: messages arrive by the other.
+"""Failover: two providers, one of which misbehaves in every way; messages arrive by the other.
 
-Everything but the providers' ends is real: broker, database, adapters, the channel's process. What
-an end may have carried out is what a person received; more than once only where an event said
-before that the answer to a call was lost.
+Everything but the providers' servers is real: broker, database, adapters and the channel process. A
+message that a server may have sent is one that a person received. A person may receive it more than
+once only if an event said before that the answer to a call was lost.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from comms.platform.kafka import Broker
+from consumers.sdk import error_codes
 from consumers.sdk.error_codes import ErrorTable
-from consumers.sdk.error_codes import Fault as Whose
 from consumers.sms import twilio, vonage
 from schemas.events import StatusEvent
 from schemas.messages import SmsMessage
 from schemas.vocabulary import Reason, Status
 from tests.consumers.contract.samples import closed_port
-from tests.consumers.ends import Asked, End, Fault, end
+from tests.consumers.fake_provider import Call, FakeProvider, Fault, running_provider
 from tests.consumers.harness import (
     Listener,
     channel,
@@ -30,9 +30,9 @@ from tests.consumers.harness import (
     settings_for,
     sms,
 )
-from tests.consumers.keyed import installed as keyed_installed
+from tests.consumers.keyed import install_keyed
 
-# Weights stay, and rests are short, so that the one that misbehaves is asked again and again.
+# Weights stay, and rests are short, so that the faulty provider is called again and again.
 CONFIG = """
 [sms]
 call_timeout_seconds = 1
@@ -53,124 +53,133 @@ KEYS = {
     "VONAGE_API_SECRET": "a secret",
     "TELNYX_API_KEY": "another key",
 }
-NOBODY = {
+INVALID_RECIPIENT = {
     "twilio": {"code": 21211, "message": "Invalid 'To'"},
     "vonage": {"type": "https://developer.vonage.com/api-errors/messages#1170"},
     "telnyx": {"errors": [{"code": "40310", "title": "Invalid 'to' address"}]},
     "keyed": {"code": "nobody"},
 }
-ENDED = {Status.SENT, Status.FAILED, Status.UNKNOWN}
-AT_LEAST = 6  # messages that are sent while a provider misbehaves
-TIMES = 4  # that it is asked at least
+FINAL_STATUSES = {Status.SENT, Status.FAILED, Status.UNKNOWN}
+MIN_MESSAGES = 6  # that are sent while a provider misbehaves
+MIN_CALLS = 4  # of the faulty provider
 numbers = count(1)
 
 
-def says(status: int, value: object = "<html>", **headers: str) -> Fault:
-    return Fault(f"{status} {value} {headers}", lambda asked: asked.say(status, value, **headers))
+def answers(status: int, value: object = "<html>", **headers: str) -> Fault:
+    return Fault(f"{status} {value} {headers}", lambda call: call.answer(status, value, **headers))
 
 
-def _half_an_answer(asked: Asked) -> None:
-    asked.write(b'HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{"sid": "SM')
+def _answer_half(call: Call) -> None:
+    call.write(b'HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{"sid": "SM')
 
 
-def _slow(asked: Asked) -> None:
-    asked.wait(0.4)
-    asked.take()
+def _answer_late(call: Call) -> None:
+    call.wait(0.4)
+    call.accept()
 
 
 FAULTS = (
-    says(500),
-    says(502),
-    says(503, Retry_After="1"),
-    says(429),
-    says(429, Retry_After="1"),
-    says(408),
-    says(302, Location="http://127.0.0.1:9/elsewhere"),
-    says(401),
-    says(402),
-    says(403),
-    says(201, {"sid": "SM1", "status": "failed", "error_code": 30001}),
-    Fault("says nothing, ever", lambda asked: asked.wait(), may_send=True),
-    Fault("hangs up", lambda asked: asked.connection.close(), may_send=True),
-    Fault(
-        "garbage", lambda asked: asked.write(b"\x15\x03\x01 no HTTP \xff\r\n\r\n"), may_send=True
-    ),
-    Fault("half an answer", _half_an_answer, may_send=True),
-    Fault("504", lambda asked: asked.say(504, "<html>"), may_send=True),
-    Fault("a page", lambda asked: asked.say(200, "<html>Sign in</html>"), may_send=True),
-    Fault("answers late", _slow, may_send=True),
+    answers(500),
+    answers(502),
+    answers(503, Retry_After="1"),
+    answers(429),
+    answers(429, Retry_After="1"),
+    answers(408),
+    answers(302, Location="http://127.0.0.1:9/elsewhere"),
+    answers(401),
+    answers(402),
+    answers(403),
+    answers(201, {"sid": "SM1", "status": "failed", "error_code": 30001}),
+    Fault("never answers", lambda call: call.wait(), may_send=True),
+    Fault("closes the connection", lambda call: call.connection.close(), may_send=True),
+    Fault("garbage", lambda call: call.write(b"\x15\x03\x01 no HTTP \xff\r\n\r\n"), may_send=True),
+    Fault("half an answer", _answer_half, may_send=True),
+    Fault("504", lambda call: call.answer(504, "<html>"), may_send=True),
+    Fault("a page", lambda call: call.answer(200, "<html>Sign in</html>"), may_send=True),
+    Fault("answers late", _answer_late, may_send=True),
 )
 
 
-def accounts_faults(table: ErrorTable, name: str) -> list[Fault]:
-    """One for each code that says that the account is refused."""
-    codes = [code for code, meaning in table.codes.items() if meaning.fault is Whose.ACCOUNT]
+def account_errors(table: ErrorTable, name: str) -> list[Fault]:
+    """Return a fault for each code of an account error."""
+    codes = [
+        code for code, meaning in table.codes.items() if meaning.fault is error_codes.Fault.ACCOUNT
+    ]
     if name == "twilio":
-        return [says(400, {"code": int(code), "message": "No"}) for code in codes]
+        return [answers(400, {"code": int(code), "message": "No"}) for code in codes]
     return [
-        says(422, {"type": f"https://developer.vonage.com/api-errors#{code}"}) for code in codes
+        answers(422, {"type": f"https://developer.vonage.com/api-errors#{code}"}) for code in codes
     ]
 
 
 class Scene:
-    """A channel of two providers, and who listens to it."""
+    """A running channel with its providers, and a listener to its events."""
 
-    def __init__(self, broker: Broker, heard: Listener, ends: Sequence[End]) -> None:
-        self._broker, self._heard = broker, heard
-        self.ends = ends
+    def __init__(
+        self, broker: Broker, status_topic: Listener, providers: Sequence[FakeProvider]
+    ) -> None:
+        self.providers = providers
+        self._broker = broker
+        self._status_topic = status_topic
 
     def send(self, *to: str) -> list[SmsMessage]:
-        """One message to each."""
-        messages = [sms(to=one) for one in to]
+        """Publish a message to each number."""
+        messages = [sms(to=number) for number in to]
         publish(self._broker, *messages)
         return messages
 
-    def ended(self, messages: Sequence[SmsMessage]) -> list[StatusEvent]:
-        """The event that ended each, once all have ended."""
+    def wait_for_ends(self, messages: Sequence[SmsMessage]) -> list[StatusEvent]:
+        """Wait until all messages have ended, and return the event that ended each."""
 
-        def found() -> list[StatusEvent]:
-            self._heard.listen()
-            said = (event for message in messages for event in self._heard.events[message.id])
-            return [event for event in said if event.status in ENDED]
+        def final_events() -> list[StatusEvent]:
+            self._status_topic.listen()
+            events = (
+                event for message in messages for event in self._status_topic.events[message.id]
+            )
+            return [event for event in events if event.status in FINAL_STATUSES]
 
-        eventually(lambda: len(found()) >= len(messages), "all have ended")
-        return found()
+        eventually(lambda: len(final_events()) >= len(messages), "all have ended")
+        return final_events()
 
-    def send_until(self, faulty: End, fault: Fault, times: int = TIMES) -> list[SmsMessage]:
-        """Messages to new numbers, one after the other, until an end that takes messages, and now
-        has this fault, has been asked so often."""
-        self._one_by_one(lambda sent: faulty.sent.total() > 0, faulty, None)
-        messages = self._one_by_one(
-            lambda sent: sent >= AT_LEAST and faulty.asked.total() >= times, faulty, fault
-        )
-        self.ended(messages)
-        return messages
-
-    def _one_by_one(
-        self, enough: Callable[[int], bool], faulty: End, fault: Fault | None
+    def send_during(
+        self, faulty: FakeProvider, fault: Fault, min_calls: int = MIN_CALLS
     ) -> list[SmsMessage]:
-        faulty.forget()
-        faulty.fault, messages = fault, list[SmsMessage]()
-        while not enough(len(messages)):
-            new = self.send(new_number(), new_number())
-            self._begun(new[-1])
-            messages += new
+        """Send messages to new numbers, a pair at a time, while a provider has a fault.
+
+        Before that, wait until the provider accepts messages. Stop when it was called often enough.
+        """
+        self._send_until(lambda sent: faulty.sent.total() > 0, faulty, None)
+        messages = self._send_until(
+            lambda sent: sent >= MIN_MESSAGES and faulty.calls.total() >= min_calls, faulty, fault
+        )
+        self.wait_for_ends(messages)
         return messages
 
-    def _begun(self, message: SmsMessage) -> None:
-        def is_heard() -> bool:
-            self._heard.listen()
-            return len(self._heard.events[message.id]) > 0
+    def _send_until(
+        self, is_enough: Callable[[int], bool], faulty: FakeProvider, fault: Fault | None
+    ) -> list[SmsMessage]:
+        faulty.reset()
+        faulty.fault, messages = fault, list[SmsMessage]()
+        while not is_enough(len(messages)):
+            pair = self.send(new_number(), new_number())
+            self._wait_for_attempt(pair[-1])
+            messages += pair
+        return messages
 
-        eventually(is_heard, "an attempt")
+    def _wait_for_attempt(self, message: SmsMessage) -> None:
+        def has_event() -> bool:
+            self._status_topic.listen()
+            return len(self._status_topic.events[message.id]) > 0
 
-    def declared(self, message: SmsMessage) -> bool:
+        eventually(has_event, "an attempt")
+
+    def is_declared(self, message: SmsMessage) -> bool:
         """Whether an event said that the answer to a call was lost."""
-        return (Status.SENDING, Reason.AMBIGUOUS) in self._heard.statuses(message.id)
+        return (Status.SENDING, Reason.AMBIGUOUS) in self._status_topic.statuses(message.id)
 
-    def sent(self, message: SmsMessage) -> int:
-        """How often the message may have been sent to its number."""
-        return sum(one.sent[message.to] for one in self.ends)
+    def count_sent(self, message: SmsMessage) -> int:
+        """Return how often the message may have been sent to its number."""
+        return sum(provider.sent[message.to] for provider in self.providers)
 
 
 def new_number() -> str:
@@ -187,38 +196,45 @@ def scene(
     rest: float = 0.1,
     **urls: str,
 ) -> Iterator[Scene]:
-    """A channel with these providers; `urls` are where one is called in place of its end."""
+    """Run a channel with these providers; `urls` replace the addresses of some of them."""
     with ExitStack() as stack:
-        ends = [stack.enter_context(end(name, NOBODY[name])) for name in names]
+        providers = [
+            stack.enter_context(running_provider(name, INVALID_RECIPIENT[name])) for name in names
+        ]
         tables = [
-            f'[[sms.providers]]\nname = "{e.name}"\nfrom = "+15005550006"\n'
-            f'base_url = "{urls.get(e.name, e.url)}"\n'
-            for e in ends
+            f'[[sms.providers]]\nname = "{p.name}"\nfrom = "+15005550006"\n'
+            f'base_url = "{urls.get(p.name, p.url)}"\n'
+            for p in providers
         ]
         config = tmp_path / "comms.toml"
         config.write_text(CONFIG.format(failures=failures, rest=rest) + "".join(tables))
         settings = settings_for(broker, database_url, tmp_path, COMMS_CONFIG=str(config), **KEYS)
-        with listener(broker) as heard, channel(settings):
-            yield Scene(broker, heard, ends)
+        with listener(broker) as status_topic, channel(settings):
+            yield Scene(broker, status_topic, providers)
 
 
-def check(found: Scene, messages: Sequence[SmsMessage], faulty: End, fault: Fault) -> None:
-    """All arrived; by the other one if this one took nothing; none twice undeclared."""
-    for message, ending in zip(messages, found.ended(messages), strict=True):
-        what = f"{message.to} while {faulty.name} {fault.name}"
-        assert ending.status is Status.SENT, what
-        assert ending.provider != faulty.name or fault.may_send, what
-        assert ending.attempt <= 3, what
-        times = found.sent(message)
-        assert 1 <= times <= 2, what
-        assert times == 1 or found.declared(message), what
+def check(
+    running: Scene, messages: Sequence[SmsMessage], faulty: FakeProvider, fault: Fault
+) -> None:
+    """Check that all messages arrived, and that none was sent twice undeclared.
+
+    If the faulty provider accepted nothing, they arrived by the other.
+    """
+    for message, ending in zip(messages, running.wait_for_ends(messages), strict=True):
+        case = f"{message.to} while {faulty.name}: {fault.name}"
+        assert ending.status is Status.SENT, case
+        assert ending.provider != faulty.name or fault.may_send, case
+        assert ending.attempt <= 3, case
+        times = running.count_sent(message)
+        assert 1 <= times <= 2, case
+        assert times == 1 or running.is_declared(message), case
 
 
 @pytest.mark.parametrize(
     ("bad", "table", "faults"),
     [("twilio", twilio.CODES, FAULTS), ("vonage", vonage.CODES, FAULTS[::6])],
 )
-def test_messages_arrive_by_the_other_provider_whatever_one_does(
+def test_messages_arrive_by_the_other_provider_during_every_fault(
     broker: Broker,
     database_url: str,
     tmp_path: Path,
@@ -227,72 +243,82 @@ def test_messages_arrive_by_the_other_provider_whatever_one_does(
     table: ErrorTable,
     faults: Sequence[Fault],
 ) -> None:
-    with scene(broker, database_url, tmp_path, "twilio", "vonage") as found:
-        refuses_a_number(found)
-        faulty = next(one for one in found.ends if one.name == bad)
+    with scene(broker, database_url, tmp_path, "twilio", "vonage") as running:
+        check_invalid_numbers(running)
+        faulty = next(provider for provider in running.providers if provider.name == bad)
         for fault in faults:
-            check(found, found.send_until(faulty, fault), faulty, fault)
-        refusals = accounts_faults(table, bad)
-        in_turn = cycle(refusals)
-        every_one = Fault("refuses the account", lambda asked: next(in_turn).do(asked))
-        messages = found.send_until(faulty, every_one, len(refusals))
-        check(found, messages, faulty, every_one)
+            check(running, running.send_during(faulty, fault), faulty, fault)
+        errors = account_errors(table, bad)
+        in_turn = cycle(errors)
+        each_error = Fault("refuses the account", lambda call: next(in_turn).respond(call))
+        messages = running.send_during(faulty, each_error, len(errors))
+        check(running, messages, faulty, each_error)
 
 
-def refuses_a_number(found: Scene) -> None:
-    """What one provider says of a person it would have said of them anywhere."""
-    wrong = [new_number() for _ in range(8)]
-    for one in found.ends:
-        one.refuses = frozenset(wrong)
-    endings = found.ended(found.send(*wrong))
+def check_invalid_numbers(running: Scene) -> None:
+    """A number that one provider calls invalid is not tried with another provider."""
+    invalid = [new_number() for _ in range(8)]
+    for provider in running.providers:
+        provider.invalid_numbers = frozenset(invalid)
+    endings = running.wait_for_ends(running.send(*invalid))
     assert {(event.status, event.reason) for event in endings} == {
         (Status.FAILED, Reason.INVALID_RECIPIENT)
     }
-    assert found.ends[0].asked + found.ends[1].asked == dict.fromkeys(wrong, 1)
+    first, second = running.providers
+    assert first.calls + second.calls == dict.fromkeys(invalid, 1)
 
 
-def test_messages_arrive_where_others_cannot_be_connected_to(
+def test_messages_arrive_when_other_providers_cannot_be_connected_to(
     broker: Broker, database_url: str, tmp_path: Path
 ) -> None:
-    """Nobody listens at one, and nobody who speaks TLS at another."""
-    with end("plain", "") as plain:
-        away = {
+    """One address has no server, and another has a server that does not speak TLS."""
+    with running_provider("plain", "") as plain:
+        unavailable = {
             "twilio": f"http://127.0.0.1:{closed_port()}",
             "telnyx": f"https://127.0.0.1:{plain.server_port}",
         }
-        names = ("twilio", "telnyx", "vonage")
-        with scene(broker, database_url, tmp_path, *names, failures=1, rest=60, **away) as found:
-            messages = found.send(*(new_number() for _ in range(12)))
-            endings = found.ended(messages)
+        with scene(
+            broker,
+            database_url,
+            tmp_path,
+            "twilio",
+            "telnyx",
+            "vonage",
+            failures=1,
+            rest=60,
+            **unavailable,
+        ) as running:
+            messages = running.send(*(new_number() for _ in range(12)))
+            endings = running.wait_for_ends(messages)
             assert {(event.status, event.provider) for event in endings} == {
                 (Status.SENT, "vonage")
             }
-            assert all(found.sent(message) == 1 for message in messages)
+            assert all(running.count_sent(message) == 1 for message in messages)
 
 
-def test_one_that_knows_a_call_again_repeats_it_itself_while_it_lives(
+def test_a_provider_with_idempotency_keys_repeats_its_own_calls_while_it_works(
     broker: Broker, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its idempotency key it is carried out once, which no other could promise."""
-    keyed_installed(tmp_path, monkeypatch)
-    with scene(broker, database_url, tmp_path, "keyed", "vonage", failures=2, rest=60) as found:
-        keyed, vonage = found.ends
+    """By its key a repeated call is carried out once, which no other provider can ensure."""
+    install_keyed(tmp_path, monkeypatch)
+    with scene(broker, database_url, tmp_path, "keyed", "vonage", failures=2, rest=60) as running:
+        keyed, vonage = running.providers
 
-        def hangs_up_once(asked: Asked) -> None:
+        def close_once(call: Call) -> None:
             keyed.fault = None
-            asked.connection.close()
+            call.connection.close()
 
-        keyed.fault = Fault("hangs up, once", hangs_up_once, may_send=True)
-        messages = found.send(*(new_number() for _ in range(12)))
-        endings = found.ended(messages)
+        keyed.fault = Fault("closes the connection, once", close_once, may_send=True)
+        messages = running.send(*(new_number() for _ in range(12)))
+        endings = running.wait_for_ends(messages)
         assert {event.status for event in endings} == {Status.SENT}
-        (lost,) = [message for message in messages if found.declared(message)]
-        assert keyed.asked[lost.to] == 2
+        (lost,) = [message for message in messages if running.is_declared(message)]
+        assert keyed.calls[lost.to] == 2
         assert len(keyed.keys[lost.to]) == 1
-        assert not any(keyed.asked[m.to] and vonage.asked[m.to] for m in messages)
+        assert not any(keyed.calls[m.to] and vonage.calls[m.to] for m in messages)
 
-        keyed.fault = Fault("says nothing, ever", lambda asked: asked.wait(), may_send=True)
-        messages = found.send(*(new_number() for _ in range(16)))
-        check(found, messages, keyed, keyed.fault)
+        keyed.fault = Fault("never answers", lambda call: call.wait(), may_send=True)
+        messages = running.send(*(new_number() for _ in range(16)))
+        check(running, messages, keyed, keyed.fault)
         assert keyed.sent.total() > 0
-        assert all(vonage.asked[message.to] == 1 for message in messages)
+        assert all(vonage.calls[message.to] == 1 for message in messages)

@@ -1,4 +1,4 @@
-"""Turns among priorities and tenants, case by case; for every arrival in `tests.properties`."""
+"""Turns of priorities and tenants, case by case; `tests.properties` tries every arrival."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ def names(taken: list[Delivery]) -> list[tuple[str, Priority]]:
     return [(d.message.tenant, d.message.priority) for d in taken]
 
 
-def test_one_tenants_bulk_leaves_the_next_turn_to_anothers_high() -> None:
+def test_one_tenants_bulk_does_not_delay_anothers_high() -> None:
     queue = FairQueue()
     for number in range(500):
         queue.add(delivery("many", Priority.BULK, number))
@@ -38,18 +38,18 @@ def test_tenants_of_one_priority_alternate() -> None:
     assert Counter(t for t, _ in names(queue.take(6))) == {"many": 3, "few": 3}
 
 
-def test_no_priority_starves_under_a_flood_of_a_higher_one() -> None:
+def test_no_priority_starves_under_a_flood_of_a_higher_priority() -> None:
     queue = FairQueue()
     for priority in Priority:
         for number in range(200):
             queue.add(delivery("acme", priority, number))
-    a_round = sum(TURNS.values())
-    assert Counter(p for _, p in names(queue.take(3 * a_round))) == {
+    round_size = sum(TURNS.values())
+    assert Counter(p for _, p in names(queue.take(3 * round_size))) == {
         priority: 3 * turns for priority, turns in TURNS.items()
     }
 
 
-def test_what_could_not_begin_is_next_again() -> None:
+def test_messages_that_could_not_begin_are_next_again() -> None:
     queue = FairQueue()
     for number in range(5):
         queue.add(delivery("acme", Priority.NORMAL, number))
@@ -59,43 +59,43 @@ def test_what_could_not_begin_is_next_again() -> None:
     assert queue.take(3) == taken
 
 
-def test_removing_leaves_the_rest_in_order() -> None:
+def test_removing_keeps_the_rest_in_order() -> None:
     queue = FairQueue()
     deliveries = [delivery("acme", Priority.NORMAL, number) for number in range(6)]
-    for one in deliveries:
-        queue.add(one)
+    for item in deliveries:
+        queue.add(item)
     assert queue.remove(lambda d: d in deliveries[1:4]) == deliveries[1:4]
     assert len(queue) == 3
     assert queue.take(9) == [deliveries[0], deliveries[4], deliveries[5]]
 
 
-def test_what_an_urgent_message_waits_behind_goes_as_urgently() -> None:
-    lanes = RecipientQueues()
+def test_a_message_before_an_urgent_message_is_urgent_too() -> None:
+    queues = RecipientQueues()
     for number in range(50):
-        lanes.add(delivery("acme", Priority.BULK, number, to=f"+1202555{number:04d}"))
+        queues.add(delivery("acme", Priority.BULK, number, to=f"+1202555{number:04d}"))
     first = delivery("acme", Priority.BULK, to="+12025559999")
-    lanes.add(first)
+    queues.add(first)
     for number in range(50):
-        lanes.add(delivery("acme", Priority.NORMAL, number, to=f"+1202666{number:04d}"))
+        queues.add(delivery("acme", Priority.NORMAL, number, to=f"+1202666{number:04d}"))
     urgent = delivery("acme", Priority.HIGH, to="+12025559999")
-    lanes.add(urgent)
-    assert lanes.take(1) == [first]
-    lanes.put_back([first])
-    assert lanes.take(1) == [first]
-    lanes.release(first)
-    assert lanes.take(1) == [urgent]
-    assert len(lanes) == 100
+    queues.add(urgent)
+    assert queues.take(1) == [first]
+    queues.put_back([first])
+    assert queues.take(1) == [first]
+    queues.release(first)
+    assert queues.take(1) == [urgent]
+    assert len(queues) == 100
 
 
-def test_what_leaves_its_turn_is_not_taken() -> None:
-    lanes = RecipientQueues()
-    kept, gone = (
+def test_a_discarded_message_is_not_taken() -> None:
+    queues = RecipientQueues()
+    kept, removed = (
         delivery("acme", Priority.BULK, 1),
         delivery("acme", Priority.BULK, 2, to="+12025550122"),
     )
-    lanes.add(kept)
-    lanes.add(gone)
-    lanes.add(delivery("acme", Priority.HIGH, 3, to="+12025550122"))
-    removed = lanes.discard(lambda d: d.source != kept.source)
-    assert (len(removed), gone in removed) == (2, True)
-    assert lanes.take(5) == [kept]
+    queues.add(kept)
+    queues.add(removed)
+    queues.add(delivery("acme", Priority.HIGH, 3, to="+12025550122"))
+    discarded = queues.discard(lambda d: d.source != kept.source)
+    assert (len(discarded), removed in discarded) == (2, True)
+    assert queues.take(5) == [kept]

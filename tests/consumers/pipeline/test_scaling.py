@@ -31,9 +31,13 @@ def test_a_second_process_joins_and_the_first_leaves_under_load(
         COMMS_HTTP_PORT=str(free_port()),
     )
     messages = [sms(to=f"+1212555{number:04d}") for number in range(900)]
-    with simulator(first) as provider, listener(broker) as heard, channel(first) as stop_first:
+    with (
+        simulator(first) as provider,
+        listener(broker) as status_topic,
+        channel(first) as stop_first,
+    ):
         publish(broker, *messages[:300])
-        heard.wait_for(messages[0].id, Status.SENT)
+        status_topic.wait_for(messages[0].id, Status.SENT)
         with channel(second):
             publish(broker, *messages[300:500])
             extra = iter(messages[500:600])
@@ -50,7 +54,7 @@ def test_a_second_process_joins_and_the_first_leaves_under_load(
             stop_first()
             publish(broker, *messages[600:])
             for message in messages:
-                heard.wait_for(message.id, Status.SENT)
+                status_topic.wait_for(message.id, Status.SENT)
         summary = provider.summary()
     assert summary["calls"] == 900
     assert summary["duplicates"] == 0

@@ -1,4 +1,4 @@
-"""Who may be given which message: by platform, by how it is meant, and what becomes of the rest."""
+"""Selection of a provider: by platform and mode, and what happens to the other messages."""
 
 import random
 from dataclasses import replace
@@ -45,8 +45,8 @@ class Exhausted(Unlimited):
         return False
 
 
-class Channel:
-    """A router and a chooser over providers by name, each with what it takes."""
+class SelectorUnderTest:
+    """A router and a selector over providers by name, each with its capabilities."""
 
     def __init__(self, has_room: bool = True, **providers: Capabilities) -> None:
         routes = [Route(Named(name), 100, capabilities=takes) for name, takes in providers.items()]
@@ -55,92 +55,94 @@ class Channel:
         )
         self._selector = Selector(self.router, RetryPolicy(), lambda: NOW)
 
-    def breaks(self, *names: str) -> None:
+    def break_providers(self, *names: str) -> None:
         for name in names:
             self.router.record_outcome(name, BROKEN, seconds=0.1, now=NOW.timestamp())
 
-    def sort(self, *messages: Message) -> Selection:
+    def select(self, *messages: Message) -> Selection:
         return self._selector.select([Delivery(m, b"", Lease(m.id)) for m in messages])
 
 
-def by(found: Selection) -> list[str]:
-    return [choice.provider.name for _, choice in found.candidates]
+def names(selection: Selection) -> list[str]:
+    return [choice.provider.name for _, choice in selection.candidates]
 
 
-def test_each_notification_goes_by_a_provider_of_its_platform() -> None:
-    channel = Channel(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
-    wanted = [Platform.FCM, Platform.APNS] * 20
-    assert by(channel.sort(*map(push, wanted))) == [str(one) for one in wanted]
-    assert set(by(channel.sort(*[push(None) for _ in range(40)]))) == {"fcm", "apns"}
+def test_each_push_message_goes_to_a_provider_of_its_platform() -> None:
+    selector = SelectorUnderTest(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
+    platforms = [Platform.FCM, Platform.APNS] * 20
+    assert names(selector.select(*map(push, platforms))) == [
+        str(platform) for platform in platforms
+    ]
+    assert set(names(selector.select(*[push(None) for _ in range(40)]))) == {"fcm", "apns"}
 
 
-def test_a_platform_that_nobody_sends_to_is_nobodys_message() -> None:
-    channel = Channel(fcm=TO[Platform.FCM])
-    found = channel.sort(push(Platform.APNS), push(Platform.FCM))
-    (_, nobody), (_, choice) = found.candidates
-    assert is_no_provider(nobody)
-    assert nobody.why == "no provider of the channel sends to apns"
+def test_a_message_for_a_platform_without_provider_has_no_provider() -> None:
+    selector = SelectorUnderTest(fcm=TO[Platform.FCM])
+    selection = selector.select(push(Platform.APNS), push(Platform.FCM))
+    (_, no_provider), (_, choice) = selection.candidates
+    assert is_no_provider(no_provider)
+    assert no_provider.why == "no provider of the channel sends to apns"
     assert choice.provider.name == "fcm"
 
 
-def test_the_outage_of_one_platform_holds_up_no_other() -> None:
-    channel = Channel(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
-    channel.breaks("fcm")
-    found = channel.sort(*[push(Platform.FCM) for _ in range(3)], push(Platform.APNS))
-    assert by(found) == ["apns"]
-    assert [seconds for _, seconds in found.deferrals] == [30, 30, 30]
+def test_the_outage_of_one_platform_does_not_delay_others() -> None:
+    selector = SelectorUnderTest(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
+    selector.break_providers("fcm")
+    selection = selector.select(*[push(Platform.FCM) for _ in range(3)], push(Platform.APNS))
+    assert names(selection) == ["apns"]
+    assert [seconds for _, seconds in selection.deferrals] == [30, 30, 30]
 
 
-def test_what_expired_meanwhile_is_ended() -> None:
-    channel = Channel(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
-    channel.breaks("fcm")
+def test_a_message_that_expired_meanwhile_is_ended() -> None:
+    selector = SelectorUnderTest(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
+    selector.break_providers("fcm")
     late = push(Platform.FCM, expires_at=NOW - timedelta(seconds=1))
-    (one,) = channel.sort(late).candidates
-    assert is_no_provider(one[1])
+    ((_, choice),) = selector.select(late).candidates
+    assert is_no_provider(choice)
 
 
-def test_with_the_whole_channel_left_alone_everything_waits_in_its_place() -> None:
-    channel = Channel(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
-    channel.breaks("fcm", "apns")
+def test_messages_wait_in_order_while_no_provider_can_be_called() -> None:
+    selector = SelectorUnderTest(fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
+    selector.break_providers("fcm", "apns")
     messages = [push(Platform.FCM), push(Platform.APNS)]
-    assert [d.message for d in channel.sort(*messages).waiting] == messages
-    alike = Channel(a=Capabilities(), b=Capabilities())
-    alike.breaks("a", "b")
-    assert len(alike.sort(sms(), sms(), sms()).waiting) == 3
+    assert [d.message for d in selector.select(*messages).waiting] == messages
+    alike = SelectorUnderTest(a=Capabilities(), b=Capabilities())
+    alike.break_providers("a", "b")
+    assert len(alike.select(sms(), sms(), sms()).waiting) == 3
 
 
-def test_a_rate_limit_makes_messages_wait_and_not_step_aside() -> None:
-    channel = Channel(has_room=False, fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
-    assert len(channel.sort(push(Platform.FCM), push(Platform.APNS)).waiting) == 2
+def test_messages_wait_for_a_rate_limit_and_are_not_deferred() -> None:
+    selector = SelectorUnderTest(has_room=False, fcm=TO[Platform.FCM], apns=TO[Platform.APNS])
+    assert len(selector.select(push(Platform.FCM), push(Platform.APNS)).waiting) == 2
 
 
 @pytest.mark.parametrize(
-    ("mode", "names"),
+    ("mode", "expected"),
     [
         (Mode.LIVE, {"live", "sandbox", "any"}),
         (Mode.TEST, {"sandbox", "any", "tests"}),
         (Mode.SIMULATED, {"any", "tests"}),
     ],
 )
-def test_a_message_goes_only_where_it_is_meant_to(mode: Mode, names: set[str]) -> None:
-    channel = Channel(
+def test_a_message_goes_only_to_providers_of_its_mode(mode: Mode, expected: set[str]) -> None:
+    selector = SelectorUnderTest(
         live=Capabilities(LIVE),
         sandbox=Capabilities(LIVE_AND_TEST),
         any=Capabilities(ANY_MODE),
         tests=Capabilities(NEVER_LIVE),
     )
-    assert set(by(channel.sort(*[sms(mode=mode) for _ in range(100)]))) == names
+    assert set(names(selector.select(*[sms(mode=mode) for _ in range(100)]))) == expected
 
 
-def test_no_outage_leads_a_live_message_to_a_provider_for_tests() -> None:
-    channel = Channel(live=Capabilities(LIVE), tests=Capabilities(NEVER_LIVE))
-    channel.breaks("live")
-    assert len(channel.sort(sms(), sms()).waiting) == 2, "in their order, until it is back"
-    assert by(channel.sort(sms(), sms(mode=Mode.SIMULATED))) == ["tests"]
+def test_a_live_message_never_goes_to_a_test_provider() -> None:
+    selector = SelectorUnderTest(live=Capabilities(LIVE), tests=Capabilities(NEVER_LIVE))
+    selector.break_providers("live")
+    assert len(selector.select(sms(), sms()).waiting) == 2, "in their order, until it is back"
+    assert names(selector.select(sms(), sms(mode=Mode.SIMULATED))) == ["tests"]
 
 
 @pytest.mark.parametrize("mode", [Mode.TEST, Mode.SIMULATED])
-def test_what_is_not_meant_to_arrive_reaches_no_live_provider_even_as_the_last(mode: Mode) -> None:
-    channel = Channel(live=Capabilities(LIVE))
-    ((_, choice),) = channel.sort(replace(sms(), mode=mode)).candidates
+def test_a_test_message_never_goes_to_a_live_provider(mode: Mode) -> None:
+    selector = SelectorUnderTest(live=Capabilities(LIVE))
+    ((_, choice),) = selector.select(replace(sms(), mode=mode)).candidates
     assert is_no_provider(choice)

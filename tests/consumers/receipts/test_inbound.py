@@ -1,4 +1,4 @@
-"""What people write, and receipts that carry only the provider's id, on a real database."""
+"""Texts that people write, and receipts with only the provider's id, with a real database."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,10 @@ PERSON, OTHER = "+12025550142", "+12025550143"
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = create_pool(database_url, size=3, name="test")
-    await made.open()
-    yield made
-    await made.close()
+    opened = create_pool(database_url, size=3, name="test")
+    await opened.open()
+    yield opened
+    await opened.close()
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
         *((word, False) for word in ("", "I cannot stop laughing", "START", "Stopp mal", "all")),
     ],
 )
-def test_a_text_that_is_a_stop_word_as_a_whole_is_an_objection(text: str, expected: bool) -> None:
+def test_a_text_that_is_a_stop_word_is_an_opt_out(text: str, expected: bool) -> None:
     assert is_stop(text) is expected
 
 
-async def sent(
+async def insert_sent(
     pool: AsyncConnectionPool, tenant: str, to: str, *, provider: str = "twilio", days: int = 0
 ) -> UUID:
-    """A message that the audit store knows as sent, so many days ago."""
+    """Insert a message that the audit service has recorded as sent so many days ago."""
     message_id, at = new_message_id(), datetime.now(UTC) - timedelta(days=days)
     async with pool.connection() as connection:
         await connection.execute(
@@ -61,7 +61,7 @@ async def sent(
     return message_id
 
 
-async def listed(pool: AsyncConnectionPool) -> set[tuple[str, str, str]]:
+async def suppressions(pool: AsyncConnectionPool) -> set[tuple[str, str, str]]:
     async with pool.connection() as connection:
         cursor = await connection.execute(
             "SELECT tenant, recipient, reason FROM consumers.suppression"
@@ -69,50 +69,50 @@ async def listed(pool: AsyncConnectionPool) -> set[tuple[str, str, str]]:
         return {(tenant, to, reason) for tenant, to, reason in await cursor.fetchall()}
 
 
-async def test_stop_reaches_every_tenant_that_wrote_lately_by_that_provider(
+async def test_stop_applies_to_every_tenant_that_wrote_recently_through_the_provider(
     pool: AsyncConnectionPool,
 ) -> None:
-    await sent(pool, "acme", PERSON)
-    await sent(pool, "zeta", PERSON, days=29)
-    await sent(pool, "late", PERSON, days=31)
-    await sent(pool, "elsewhere", PERSON, provider="vonage")
-    await sent(pool, "others", OTHER)
-    desk = AttemptLookup(pool)
+    await insert_sent(pool, "acme", PERSON)
+    await insert_sent(pool, "zeta", PERSON, days=29)
+    await insert_sent(pool, "late", PERSON, days=31)
+    await insert_sent(pool, "elsewhere", PERSON, provider="vonage")
+    await insert_sent(pool, "others", OTHER)
+    lookup = AttemptLookup(pool)
     for text in ("Thank you", "STOP", "STOP"):
         inbound = Inbound(from_=PERSON, to="+15005550006", text=text)
-        assert await desk.match(Channel.SMS, "twilio", [inbound]) == []
-    assert await listed(pool) == {("acme", PERSON, "opt_out"), ("zeta", PERSON, "opt_out")}
+        assert await lookup.match(Channel.SMS, "twilio", [inbound]) == []
+    assert await suppressions(pool) == {("acme", PERSON, "opt_out"), ("zeta", PERSON, "opt_out")}
 
 
-async def test_a_receipt_with_the_providers_id_alone_finds_its_message(
+async def test_a_receipt_with_only_the_providers_id_finds_its_message(
     pool: AsyncConnectionPool,
 ) -> None:
-    ours = new_message_id()
+    message_id = new_message_id()
     async with pool.connection() as connection:
         await connection.execute(
             "INSERT INTO consumers.attempt"
             " (message_id, attempt, tenant, channel, provider, owner, claimed_at)"
             " VALUES (%s, 1, 'acme', 'sms', 'twilio', %s, now())",
-            (ours, uuid4()),
+            (message_id, uuid4()),
         )
         await connection.execute(
             "INSERT INTO consumers.outcome"
             " (message_id, attempt, status, reason, provider_message_id, occurred_at)"
             " VALUES (%s, 1, 'sent', 'accepted', 'SM1', now())",
-            (ours,),
+            (message_id,),
         )
-    said = [
+    receipts = [
         UnmatchedReceipt(
             delivered=True,
             occurred_at=datetime.now(UTC),
-            response=ProviderResponse(provider_message_id=theirs),
+            response=ProviderResponse(provider_message_id=provider_id),
         )
-        for theirs in ("SM1", "SM2")
+        for provider_id in ("SM1", "SM2")
     ]
-    desk = AttemptLookup(pool)
-    found = await desk.match(Channel.SMS, "twilio", said)
-    assert [(type(one), one.message_id) for one in found] == [(Receipt, ours)]
-    assert await desk.match(Channel.SMS, "vonage", said) == []
+    lookup = AttemptLookup(pool)
+    matched = await lookup.match(Channel.SMS, "twilio", receipts)
+    assert [(type(receipt), receipt.message_id) for receipt in matched] == [(Receipt, message_id)]
+    assert await lookup.match(Channel.SMS, "vonage", receipts) == []
 
 
 _TEN_THOUSAND = """
@@ -131,7 +131,7 @@ SELECT id, 1, 'sent', 'accepted', 'SM' || md5(n::text), now() FROM ids
 """
 
 
-async def test_the_ledger_is_not_read_through_for_a_providers_id(
+async def test_the_lookup_by_provider_id_uses_an_index(
     pool: AsyncConnectionPool,
 ) -> None:
     values = {"ids": ["SM1"], "since": UUID(int=0), "channel": "sms", "provider": "twilio"}

@@ -1,4 +1,4 @@
-"""The receipt desk beside its endpoint: what it makes of a provider's words, and of our errors."""
+"""The receipt processor without its endpoint: its events, and its errors."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -18,8 +18,8 @@ from schemas.ids import new_message_id
 from schemas.vocabulary import Channel, Reason, Status
 
 
-class Kept:
-    """Publishes nowhere, and keeps a record; `problem` is raised in its place."""
+class RecordingPublisher:
+    """Keeps the events and publishes nothing; raises `problem` instead if it is set."""
 
     def __init__(self) -> None:
         self.events: list[StatusEvent] = []
@@ -35,14 +35,14 @@ class Kept:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = create_pool(database_url, size=2, name="test")
-    await made.open()
-    yield made
-    await made.close()
+    opened = create_pool(database_url, size=2, name="test")
+    await opened.open()
+    yield opened
+    await opened.close()
 
 
-async def attempted(pool: AsyncConnectionPool, *tickets: str) -> UUID:
-    """A message with an attempt for each of these, which the provider answered with it."""
+async def insert_attempts(pool: AsyncConnectionPool, *tickets: str) -> UUID:
+    """Insert a message with an attempt for each ticket, which the provider answered."""
     message_id = new_message_id()
     async with pool.connection() as connection:
         for number, ticket in enumerate(tickets, start=1):
@@ -64,54 +64,54 @@ def handed_on(message_id: UUID, ticket: str = "t-1") -> HandedToCarrier:
     return HandedToCarrier(message_id=message_id, occurred_at=datetime.now(UTC), response=response)
 
 
-async def test_what_is_handed_on_is_sent_by_the_attempt_that_is_spoken_of(
+async def test_a_message_handed_to_a_carrier_stays_sent(
     pool: AsyncConnectionPool,
 ) -> None:
-    producer = Kept()
-    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
-    message_id = await attempted(pool, "t-1", "t-2")
-    await tell([handed_on(message_id), handed_on(new_message_id())])  # of the other nobody knows
-    await tell([handed_on(message_id)])
-    one, again = producer.events
-    assert (one.status, one.reason, one.attempt) == (Status.SENT, Reason.ACCEPTED, 1)
-    assert (one.message_id, one.tenant, one.provider) == (message_id, "acme", "expo")
-    assert one.id == again.id
+    producer = RecordingPublisher()
+    store = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
+    message_id = await insert_attempts(pool, "t-1", "t-2")
+    await store([handed_on(message_id), handed_on(new_message_id())])  # the other is unknown
+    await store([handed_on(message_id)])
+    event, repeated = producer.events
+    assert (event.status, event.reason, event.attempt) == (Status.SENT, Reason.ACCEPTED, 1)
+    assert (event.message_id, event.tenant, event.provider) == (message_id, "acme", "expo")
+    assert event.id == repeated.id
 
 
-async def test_what_is_handed_on_is_another_event_than_a_receipt(
+async def test_handing_to_a_carrier_is_another_event_than_a_receipt(
     pool: AsyncConnectionPool,
 ) -> None:
-    producer = Kept()
-    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
-    word = handed_on(await attempted(pool, "t-1"))
+    producer = RecordingPublisher()
+    store = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
+    receipt = handed_on(await insert_attempts(pool, "t-1"))
     failed = Receipt(
-        message_id=word.message_id,
+        message_id=receipt.message_id,
         delivered=False,
-        occurred_at=word.occurred_at,
-        response=word.response,
+        occurred_at=receipt.occurred_at,
+        response=receipt.response,
     )
-    await tell([word, failed])
+    await store([receipt, failed])
     assert len({event.id for event in producer.events}) == 2
 
 
-async def test_without_a_broker_it_must_be_said_again(pool: AsyncConnectionPool) -> None:
-    producer = Kept()
-    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
-    word = handed_on(await attempted(pool, "t-1"))
+async def test_without_a_broker_the_receipt_is_not_stored(pool: AsyncConnectionPool) -> None:
+    producer = RecordingPublisher()
+    store = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
+    receipt = handed_on(await insert_attempts(pool, "t-1"))
     producer.problem = KafkaUnavailableError("the producer's buffer is full")
     with pytest.raises(ReceiptNotStoredError, match="buffer is full"):
-        await tell([word])
+        await store([receipt])
 
 
-async def test_a_defect_is_for_whoever_told_it_and_the_next_is_taken(
+async def test_a_defect_is_raised_to_its_caller_and_the_next_receipt_is_processed(
     pool: AsyncConnectionPool,
 ) -> None:
-    producer = Kept()
-    tell = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
-    word = handed_on(await attempted(pool, "t-1"))
+    producer = RecordingPublisher()
+    store = ReceiptProcessor(pool, producer, Codec()).for_provider(Channel.PUSH, "expo")
+    receipt = handed_on(await insert_attempts(pool, "t-1"))
     producer.problem = ZeroDivisionError("a mistake of ours")
     with pytest.raises(ZeroDivisionError):
-        await tell([word])
+        await store([receipt])
     producer.problem = None
-    await tell([word])
-    assert [event.message_id for event in producer.events] == [word.message_id]
+    await store([receipt])
+    assert [event.message_id for event in producer.events] == [receipt.message_id]

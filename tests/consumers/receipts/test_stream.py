@@ -1,4 +1,4 @@
-"""A provider that speaks over its own connection, in a real channel process with a real desk."""
+"""A provider that sends receipts over its own connection, in a real channel process."""
 
 from collections.abc import Iterator
 from json import JSONDecodeError
@@ -20,8 +20,8 @@ PERSON = "+12025550142"
 
 @pytest.fixture
 def exchange() -> Iterator[pager.Exchange]:
-    with pager.exchange() as made:
-        yield made
+    with pager.running_exchange() as running:
+        yield running
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def settings(
     monkeypatch: pytest.MonkeyPatch,
     exchange: pager.Exchange,
 ) -> Settings:
-    """Of a process whose one provider of text messages is connected to the exchange."""
-    pager.installed(tmp_path, monkeypatch)
+    """Settings of a process whose only provider for text messages is connected to the exchange."""
+    pager.install_pager(tmp_path, monkeypatch)
     config = tmp_path / "comms.toml"
     config.write_text(
         f'[[sms.providers]]\nname = "bleep"\ntype = "pager"\nport = {exchange.port}\n'
@@ -41,47 +41,47 @@ def settings(
     return settings_for(broker, database_url, tmp_path, COMMS_CONFIG=str(config))
 
 
-def test_what_it_hears_is_announced_before_the_provider_may_forget_it(
+def test_a_receipt_is_acknowledged_after_it_is_published(
     broker: Broker, settings: Settings, exchange: pager.Exchange
 ) -> None:
     arrived, lost = sms(), sms()
-    with listener(broker) as heard, channel(settings):
+    with listener(broker) as status_topic, channel(settings):
         publish(broker, arrived, lost)
         for message in (arrived, lost):
-            heard.wait_for(message.id, Status.SENT)
-        assert exchange.say(id=str(arrived.id), delivered=True) == "taken"
-        assert exchange.say(id=str(lost.id), delivered=False) == "taken"
-        assert exchange.say(id=str(lost.id), delivered=False) == "taken"
-        event = heard.wait_for(arrived.id, Status.DELIVERED)
-        assert heard.wait_for(lost.id, Status.FAILED).reason is Reason.UNDELIVERED
+            status_topic.wait_for(message.id, Status.SENT)
+        assert exchange.send(id=str(arrived.id), delivered=True) == "stored"
+        assert exchange.send(id=str(lost.id), delivered=False) == "stored"
+        assert exchange.send(id=str(lost.id), delivered=False) == "stored"
+        event = status_topic.wait_for(arrived.id, Status.DELIVERED)
+        assert status_topic.wait_for(lost.id, Status.FAILED).reason is Reason.UNDELIVERED
     assert (event.provider, event.attempt) == ("bleep", 1)
     assert event.provider_message_id == f"page-{arrived.id}"
-    assert [status for status, _ in heard.statuses(lost.id)].count(Status.FAILED) == 1
+    assert [status for status, _ in status_topic.statuses(lost.id)].count(Status.FAILED) == 1
 
 
-def test_what_cannot_be_kept_now_is_to_be_said_again(
+def test_a_receipt_that_cannot_be_stored_is_not_acknowledged(
     broker: Broker, settings: Settings, exchange: pager.Exchange
 ) -> None:
     message = sms()
     with (
-        listener(broker) as heard,
+        listener(broker) as status_topic,
         channel(settings),
         psycopg.connect(settings.need_database(), autocommit=True) as session,
     ):
         publish(broker, message)
-        heard.wait_for(message.id, Status.SENT)
+        status_topic.wait_for(message.id, Status.SENT)
         session.execute(
             "ALTER TABLE consumers.receipt ADD CONSTRAINT no_room CHECK (false) NOT VALID"
         )
-        assert exchange.say(id=str(message.id), delivered=True) == "again"
+        assert exchange.send(id=str(message.id), delivered=True) == "retry"
         session.execute("ALTER TABLE consumers.receipt DROP CONSTRAINT no_room")
-        heard.listen()
-        assert Status.DELIVERED not in {status for status, _ in heard.statuses(message.id)}
-        assert exchange.say(id=str(message.id), delivered=True) == "taken"
-        heard.wait_for(message.id, Status.DELIVERED)
+        status_topic.listen()
+        assert Status.DELIVERED not in {status for status, _ in status_topic.statuses(message.id)}
+        assert exchange.send(id=str(message.id), delivered=True) == "stored"
+        status_topic.wait_for(message.id, Status.DELIVERED)
 
 
-def test_a_person_who_writes_stop_is_put_on_the_list(
+def test_a_person_who_writes_stop_is_suppressed(
     settings: Settings, exchange: pager.Exchange
 ) -> None:
     with channel(settings), psycopg.connect(settings.need_database(), autocommit=True) as session:
@@ -94,18 +94,18 @@ def test_a_person_who_writes_stop_is_put_on_the_list(
         session.execute(
             "INSERT INTO audit.evidence (tenant, channel, provider) VALUES ('acme', 'sms', 'bleep')"
         )
-        assert exchange.say(**{"from": PERSON, "text": "STOP"}) == "taken"
-        found = session.execute("SELECT tenant, recipient FROM consumers.suppression").fetchall()
-    assert found == [("acme", PERSON)]
+        assert exchange.send(**{"from": PERSON, "text": "STOP"}) == "stored"
+        rows = session.execute("SELECT tenant, recipient FROM consumers.suppression").fetchall()
+    assert rows == [("acme", PERSON)]
 
 
-def test_a_defect_in_it_ends_the_process_with_its_error(
+def test_a_defect_in_the_provider_ends_the_process_with_its_error(
     settings: Settings, exchange: pager.Exchange
 ) -> None:
     def run_until_it_fails() -> None:
         with channel(settings):
-            exchange.say_nonsense()
-            eventually(lambda: exchange.is_over, "the connection is closed")
+            exchange.send_nonsense()
+            eventually(lambda: exchange.is_disconnected, "the connection is closed")
 
     with pytest.raises(JSONDecodeError):
         run_until_it_fails()

@@ -1,4 +1,4 @@
-"""Receipts that never came: found in the ledger after the time allowed, announced once, no more."""
+"""Receipts that never came are row in the ledger after the time allowed, and reported once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -27,10 +27,10 @@ Session = merge.Connection
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
-    made = create_pool(database_url, size=3, name="test")
-    await made.open()
-    yield made
-    await made.close()
+    opened = create_pool(database_url, size=3, name="test")
+    await opened.open()
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ def store(database_url: str) -> Iterator[Session]:
 
 @pytest.fixture
 def producer(broker: Broker) -> Iterator[EventProducer]:
-    made = broker.producer()
-    yield made
-    made.close()
+    opened = broker.producer()
+    yield opened
+    opened.close()
 
 
-class Kept(StatusPublisher):
-    """Announces as ever, and keeps a record."""
+class RecordingPublisher(StatusPublisher):
+    """Publishes, and keeps the events."""
 
     def __init__(self, producer: EventProducer) -> None:
         super().__init__(producer, CODEC, asyncio.get_running_loop())
@@ -59,7 +59,7 @@ class Kept(StatusPublisher):
         super().publish(event, done)
 
 
-def settled(
+def insert_settled(
     store: Session,
     hours: float,
     *,
@@ -67,7 +67,7 @@ def settled(
     provider: str = "simulated",
     attempt: int = 1,
 ) -> SmsMessage:
-    """A message whose attempt came to `status` so many hours ago, as ledger and store know it."""
+    """Insert a message whose attempt was settled so many hours ago, and record its event."""
     at = datetime.now(UTC) - timedelta(hours=hours)
     message = sms(created_at=at)
     constructor = events.accepted if status is Status.SENT else events.in_doubt
@@ -87,63 +87,65 @@ def settled(
     return message
 
 
-def overdue(pool: AsyncConnectionPool, told: Kept, **changes: Any) -> ReceiptTimeouts:
-    """A look for what has waited longer than two hours."""
-    resend_request: dict[str, Any] = {
+def timeouts_of(
+    pool: AsyncConnectionPool, publisher: RecordingPublisher, **changes: Any
+) -> ReceiptTimeouts:
+    """Build the task, with a timeout of two hours."""
+    defaults: dict[str, Any] = {
         "channel": Channel.SMS,
         "providers": ["simulated"],
         "timeout_hours": 2.0,
     }
-    return ReceiptTimeouts(pool, told, **(resend_request | changes))
+    return ReceiptTimeouts(pool, publisher, **(defaults | changes))
 
 
 def state(store: Session, message_id: UUID) -> tuple[Any, ...]:
-    found = store.execute(
+    row = store.execute(
         "SELECT status, reason, sent_at FROM audit.state WHERE message_id = %s", (message_id,)
     ).fetchone()
-    assert found is not None
-    return tuple(found)
+    assert row is not None
+    return tuple(row)
 
 
-async def test_what_waits_too_long_is_told_and_stays_what_it_is(
+async def test_an_overdue_receipt_is_reported_and_the_status_stays(
     pool: AsyncConnectionPool, store: Session, producer: EventProducer, broker: Broker
 ) -> None:
-    sent, lost = settled(store, 3), settled(store, 4, status=Status.UNKNOWN)
-    settled(store, 1)  # has time left
-    told = Kept(producer)
-    assert await overdue(pool, told).report_overdue() == 2
-    assert {(e.message_id, e.status, e.reason) for e in told.events} == {
+    sent, lost = insert_settled(store, 3), insert_settled(store, 4, status=Status.UNKNOWN)
+    insert_settled(store, 1)  # is in time
+    publisher = RecordingPublisher(producer)
+    assert await timeouts_of(pool, publisher).report_overdue() == 2
+    assert {(e.message_id, e.status, e.reason) for e in publisher.events} == {
         (sent.id, Status.SENT, Reason.NO_RECEIPT),
         (lost.id, Status.UNKNOWN, Reason.NO_RECEIPT),
     }
-    assert {event.detail for event in told.events} == {"no receipt within 2 h"}
-    with listener(broker) as heard:
-        assert await asyncio.to_thread(heard.wait_for, sent.id, Status.SENT)
+    assert {event.detail for event in publisher.events} == {"no receipt within 2 h"}
+    with listener(broker) as status_topic:
+        assert await asyncio.to_thread(status_topic.wait_for, sent.id, Status.SENT)
     before = state(store, sent.id)
-    merge.merge(store, told.events, {})
+    merge.merge(store, publisher.events, {})
     assert state(store, sent.id) == ("sent", "no_receipt", before[2])
     assert state(store, lost.id)[:2] == ("unknown", "no_receipt")
 
 
-async def test_it_is_told_until_it_is_recorded_and_then_no_more(
+async def test_it_is_reported_until_it_is_recorded(
     pool: AsyncConnectionPool, store: Session, producer: EventProducer
 ) -> None:
-    settled(store, 3)
-    one, other = Kept(producer), Kept(producer)
-    looking = overdue(pool, one)
-    assert await looking.report_overdue() == 1
-    assert await looking.report_overdue() == 1  # the broker may have lost it
-    assert await overdue(pool, other).report_overdue() == 1
-    assert one.events == [*other.events, *other.events]  # the same event, whoever tells it
-    merge.merge(store, one.events, {})
-    assert await looking.report_overdue() == 0
-    assert await overdue(pool, other).report_overdue() == 0
+    insert_settled(store, 3)
+    first, second = RecordingPublisher(producer), RecordingPublisher(producer)
+    timeouts = timeouts_of(pool, first)
+    assert await timeouts.report_overdue() == 1
+    assert await timeouts.report_overdue() == 1  # the broker may have lost it
+    assert await timeouts_of(pool, second).report_overdue() == 1
+    assert first.events == [*second.events, *second.events]  # the same event from every process
+    merge.merge(store, first.events, {})
+    assert await timeouts.report_overdue() == 0
+    assert await timeouts_of(pool, second).report_overdue() == 0
 
 
-async def test_what_was_confirmed_or_tried_again_or_ended_is_left_alone(
+async def test_confirmed_retried_and_ended_messages_are_not_reported(
     pool: AsyncConnectionPool, store: Session, producer: EventProducer
 ) -> None:
-    confirmed, again, ended = (settled(store, 3) for _ in range(3))
+    confirmed, retried, ended = (insert_settled(store, 3) for _ in range(3))
     store.execute(
         "INSERT INTO consumers.receipt (message_id, event_id, channel, value)"
         " VALUES (%s, gen_random_uuid(), 'sms', '')",
@@ -152,21 +154,21 @@ async def test_what_was_confirmed_or_tried_again_or_ended_is_left_alone(
     store.execute(
         "INSERT INTO consumers.attempt (message_id, attempt, tenant, channel, provider, owner,"
         " claimed_at) VALUES (%s, 2, 'acme', 'sms', 'simulated', gen_random_uuid(), now())",
-        (again.id,),
+        (retried.id,),
     )
     merge.merge(
         store,
         [events.failed(ended, reason=Reason.REJECTED, at=datetime.now(UTC), attempt=1)],
         {},
     )
-    assert await overdue(pool, Kept(producer)).report_overdue() == 0
+    assert await timeouts_of(pool, RecordingPublisher(producer)).report_overdue() == 0
 
 
-async def test_a_provider_without_receipts_owes_none(
+async def test_providers_without_receipts_are_not_reported(
     pool: AsyncConnectionPool, store: Session, producer: EventProducer
 ) -> None:
-    settled(store, 3, provider="smtp")
-    assert await overdue(pool, Kept(producer)).report_overdue() == 0
+    insert_settled(store, 3, provider="smtp")
+    assert await timeouts_of(pool, RecordingPublisher(producer)).report_overdue() == 0
     configured = [
         ProviderSettings(name="main", type="smtp"),
         ProviderSettings(name="stub", type="simulated"),
@@ -174,7 +176,7 @@ async def test_a_provider_without_receipts_owes_none(
     assert providers_with_receipts(Channel.EMAIL, configured) == ["stub"]
 
 
-async def test_a_look_goes_no_further_back_than_the_last_one_and_finds_them_all(
+async def test_each_look_continues_where_the_last_one_ended(
     pool: AsyncConnectionPool,
     store: Session,
     producer: EventProducer,
@@ -182,23 +184,23 @@ async def test_a_look_goes_no_further_back_than_the_last_one_and_finds_them_all(
 ) -> None:
     monkeypatch.setattr("consumers.receipts.timeouts.PAGE", 2)
     now = 1_000_000.0
-    told = Kept(producer)
-    looking = overdue(pool, told, monotonic=lambda: now)
+    publisher = RecordingPublisher(producer)
+    timeouts = timeouts_of(pool, publisher, monotonic=lambda: now)
     for minutes in range(5):
-        settled(store, 3 + minutes / 60)
-    assert await looking.report_overdue() == 5
-    merge.merge(store, told.events, {})
-    assert await looking.report_overdue() == 0
-    settled(store, 3)  # written long after the time that stands in it: a look is not for ever
-    assert await looking.report_overdue() == 0
+        insert_settled(store, 3 + minutes / 60)
+    assert await timeouts.report_overdue() == 5
+    merge.merge(store, publisher.events, {})
+    assert await timeouts.report_overdue() == 0
+    insert_settled(store, 3)  # written long after the time in it: a look does not go back for ever
+    assert await timeouts.report_overdue() == 0
     now += 1800
-    settled(store, 2.5)
-    assert await looking.report_overdue() == 1
+    insert_settled(store, 2.5)
+    assert await timeouts.report_overdue() == 1
 
 
-async def test_with_nothing_to_look_for_the_task_ends(
+async def test_the_task_ends_if_there_is_nothing_to_look_for(
     pool: AsyncConnectionPool, producer: EventProducer
 ) -> None:
-    told = Kept(producer)
-    await asyncio.wait_for(overdue(pool, told, providers=[]).run(), 5)
-    await asyncio.wait_for(overdue(pool, told, timeout_hours=0).run(), 5)
+    publisher = RecordingPublisher(producer)
+    await asyncio.wait_for(timeouts_of(pool, publisher, providers=[]).run(), 5)
+    await asyncio.wait_for(timeouts_of(pool, publisher, timeout_hours=0).run(), 5)

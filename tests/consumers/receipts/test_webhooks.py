@@ -1,4 +1,4 @@
-"""The receipt endpoint on a real broker and database: what it announces, and what it must not."""
+"""The webhook endpoint with a real broker and database: the events it publishes, and when not."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from comms.platform import problems
 from comms.platform.database import create_pool
 from comms.platform.kafka import Broker, EventProducer
-from consumers.receipts import webhooks as receipts
+from consumers.receipts import webhooks
 from consumers.simulator.adapter import SIGNATURE_HEADER, SimulatedReceipts, signature
 from schemas.codec import Codec
 from schemas.events import StatusEvent
@@ -30,25 +30,25 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PATH = "/receipts/sms/simulated"
 
 
-class Listener:
+class StatusReader:
     """Reads `comms.status` from its beginning, again and again."""
 
     def __init__(self, broker: Broker) -> None:
         self._consumer = broker.consumer(f"test-{uuid4()}", [STATUS])
         self._seen: list[tuple[str, StatusEvent]] = []
 
-    def said_of(self, ids: set[UUID]) -> list[StatusEvent]:
-        """What was announced of these messages, once something was of each."""
+    def events_of(self, ids: set[UUID]) -> list[StatusEvent]:
+        """Wait until each of these messages has an event, and return their events."""
         for _ in range(300):
             self._read()
-            found = [event for _, event in self._seen if event.message_id in ids]
-            if {event.message_id for event in found} == ids:
+            events = [event for _, event in self._seen if event.message_id in ids]
+            if {event.message_id for event in events} == ids:
                 break
         assert all(key == str(event.message_id) for key, event in self._seen)
-        return found
+        return events
 
-    def everything(self) -> set[UUID]:
-        """The messages of which anything was announced so far."""
+    def message_ids(self) -> set[UUID]:
+        """Return the messages that have an event so far."""
         self._read()
         return {event.message_id for _, event in self._seen}
 
@@ -62,10 +62,10 @@ class Listener:
 
 
 @pytest.fixture(scope="module")
-def listener(broker: Broker) -> Iterator[Listener]:
-    one = Listener(broker)
-    yield one
-    one.close()
+def listener(broker: Broker) -> Iterator[StatusReader]:
+    reader = StatusReader(broker)
+    yield reader
+    reader.close()
 
 
 @pytest.fixture
@@ -78,27 +78,27 @@ async def pool(database_url: str) -> AsyncIterator[AsyncConnectionPool]:
 
 @pytest.fixture(scope="module")
 def producer(broker: Broker) -> Iterator[EventProducer]:
-    one = broker.producer()
-    yield one
-    one.close()
+    opened = broker.producer()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
 async def client(
     pool: AsyncConnectionPool, producer: EventProducer
 ) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(pool, producer) as one:
-        yield one
+    async with client_of(pool, producer) as opened:
+        yield opened
 
 
 def client_of(pool: AsyncConnectionPool, producer: EventProducer) -> httpx.AsyncClient:
-    """A client of an application with nothing but the endpoint; the provider's clock says NOW."""
+    """Build a client of an application that has only the endpoint; its time is NOW."""
     app = FastAPI()
     problems.install(app)
     parser = SimulatedReceipts(SECRET, lambda: NOW)
     parsers = {(Channel.SMS, name): parser for name in ("simulated", "other")}
     app.include_router(
-        receipts.router(
+        webhooks.router(
             pool=pool,
             producer=producer,
             codec=Codec(),
@@ -109,8 +109,8 @@ def client_of(pool: AsyncConnectionPool, producer: EventProducer) -> httpx.Async
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
 
-async def attempted(pool: AsyncConnectionPool, *, attempts: int = 1) -> UUID:
-    """A message that was sent through `simulated`, so many times."""
+async def insert_attempts(pool: AsyncConnectionPool, *, attempts: int = 1) -> UUID:
+    """Insert a message with so many attempts through `simulated`."""
     message_id = new_message_id()
     async with pool.connection() as connection:
         for number in range(1, attempts + 1):
@@ -121,8 +121,8 @@ async def attempted(pool: AsyncConnectionPool, *, attempts: int = 1) -> UUID:
     return message_id
 
 
-def said(message_id: UUID, **changes: object) -> dict[str, object]:
-    """A receipt as the stub writes it."""
+def receipt(message_id: UUID, **changes: object) -> dict[str, object]:
+    """Build a receipt as the simulated provider writes it."""
     values: dict[str, object] = {
         "id": "sim-1",
         "client_ref": str(message_id),
@@ -141,139 +141,141 @@ async def post(
     return await client.post(path, content=body, headers=signed)
 
 
-def counted(result: str, provider: str = "simulated") -> float:
+def count_of(result: str, provider: str = "simulated") -> float:
     labels = {"channel": "sms", "provider": provider, "result": result}
     return REGISTRY.get_sample_value("comms_receipts_total", labels) or 0.0
 
 
-async def test_a_receipt_is_announced_for_the_newest_attempt(
-    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: Listener
+async def test_a_receipt_is_published_for_the_newest_attempt(
+    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: StatusReader
 ) -> None:
-    message_id = await attempted(pool, attempts=3)
-    before = counted("delivered")
-    assert (await post(client, said(message_id))).status_code == 204
-    (event,) = listener.said_of({message_id})
+    message_id = await insert_attempts(pool, attempts=3)
+    before = count_of("delivered")
+    assert (await post(client, receipt(message_id))).status_code == 204
+    (event,) = listener.events_of({message_id})
     assert (event.tenant, event.attempt, event.provider) == ("acme", 3, "simulated")
     assert (event.status, event.reason) == (Status.DELIVERED, Reason.DELIVERED)
     assert (event.provider_message_id, event.occurred_at) == ("sim-1", NOW)
-    assert counted("delivered") == before + 1
+    assert count_of("delivered") == before + 1
 
 
-async def test_a_failure_carries_the_providers_words(
-    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: Listener
+async def test_a_failure_carries_the_providers_code_and_detail(
+    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: StatusReader
 ) -> None:
-    message_id = await attempted(pool)
-    await post(client, said(message_id, status="failed", code="unreachable", detail="Switched off"))
-    (event,) = listener.said_of({message_id})
+    message_id = await insert_attempts(pool)
+    await post(
+        client, receipt(message_id, status="failed", code="unreachable", detail="Switched off")
+    )
+    (event,) = listener.events_of({message_id})
     assert (event.status, event.reason) == (Status.FAILED, Reason.UNDELIVERED)
     assert (event.code, event.detail) == ("unreachable", "Switched off")
 
 
 async def test_a_repeated_receipt_is_the_same_event(
-    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: Listener
+    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: StatusReader
 ) -> None:
-    message_id, last = await attempted(pool), await attempted(pool)
-    for one in (message_id, message_id, last):
-        await post(client, said(one))
-    events = listener.said_of({message_id, last})
+    message_id, last = await insert_attempts(pool), await insert_attempts(pool)
+    for message in (message_id, message_id, last):
+        await post(client, receipt(message))
+    events = listener.events_of({message_id, last})
     assert len(events) >= 2
     assert len({event.id for event in events if event.message_id == message_id}) == 1
 
 
-async def test_requests_that_come_together_are_all_announced(
-    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: Listener
+async def test_concurrent_requests_are_all_published(
+    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: StatusReader
 ) -> None:
-    ids = [await attempted(pool) for _ in range(200)]
-    singles = [post(client, said(one)) for one in ids[:150]]
-    many = post(client, *(said(one) for one in ids[150:]))
+    ids = [await insert_attempts(pool) for _ in range(200)]
+    singles = [post(client, receipt(message)) for message in ids[:150]]
+    many = post(client, *(receipt(message) for message in ids[150:]))
     answers = await asyncio.gather(*singles, many)
     assert {answer.status_code for answer in answers} == {204}
-    assert len(listener.said_of(set(ids))) == 200
+    assert len(listener.events_of(set(ids))) == 200
 
 
-async def test_a_late_receipt_speaks_of_the_attempt_that_the_provider_answered(
-    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: Listener
+async def test_a_late_receipt_is_matched_to_its_attempt_by_provider_id(
+    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: StatusReader
 ) -> None:
-    message_id = await attempted(pool, attempts=3)
+    message_id = await insert_attempts(pool, attempts=3)
     async with pool.connection() as connection:
-        for attempt, idempotency_attempt in ((1, "sim-1"), (2, "sim-2")):
+        for attempt, provider_id in ((1, "sim-1"), (2, "sim-2")):
             await connection.execute(
                 "INSERT INTO consumers.outcome (message_id, attempt, status, reason,"
                 " provider_message_id, occurred_at) VALUES (%s, %s, 'sent', 'accepted', %s, now())",
-                (message_id, attempt, idempotency_attempt),
+                (message_id, attempt, provider_id),
             )
     expected = {"sim-1": 1, "sim-2": 2, "sim-3": 3}
-    for idempotency_attempt in expected:
-        assert (await post(client, said(message_id, id=idempotency_attempt))).status_code == 204
+    for provider_id in expected:
+        assert (await post(client, receipt(message_id, id=provider_id))).status_code == 204
 
-    def all_heard() -> bool:
-        found = listener.said_of({message_id})
-        return {event.provider_message_id: event.attempt for event in found} == expected
+    def all_published() -> bool:
+        events = listener.events_of({message_id})
+        return {event.provider_message_id: event.attempt for event in events} == expected
 
-    wait_for(all_heard, what="all heard of, each of its attempt")
+    wait_for(all_published, what="an event of each attempt")
 
 
-async def test_a_message_nobody_knows_is_taken_and_counted(
-    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: Listener
+async def test_a_receipt_of_an_unknown_message_is_accepted_and_counted(
+    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: StatusReader
 ) -> None:
-    unknown, known = new_message_id(), await attempted(pool)
-    before = counted("unknown")
-    assert (await post(client, said(unknown), said(known))).status_code == 204
-    assert [event.message_id for event in listener.said_of({known})] == [known]
-    assert unknown not in listener.everything()
-    assert counted("unknown") == before + 1
+    unknown, known = new_message_id(), await insert_attempts(pool)
+    before = count_of("unknown")
+    assert (await post(client, receipt(unknown), receipt(known))).status_code == 204
+    assert [event.message_id for event in listener.events_of({known})] == [known]
+    assert unknown not in listener.message_ids()
+    assert count_of("unknown") == before + 1
 
 
-async def test_a_provider_has_no_say_on_the_messages_of_another(
+async def test_a_provider_cannot_report_on_messages_of_another(
     client: httpx.AsyncClient, pool: AsyncConnectionPool
 ) -> None:
-    message_id = await attempted(pool)
-    before = counted("unknown", "other")
-    answer = await post(client, said(message_id), path="/receipts/sms/other")
+    message_id = await insert_attempts(pool)
+    before = count_of("unknown", "other")
+    answer = await post(client, receipt(message_id), path="/receipts/sms/other")
     assert answer.status_code == 204
-    assert counted("unknown", "other") == before + 1
+    assert count_of("unknown", "other") == before + 1
 
 
 @pytest.mark.parametrize("header", ["", "t=1", "v1=00", "t=soon,v1=00", "t=²,v1=00"])
-async def test_what_is_not_signed_is_forbidden(
+async def test_an_unsigned_request_is_forbidden(
     client: httpx.AsyncClient, pool: AsyncConnectionPool, header: str
 ) -> None:
-    body = json.dumps([said(await attempted(pool))]).encode()
+    body = json.dumps([receipt(await insert_attempts(pool))]).encode()
     headers = {SIGNATURE_HEADER.encode(): header.encode("latin-1", "replace")}
     answer = await client.post(PATH, content=body, headers=headers)
-    _is_problem(answer, 403)
+    _assert_problem(answer, 403)
 
 
 async def test_a_changed_body_or_secret_is_forbidden(
     client: httpx.AsyncClient, pool: AsyncConnectionPool
 ) -> None:
-    body = json.dumps([said(await attempted(pool))]).encode()
+    body = json.dumps([receipt(await insert_attempts(pool))]).encode()
     signed = signature(SECRET, timestamp=int(NOW.timestamp()), body=body)
     changed = body.replace(b"delivered", b"failed")
-    before = counted("forged")
+    before = count_of("forged")
     answer = await client.post(PATH, content=changed, headers={SIGNATURE_HEADER: signed})
-    _is_problem(answer, 403)
-    assert counted("forged") == before + 1
+    _assert_problem(answer, 403)
+    assert count_of("forged") == before + 1
 
 
 @pytest.mark.parametrize("age", [301, -301])
 async def test_an_old_signature_is_forbidden(
     client: httpx.AsyncClient, pool: AsyncConnectionPool, age: int
 ) -> None:
-    message_id = await attempted(pool)
-    _is_problem(await post(client, said(message_id), age=age), 403)
-    assert (await post(client, said(message_id), age=age // 301 * 299)).status_code == 204
+    message_id = await insert_attempts(pool)
+    _assert_problem(await post(client, receipt(message_id), age=age), 403)
+    assert (await post(client, receipt(message_id), age=age // 301 * 299)).status_code == 204
 
 
-async def test_what_is_refused_is_not_announced(
-    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: Listener
+async def test_a_rejected_request_publishes_nothing(
+    client: httpx.AsyncClient, pool: AsyncConnectionPool, listener: StatusReader
 ) -> None:
-    forged, good = await attempted(pool), await attempted(pool)
-    await post(client, said(forged), age=1000)
-    await post(client, said(forged), said(good, status="exploded"))
-    await post(client, said(good))
-    assert listener.said_of({good})
-    assert forged not in listener.everything()
+    forged, good = await insert_attempts(pool), await insert_attempts(pool)
+    await post(client, receipt(forged), age=1000)
+    await post(client, receipt(forged), receipt(good, status="exploded"))
+    await post(client, receipt(good))
+    assert listener.events_of({good})
+    assert forged not in listener.message_ids()
 
 
 @pytest.mark.parametrize(
@@ -286,48 +288,48 @@ async def test_what_is_refused_is_not_announced(
     ],
     ids=str,
 )
-async def test_what_is_signed_and_not_understood_is_a_bad_request(
+async def test_a_signed_request_that_is_not_understood_is_a_bad_request(
     client: httpx.AsyncClient, change: dict[str, object]
 ) -> None:
-    _is_problem(await post(client, said(new_message_id(), **change)), 400)
+    _assert_problem(await post(client, receipt(new_message_id(), **change)), 400)
 
 
-@pytest.mark.parametrize("path", ["/receipts/sms/nobody", "/receipts/pigeon/simulated"])
+@pytest.mark.parametrize("path", ["/receipts/sms/unknown", "/receipts/pigeon/simulated"])
 async def test_an_unknown_provider_is_not_found(client: httpx.AsyncClient, path: str) -> None:
-    _is_problem(await post(client, said(new_message_id()), path=path), 404)
+    _assert_problem(await post(client, receipt(new_message_id()), path=path), 404)
 
 
-async def test_too_much_is_refused_before_it_is_read(client: httpx.AsyncClient) -> None:
-    answer = await client.post(PATH, content=bytes(receipts.MAX_BODY + 1))
-    _is_problem(answer, 413)
+async def test_a_body_that_is_too_large_is_rejected(client: httpx.AsyncClient) -> None:
+    answer = await client.post(PATH, content=bytes(webhooks.MAX_BODY + 1))
+    _assert_problem(answer, 413)
 
 
-async def test_without_a_broker_the_provider_is_to_say_it_again(
+async def test_without_a_broker_the_provider_must_repeat(
     pool: AsyncConnectionPool,
 ) -> None:
-    away = Broker(
+    unavailable = Broker(
         {"bootstrap.servers": f"127.0.0.1:{closed_port()}", "delivery.timeout.ms": "300"}
     ).producer()
-    async with client_of(pool, away) as client:
-        known, unknown = said(await attempted(pool)), said(new_message_id())
-        one, other = await asyncio.gather(post(client, known), post(client, unknown))
-    _is_problem(one, 503)
-    assert other.status_code == 204  # nothing of it was for the broker
-    await asyncio.to_thread(away.close, 0.1)
+    async with client_of(pool, unavailable) as client:
+        known, unknown = receipt(await insert_attempts(pool)), receipt(new_message_id())
+        first, second = await asyncio.gather(post(client, known), post(client, unknown))
+    _assert_problem(first, 503)
+    assert second.status_code == 204  # it has no event to publish
+    await asyncio.to_thread(unavailable.close, 0.1)
 
 
-async def test_without_a_database_the_provider_is_to_say_it_again(producer: EventProducer) -> None:
-    url = f"postgresql://nobody@127.0.0.1:{closed_port()}/none"
-    away: AsyncConnectionPool[Any] = AsyncConnectionPool(
+async def test_without_a_database_the_provider_must_repeat(producer: EventProducer) -> None:
+    url = f"postgresql://user@127.0.0.1:{closed_port()}/none"
+    unavailable: AsyncConnectionPool[Any] = AsyncConnectionPool(
         url, min_size=0, max_size=1, open=False, timeout=0.3
     )
-    await away.open()
-    async with client_of(away, producer) as client:
-        _is_problem(await post(client, said(new_message_id())), 503)
-    await away.close()
+    await unavailable.open()
+    async with client_of(unavailable, producer) as client:
+        _assert_problem(await post(client, receipt(new_message_id())), 503)
+    await unavailable.close()
 
 
-def _is_problem(answer: httpx.Response, status: int) -> None:
+def _assert_problem(answer: httpx.Response, status: int) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status

@@ -198,5 +198,5 @@ async def test_a_worker_that_dies_in_the_call_of_a_resend_leaves_one_doubt(
     assert (Status.SENDING, Reason.AMBIGUOUS) in heard.statuses(message.id)
 
 
-async def test_the_nonce_of_retries_is_refused(client: httpx.AsyncClient) -> None:
+async def test_the_nonce_of_ordinary_retries_is_refused(client: httpx.AsyncClient) -> None:
     assert await resend(client, uuid4(), RETRY_NONCE) == 422

@@ -1,4 +1,4 @@
-"""How ready a provider is, from what is known of it."""
+"""The readiness of a provider, from what is known about it."""
 
 from datetime import UTC, datetime
 
@@ -10,15 +10,15 @@ from consumers.status.readiness import assess
 from schemas.vocabulary import Reason
 
 AT = datetime(2030, 1, 1, 9, tzinfo=UTC)
-TOOK, PROBED = (
+ACCEPTED_EVIDENCE, PROBED_EVIDENCE = (
     "it accepted a message at 2030-01-01T09:00:00+00:00",
     ("its probe succeeded at 2030-01-01T09:00:00+00:00; it has accepted no message yet"),
 )
-NOT_YET = "everything it needs is set; {}; it has accepted no message yet"
+CONFIGURED_EVIDENCE = "everything it needs is set; {}; it has accepted no message yet"
 
 
 @pytest.mark.parametrize(
-    ("seen", "known", "word", "evidence"),
+    ("record", "changes", "readiness", "evidence"),
     [
         (ProviderRecord(), {"setup_problem": "KEY: not set"}, "setup_needed", "KEY: not set"),
         (
@@ -33,31 +33,36 @@ NOT_YET = "everything it needs is set; {}; it has accepted no message yet"
             "degraded",
             "its probe failed: no",
         ),
-        (ProviderRecord(), {}, "configured", NOT_YET.format("it is about to be probed")),
+        (
+            ProviderRecord(),
+            {},
+            "configured",
+            CONFIGURED_EVIDENCE.format("it is about to be probed"),
+        ),
         (
             ProviderRecord(probed_at=AT),
-            {"probes": False},
+            {"has_probe": False},
             "configured",
-            NOT_YET.format("its account cannot be probed"),
+            CONFIGURED_EVIDENCE.format("its account cannot be probed"),
         ),
-        (ProviderRecord(probed_at=AT), {}, "probed", PROBED),
-        (ProviderRecord(probed_at=AT, last_success=AT), {}, "live", TOOK),
-        (ProviderRecord(last_success=AT), {"probes": False}, "live", TOOK),
-        (ProviderRecord(last_success=AT), {"is_simulated": True}, "simulated", TOOK),
+        (ProviderRecord(probed_at=AT), {}, "probed", PROBED_EVIDENCE),
+        (ProviderRecord(probed_at=AT, last_success=AT), {}, "live", ACCEPTED_EVIDENCE),
+        (ProviderRecord(last_success=AT), {"has_probe": False}, "live", ACCEPTED_EVIDENCE),
+        (ProviderRecord(last_success=AT), {"is_simulated": True}, "simulated", ACCEPTED_EVIDENCE),
         (ProviderRecord(), {"is_simulated": True}, "simulated", "it was not called yet"),
     ],
 )
-def test_the_most_that_can_be_said(
-    seen: ProviderRecord, known: dict[str, object], word: str, evidence: str
+def test_the_readiness_and_its_evidence(
+    record: ProviderRecord, changes: dict[str, object], readiness: str, evidence: str
 ) -> None:
-    plain: dict[str, object] = {"is_simulated": False, "probes": True}
-    plain |= {"setup_problem": None, "pause_reason": None}
-    verdict = assess(seen, **(plain | known))  # type: ignore[arg-type]
-    assert (verdict.readiness, verdict.evidence) == (word, evidence)
-    assert (verdict.problem is None) == (word not in ("setup_needed", "paused", "degraded"))
+    arguments: dict[str, object] = {"is_simulated": False, "has_probe": True}
+    arguments |= {"setup_problem": None, "pause_reason": None}
+    assessment = assess(record, **(arguments | changes))  # type: ignore[arg-type]
+    assert (assessment.readiness, assessment.evidence) == (readiness, evidence)
+    assert (assessment.problem is None) == (readiness not in ("setup_needed", "paused", "degraded"))
 
 
-def test_a_refusal_is_a_good_answer_and_no_success() -> None:
+def test_a_refusal_is_a_valid_answer_and_no_success() -> None:
     health = ProviderHealth()
     health.record_probe("p", "it does not answer", at=AT)
     health.record_outcome("p", Refused(reason=Reason.INVALID_RECIPIENT), at=AT)
@@ -68,7 +73,7 @@ def test_a_refusal_is_a_good_answer_and_no_success() -> None:
     assert health.get("p").last_success == AT
 
 
-def test_a_probe_that_fails_takes_nothing_from_what_was_known() -> None:
+def test_a_failed_probe_keeps_the_time_of_the_last_success() -> None:
     health = ProviderHealth()
     health.record_probe("p", None, at=AT)
     health.record_probe("p", "it does not answer", at=AT.replace(hour=10))
